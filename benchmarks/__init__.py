@@ -1,0 +1,1 @@
+"""Speed and memory of kernel_runtime beside its peers: ``python -m benchmarks``."""

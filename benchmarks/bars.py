@@ -1,0 +1,62 @@
+"""The bars of DESIGN §9, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from benchmarks.figures import Figure
+
+IPYKERNEL = "ipykernel"
+FORK = "plain fork"
+BWRAP = "bwrap + python"
+BWRAP_PANDAS = "bwrap + pandas"
+OUTSIDE = "outside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """``figure`` must stay at or under ``most`` (at or over ``least``): as a value, or as a
+    ratio to or a difference from ``peer``. The median counts."""
+
+    figure: str
+    kind: Literal["value", "ratio", "difference"] = "ratio"
+    peer: str = ""
+    most: float | None = None
+    least: float | None = None
+
+    def reached(self, figure: Figure) -> float | None:
+        """What the figure reached; None when it, or the peer, was not measured."""
+        found = {
+            "value": lambda: figure.spread(),
+            "ratio": lambda: figure.ratio(self.peer),
+            "difference": lambda: figure.difference(self.peer),
+        }[self.kind]()
+        return found.median if found else None
+
+    def holds(self, reached: float) -> bool:
+        return (self.most is None or reached <= self.most) and (self.least is None or reached >= self.least)
+
+
+BARS = (
+    Bar(figure="start.kernel_info", peer=IPYKERNEL, most=1.0),
+    Bar(figure="start.first_result", peer=IPYKERNEL, most=1.2),
+    Bar(figure="cell.p50", peer=IPYKERNEL, most=1.0),
+    Bar(figure="cell.between_questions", peer=IPYKERNEL, most=1.0),
+    Bar(figure="output.one_print", peer=IPYKERNEL, most=1.1),
+    Bar(figure="output.lines", peer=IPYKERNEL, most=1.1),
+    Bar(figure="output.displays", peer=IPYKERNEL, most=1.1),
+    Bar(figure="output.lost", kind="value", most=0),
+    Bar(figure="guest.first_result", peer=BWRAP_PANDAS, most=1 / 50),
+    Bar(figure="guest.first_result", kind="difference", peer=FORK, most=0.002),
+    Bar(figure="guest.walls", kind="difference", peer=FORK, most=0.002),
+    Bar(figure="guest.private", kind="value", most=2 * 1024 * 1024),
+    Bar(figure="compute.loops", peer=OUTSIDE, least=0.97),
+    Bar(figure="kill.tree", kind="value", most=0.05),
+    Bar(figure="kill.recovery", kind="value", most=0.05),
+)
+
+
+def bars_of(name: str) -> list[Bar]:
+    return [bar for bar in BARS if bar.figure == name]

@@ -1,0 +1,99 @@
+"""A walled guest from a warm zygote, beside a plain fork and bubblewrap."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks import peers
+from benchmarks.bars import BWRAP, BWRAP_PANDAS, FORK
+from benchmarks.figures import OURS, Reading, Spec
+from benchmarks.guests import Guest, Stand, run, stand
+from benchmarks.processes import private, tree
+from benchmarks.registry import benchmark
+from kernel_runtime.runtime import PRELOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.scale import Scale
+
+CODE = "import pandas; pandas.DataFrame({'a': [1, 2, 3]})"
+
+
+@benchmark(
+    "guest",
+    Spec(name="guest.first_result", what="session asked for → first pandas result, warm zygote"),
+    Spec(name="guest.walls", what="fork asked for → code can start, all walls entered"),
+    Spec(name="guest.branch", what="a prepared guest's next live branch → ready"),
+    Spec(name="guest.restart", what="restart of a session → next result"),
+)
+def guest(scale: Scale) -> Iterator[Reading]:
+    """Everything in turns within one run; bubblewrap only in some rounds, as it is slow."""
+    with stand() as ours, peers.forker(PRELOAD) as forker:
+        bwrap = peers.has_bwrap()
+        for number in range(scale.rounds * 3):
+            yield from ours.wait(_session(ours))
+            yield from ours.wait(_steps(ours))
+            forked = forker.fork(f"{CODE}; print(repr(pandas.DataFrame({{'a': [1, 2, 3]}})))")
+            yield Reading("guest.first_result", FORK, forked.result)
+            yield Reading("guest.walls", FORK, forked.started)
+            if bwrap and number % 3 == 0:
+                yield Reading("guest.first_result", BWRAP, peers.bwrap("pass"))
+                yield Reading("guest.first_result", BWRAP_PANDAS, peers.bwrap("import pandas"))
+
+
+async def _session(ours: Stand) -> list[Reading]:
+    """The whole way, as a front goes it."""
+    begun = time.perf_counter()
+    session = ours.session()
+    await run(session, CODE)
+    result = time.perf_counter()
+    await session.restart()
+    await run(session, "1+1")
+    restarted = time.perf_counter()
+    await session.close()
+    await asyncio.sleep(0.02)
+    return [
+        Reading("guest.first_result", OURS, result - begun),
+        Reading("guest.restart", OURS, restarted - result),
+    ]
+
+
+async def _steps(ours: Stand) -> list[Reading]:
+    """The zygote's part alone; the branch only when pid 1 has had time to prepare."""
+    one = Guest(ours, ours.plan())
+    await one.be_born()
+    await asyncio.sleep(0.3)
+    await one.fork()
+    one.end()
+    await asyncio.sleep(0.02)
+    return [
+        Reading("guest.walls", OURS, one.since("born")),
+        Reading("guest.branch", OURS, one.since("ready", "asked")),
+    ]
+
+
+@benchmark(
+    "guest_memory",
+    Spec(name="guest.private", what="private memory of an idle guest (pid 1 and live branch)", unit="B"),
+)
+def guest_memory(scale: Scale) -> Iterator[Reading]:
+    """Several guests at once, so that what only they share counts for nobody."""
+    with stand() as ours:
+        for value in ours.wait(_private(ours, max(2, scale.rounds))):
+            yield Reading("guest.private", OURS, value)
+
+
+async def _private(ours: Stand, count: int) -> list[int]:
+    guests = [Guest(ours, ours.plan()) for _ in range(count)]
+    for one in guests:
+        await one.be_born()
+        await one.fork()
+        await one.run("1+1")
+    await asyncio.sleep(0.2)
+    found = [private(tree(one.pid)) for one in guests]
+    for one in guests:
+        one.end()
+    return found

@@ -1,0 +1,78 @@
+"""How soon a guest is gone when it must go, and how soon the next cell works."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import OURS, Reading, Spec
+from benchmarks.guests import Guest, Stand, run, stand
+from benchmarks.processes import Watch, tree
+from benchmarks.registry import benchmark
+from kernel_runtime import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.scale import Scale
+
+_CHILDREN = """
+import subprocess
+children = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(5)]
+"""
+
+
+@benchmark(
+    "kill",
+    Spec(name="kill.tree", what="kill at a limit → all 6 processes of the branch gone"),
+    Spec(name="kill.session", what="kill of a whole session → every process gone"),
+    Spec(name="kill.recovery", what="a cell that kills its process → result of the next cell"),
+)
+def kill(scale: Scale) -> Iterator[Reading]:
+    """A branch with five children in sessions of their own."""
+    with stand() as ours:
+        for _ in range(scale.rounds):
+            yield Reading("kill.tree", OURS, ours.wait(_tree(ours)))
+            yield Reading("kill.session", OURS, ours.wait(_whole(ours)))
+            yield Reading("kill.recovery", OURS, ours.wait(_recovery(ours)))
+
+
+async def _with_children(ours: Stand) -> Guest:
+    one = Guest(ours, ours.plan())
+    await one.be_born()
+    await one.fork()
+    await one.run(_CHILDREN)
+    return one
+
+
+async def _tree(ours: Stand) -> float:
+    one = await _with_children(ours)
+    branch = [pid for pid in tree(one.pid) if pid != one.pid]
+    assert len(branch) == 6, branch
+    watch = Watch(branch)
+    begun = time.perf_counter()
+    one.control.send(wire.End())
+    seconds = watch.gone() - begun
+    one.end()
+    return seconds
+
+
+async def _whole(ours: Stand) -> float:
+    one = await _with_children(ours)
+    watch = Watch(tree(one.pid))
+    begun = time.perf_counter()
+    one.end()
+    return watch.gone() - begun
+
+
+async def _recovery(ours: Stand) -> float:
+    session = ours.session()
+    await run(session, "1+1")
+    await asyncio.sleep(0.3)
+    begun = time.perf_counter()
+    await run(session, "import os; os.kill(os.getpid(), 9)")
+    await run(session, "1+1")
+    seconds = time.perf_counter() - begun
+    await session.close()
+    return seconds

@@ -1,0 +1,90 @@
+"""Run notebook code that you need not trust: sandboxed guests, branched in milliseconds.
+
+Public names are loaded when first used, so that importing the package (which every guest
+does) costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernel_runtime.client import AsyncSession, Result, Session
+    from kernel_runtime.domain.errors import (
+        CapabilityDenied,
+        Conflict,
+        GuestCodeError,
+        GuestLost,
+        Invalid,
+        KernelRuntimeError,
+        LimitExceeded,
+        NotFound,
+        ProtocolViolation,
+        WallUnavailable,
+        ZygoteLost,
+    )
+    from kernel_runtime.domain.level import Level
+    from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.verdict import Reason, Verdict
+    from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
+
+__version__ = "0.1.0"
+
+_ERRORS = "kernel_runtime.domain.errors"
+_HOMES = {
+    "AsyncSession": "kernel_runtime.client",
+    "Result": "kernel_runtime.client",
+    "Session": "kernel_runtime.client",
+    "CapabilityDenied": _ERRORS,
+    "Conflict": _ERRORS,
+    "GuestCodeError": _ERRORS,
+    "GuestLost": _ERRORS,
+    "Invalid": _ERRORS,
+    "KernelRuntimeError": _ERRORS,
+    "LimitExceeded": _ERRORS,
+    "NotFound": _ERRORS,
+    "ProtocolViolation": _ERRORS,
+    "WallUnavailable": _ERRORS,
+    "ZygoteLost": _ERRORS,
+    "Level": "kernel_runtime.domain.level",
+    "Limits": "kernel_runtime.domain.limits",
+    "Reason": "kernel_runtime.domain.verdict",
+    "Verdict": "kernel_runtime.domain.verdict",
+    "load_ipython_extension": "kernel_runtime.jupyter.magics",
+    "unload_ipython_extension": "kernel_runtime.jupyter.magics",
+}
+
+__all__ = [
+    "AsyncSession",
+    "CapabilityDenied",
+    "Conflict",
+    "GuestCodeError",
+    "GuestLost",
+    "Invalid",
+    "KernelRuntimeError",
+    "Level",
+    "LimitExceeded",
+    "Limits",
+    "NotFound",
+    "ProtocolViolation",
+    "Reason",
+    "Result",
+    "Session",
+    "Verdict",
+    "WallUnavailable",
+    "ZygoteLost",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

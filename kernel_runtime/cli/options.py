@@ -1,0 +1,76 @@
+"""Options that several commands share: limits, level, working directory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.limits import Limits, parse_limits
+from kernel_runtime.jupyter import paths
+from kernel_runtime.jupyter.settings import Settings, Source, apply, config_sources, environment_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: limit → (flag, metavar, help)
+LIMIT_OPTIONS = {
+    "memory": ("--memory", "SIZE", "Memory of the whole guest, like 512M or 2G."),
+    "wall": ("--time", "TIME", "Wall time of each cell, like 30s or 5m."),
+    "cpu": ("--cpu", "TIME", "CPU time of each cell, like 10s."),
+    "pids": ("--pids", "N", "Processes and threads at once, like 32."),
+    "disk": ("--disk", "SIZE", "What the guest may write to its own layer, like 64M."),
+    "output": ("--output-limit", "SIZE", "Output of each cell, like 8M."),
+}
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--memory`` … ``--output-limit`` and ``--level``; read them with ``asked``."""
+    command = click.option(
+        "--level",
+        type=click.Choice([str(level) for level in Level], case_sensitive=False),
+        help=f"How much the guest is walled in.  [default: {Level.MODERATE}]",
+    )(command)
+    for name, (flag, metavar, text) in reversed(LIMIT_OPTIONS.items()):
+        default = show_amount(name, getattr(Limits(), name))
+        command = click.option(flag, name, metavar=metavar, help=f"{text}  [default: {default}]")(command)
+    return command
+
+
+def given_amounts(options: dict[str, Any]) -> dict[str, str]:
+    """Take the limits that were written out of parsed ``options``, as text; each is checked."""
+    taken = {name: options.pop(name) for name in LIMIT_OPTIONS}
+    given = {name: text for name, text in taken.items() if text is not None}
+    for name, text in given.items():
+        checked(name, text, Limits())
+    return given
+
+
+def checked(name: str, text: str, base: Limits) -> Limits:
+    """``base`` with one amount; an error names the flag that was written."""
+    try:
+        return parse_limits({name: text}, base, "limits")
+    except Invalid as error:
+        raise Invalid(LIMIT_OPTIONS[name][0] + str(error).removeprefix(f"limits.{name}")) from None
+
+
+def asked(options: dict[str, Any]) -> Settings:
+    """Take limits and level out of parsed ``options``; weaker than they are Jupyter's
+    configuration (``KernelRuntime.*``) and, above it, the environment (``KERNEL_RUNTIME_MEMORY``, …).
+    """
+    given = given_amounts(options)
+    level = options.pop("level")
+    settings = Settings()
+    apply(
+        settings,
+        [
+            *config_sources(paths.config_dirs()),
+            Source("environment", environment_values(os.environ)),
+            Source("command line", given | ({} if level is None else {"level": level})),
+        ],
+    )
+    return settings

@@ -1,0 +1,1 @@
+"""Nouns and rules of the house; nothing here does I/O."""

@@ -1,0 +1,77 @@
+"""The error tree: one root, few classes; each docstring says whose fault it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.verdict import Verdict
+
+
+class KernelRuntimeError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class GuestCodeError(KernelRuntimeError):
+    """The guest's code raised: the fault lies in the code that was run.
+
+    ``ename``, ``evalue`` and ``traceback`` (list of lines, ANSI colours) are what
+    IPython would have shown.
+    """
+
+    def __init__(self, ename: str, evalue: str, traceback: list[str] | None = None) -> None:
+        super().__init__(f"{ename}: {evalue}" if evalue else ename)
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback or []
+
+
+class LimitExceeded(KernelRuntimeError):
+    """A guest was ended because it used more than it was given; see ``verdict``."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.explain())
+        self.verdict = verdict
+
+
+class CapabilityDenied(KernelRuntimeError):
+    """The guest asked for something it was not granted."""
+
+
+class GuestLost(KernelRuntimeError):
+    """The guest ended without being told to (crash, exit, killed); see ``verdict``."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.explain())
+        self.verdict = verdict
+
+
+class ProtocolViolation(KernelRuntimeError):
+    """The guest sent something that is not a frame, or one that is out of bounds."""
+
+
+class WallUnavailable(KernelRuntimeError):
+    """This host cannot build a wall that was asked for; ``fix`` says what to change."""
+
+    def __init__(self, wall: str, reason: str, fix: str = "") -> None:
+        text = f"this host cannot build the wall '{wall}': {reason}"
+        super().__init__(f"{text}. {fix}" if fix else text)
+        self.wall = wall
+        self.reason = reason
+        self.fix = fix
+
+
+class ZygoteLost(KernelRuntimeError):
+    """The zygote ended or stopped answering; a new one is started for the next guest."""
+
+
+class NotFound(KernelRuntimeError):
+    """What was named does not exist."""
+
+
+class Conflict(KernelRuntimeError):
+    """What was asked contradicts the present state (closed, busy, already there)."""
+
+
+class Invalid(KernelRuntimeError):
+    """A value is malformed; the message names the place and what would be right."""

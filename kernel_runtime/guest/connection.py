@@ -1,0 +1,141 @@
+"""The live branch's socket: frames out whole and in order, frames in kept until wanted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import ProtocolViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.guest.interrupts import Interrupts
+
+HIGH_FD = 200
+_CHUNK = 256 * 1024
+_SMALL = 16 * 1024
+_ANSWER_POLL = 200
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+
+
+def lift(fd: int, at_least: int = HIGH_FD) -> int:
+    """Duplicate ``fd`` out of the reach of code that opens and closes low descriptors."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, at_least)
+    except OSError:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+class Connection:
+    """Blocking sends from any thread, never torn by SIGINT; reads that never block the loop.
+
+    ``inbox`` holds frames that arrived and nobody took yet, ``fds`` what lay beside them. After a fork by user code the child
+    is ``silent``: it must not write into its parent's stream.
+    """
+
+    def __init__(self, sock: socket.socket, interrupts: Interrupts) -> None:
+        fd = lift(sock.fileno())
+        sock.close()
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._interrupts = interrupts
+        self._lock = threading.RLock()
+        self._out: deque[bytes | memoryview] = deque()
+        self._writing = False
+        self._reading = threading.Lock()
+        self._reader = wire.FrameReader(wire.decode_to_branch)
+        self._answers: dict[str, str | None] = {}
+        self.inbox: deque[wire.Request | wire.Get | wire.Put] = deque()
+        self.fds: deque[int] = deque()
+        self.on_backlog: Callable[[], None] = lambda: None
+        self.silent = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, frame: wire.FromBranch, *, more: bool = False) -> None:
+        """Send one frame; ``ProtocolViolation`` when it is larger than the wire allows.
+
+        With ``more`` it leaves together with the next one, which must follow at once.
+        """
+        data = wire.pack(frame)
+        if not self.silent:
+            with self._interrupts, self._lock:
+                self._out.append(data)
+                if not more:
+                    self._write()
+
+    def _write(self) -> None:
+        # A collected object may send from within a send: its frame waits in the queue.
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._out:
+                if len(self._out) > 1 and len(self._out[0]) + len(self._out[1]) < _SMALL:
+                    self._out.appendleft(b"".join((self._out.popleft(), self._out.popleft())))
+                data = self._out[0]
+                sent = self._socket.send(data)
+                if sent == len(data):
+                    self._out.popleft()
+                else:
+                    self._out[0] = memoryview(data)[sent:]
+        except OSError:
+            # the host is gone, or user code closed the descriptor: nobody can be told
+            os._exit(wire.LOST_STATUS)
+        finally:
+            self._writing = False
+
+    def receive(self) -> bool:
+        """Take in what has arrived, without waiting; False when the host has hung up (or talks nonsense)."""
+        with self._interrupts, self._reading:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, _CHUNK, 1, _FLAGS)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            self.fds.extend(fds)
+            self._reader.feed(data)
+            try:
+                self._sort()
+            except ProtocolViolation:
+                return False
+            return bool(data)
+
+    def _sort(self) -> None:
+        for frame in self._reader.frames():
+            if isinstance(frame, wire.Answer):
+                self._answers[frame.id] = frame.text
+            else:
+                self.inbox.append(frame)
+
+    def ask(self, frame: wire.Ask) -> str | None:
+        """Send a prompt and wait for its answer; other frames wait in ``inbox`` meanwhile."""
+        self.send(frame)
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLIN)
+        try:
+            while frame.id not in self._answers:
+                # with a timeout, as the loop's thread may read this thread's answer
+                if poller.poll(_ANSWER_POLL) and not self.receive():
+                    os._exit(0)
+            return self._answers.pop(frame.id)
+        finally:
+            if self.inbox:
+                self.on_backlog()
+
+    def orphan(self) -> None:
+        """In a child that user code forked: let go of the parent's socket."""
+        self.silent = True
+        self._lock = threading.RLock()
+        self._reading = threading.Lock()
+        self._out.clear()
+        self._socket.close()

@@ -1,0 +1,211 @@
+"""Pid 1 of a session: the pristine branch.
+
+It stands behind all walls, has the shell prepared, and never runs user code. It forks the
+live branch, passes signals on to it, reaps whatever ends, and reports. User code cannot end
+it: signals without a handler do not reach a pid 1 from inside its namespace, and it cannot be
+traced, being not dumpable.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from kernel_runtime import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.guest.channel import Channel
+    from kernel_runtime.guest.shell import Shell
+
+#: How much sooner than pid 1 the out-of-memory killer takes a live branch.
+_LIVE_OOM_SCORE = "500"
+_BRANCH_FDS = 3
+
+
+def serve(
+    control: Channel, born: wire.Born, set_dumpable: Callable[[bool], None], remove_ipc: Callable[[], None]
+) -> NoReturn:
+    """Report the walls (``born``), prepare the shell, then serve the host until it hangs up.
+
+    ``set_dumpable`` and ``remove_ipc`` (System V objects of ended branches) come from outside,
+    because a guest imports none of the host's rooms.
+    """
+    status = 1
+    try:
+        set_dumpable(False)
+        control.send(born)
+        from kernel_runtime.guest import shell  # IPython: imported by the session, not by the bare zygote
+
+        Init(control, shell.prepare(), set_dumpable, remove_ipc).run()
+        status = 0
+    except BaseException as error:  # noqa: BLE001 — the last words of pid 1: the host shows them
+        control.send(wire.Failed(wall="guest", error=f"{type(error).__name__}: {error}"))
+    finally:
+        os._exit(status)
+
+
+class Init:
+    """The loop of pid 1: the host's frames and the children's ends."""
+
+    def __init__(
+        self,
+        control: Channel,
+        shell: Shell,
+        set_dumpable: Callable[[bool], None],
+        remove_ipc: Callable[[], None],
+    ) -> None:
+        self._set_dumpable = set_dumpable
+        self._remove_ipc = remove_ipc
+        self._control = control
+        self._shell = shell
+        self._branches: dict[int, int] = {}  # pid → branch number
+        self._wakeup, self._wakeup_write = _wakeup_pipe()
+        gc.collect()
+        gc.freeze()
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._control.fileno(), select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wakeup in ready:
+                os.read(self._wakeup, 512)
+                self._reap()
+            if self._control.fileno() in ready and not self._serve_frame():
+                return
+
+    def _serve_frame(self) -> bool:
+        frame = self._control.receive()
+        self._perform(frame)
+        while self._control.has_frames:
+            self._perform(self._control.receive())
+        return frame is not None
+
+    def _perform(self, frame: wire.ToInit | None) -> None:
+        if isinstance(frame, wire.Fork):
+            self._fork(frame)
+        elif isinstance(frame, wire.Signal):
+            self._signal(frame)
+        elif isinstance(frame, wire.End):
+            self._end()
+
+    def _fork(self, frame: wire.Fork) -> None:
+        fds = self._control.take_fds(_BRANCH_FDS)
+        pid = os.fork()
+        if pid == 0:
+            self._become_live(frame, fds)
+        for fd in fds:
+            os.close(fd)
+        self._branches[pid] = frame.branch
+        self._control.send(wire.Forked(branch=frame.branch, pid=pid))
+
+    def _become_live(self, frame: wire.Fork, fds: list[int]) -> NoReturn:
+        try:
+            self._forget_init()
+            self._set_dumpable(True)  # so that the host can measure it
+            sock_fd, out, err = fds
+            _set_stdio(out, err)
+            begin = wire.decode(wire.decode_to_branch, frame.begin)
+            _set_live_limits(begin)
+            from kernel_runtime.guest import loop
+
+            loop.live(self._shell, socket.socket(fileno=sock_fd), begin)
+        except BaseException:  # noqa: BLE001 — nothing may ever return into the loop of pid 1
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(wire.DAMAGED_STATUS)
+        raise AssertionError
+
+    def _forget_init(self) -> None:
+        """Drop what belongs to pid 1 alone: its control socket, its handlers, its protection."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._control.close()
+        os.close(self._wakeup)
+        os.close(self._wakeup_write)
+        os.setsid()
+
+    def _signal(self, frame: wire.Signal) -> None:
+        """To the branch's process group, so that what it runs in the foreground hears it, too."""
+        for pid, branch in self._branches.items():
+            if branch == frame.branch:
+                _kill(os.killpg, pid, frame.number)
+                if os.getpgid(pid) != pid:
+                    _kill(os.kill, pid, frame.number)
+
+    def _end(self) -> None:
+        """Every process but this one; pid 1 is spared by the kernel."""
+        _kill(os.kill, -1, signal.SIGKILL)
+        while self._branches:
+            self._reap(block=True)
+
+    def _reap(self, *, block: bool = False) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
+            except ChildProcessError:
+                self._branches.clear()
+                return
+            if pid == 0:
+                return
+            branch = self._branches.pop(pid, None)
+            if branch is not None:
+                # What the branch has started must not outlive it.
+                if not self._branches:
+                    _kill(os.kill, -1, signal.SIGKILL)
+                    self._remove_ipc()
+                self._control.send(wire.Exited(branch=branch, status=os.waitstatus_to_exitcode(status)))
+                if block:
+                    return
+
+
+def _wakeup_pipe() -> tuple[int, int]:
+    """A pipe that SIGCHLD writes to; all other signals keep the protection of pid 1."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read, write
+
+
+def _kill(how: object, target: int, number: int) -> None:
+    try:
+        how(target, number)  # type: ignore[operator]
+    except (ProcessLookupError, PermissionError):
+        pass  # it has just ended: the reaper will say so
+
+
+def _set_stdio(out: int, err: int) -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    for source, target in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(source, target, inheritable=True)
+        os.close(source)
+
+
+def _set_live_limits(begin: wire.Begin) -> None:
+    """Die before pid 1 when memory runs out; get a MemoryError before that, where possible."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_LIVE_OOM_SCORE)
+    except OSError:
+        pass  # a hardened /proc: the cgroup's own choice stands
+    if begin.limits.memory is not None:
+        held = _data_bytes()
+        resource.setrlimit(resource.RLIMIT_DATA, (held + begin.limits.memory,) * 2)
+
+
+def _data_bytes() -> int:
+    """Private writable memory of this process now, in bytes (what RLIMIT_DATA counts)."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()

@@ -1,0 +1,87 @@
+"""SIGINT inside the live branch: when it becomes a KeyboardInterrupt, and when it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+
+class Interrupts:
+    """The one SIGINT handler.
+
+    Between cells (not ``armed``) it does nothing. Inside ``with interrupts:`` (a frame is being
+    sent, a buffer changed) it waits for the end of the block. While a cell awaits, it wakes the
+    loop and cancels ``task``; the shell turns that into KeyboardInterrupt. Otherwise it raises.
+    ``struck`` stays true afterwards, for the debugger.
+    """
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident
+        self._depth = 0
+        self._pending = False
+        self._armed = False
+        self.task: asyncio.Task[Any] | None = None
+        self.cancelled = False
+        self.struck = False
+
+    def arm(self) -> None:
+        """A request begins; user code may have replaced the handler, so it is set again."""
+        self._pending = self.cancelled = False
+        if signal.getsignal(signal.SIGINT) != self._handle:
+            signal.signal(signal.SIGINT, self._handle)
+        self._armed = True
+
+    def disarm(self) -> None:
+        """The request is over: from here on SIGINT is harmless."""
+        self._armed = False
+        self._pending = False
+
+    def install(self) -> None:
+        """Take SIGINT over, disarmed."""
+        self._main = threading.get_ident()
+        signal.signal(signal.SIGINT, self._handle)
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == self._main:
+            self._depth += 1
+
+    def __exit__(self, *exc: object) -> None:
+        if threading.get_ident() == self._main:
+            self._depth -= 1
+            if self._pending and not self._depth:
+                self._pending = False
+                self._strike()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._armed:
+            return
+        if self._depth:
+            self._pending = True
+        else:
+            self._strike()
+
+    def _strike(self) -> None:
+        self.struck = True
+        task = self.task
+        if task is None or task.done() or _running(task):
+            raise KeyboardInterrupt
+        self.cancelled = True
+        # call_soon would not wake a sleeping selector (ipykernel issues 881, 1239)
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def _running(task: asyncio.Task[Any]) -> bool:
+    return asyncio.current_task(task.get_loop()) is task
+
+
+def cut(trace: TracebackType | None) -> None:
+    """End a traceback where the handler here begins: its frames are not the user's."""
+    while trace is not None:
+        if trace.tb_next is not None and trace.tb_next.tb_frame.f_code.co_filename == __file__:
+            trace.tb_next = None
+        trace = trace.tb_next

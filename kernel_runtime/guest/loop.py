@@ -1,0 +1,215 @@
+"""The live branch: one thread, one loop, frames in, frames out, until the host hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import selectors
+import sys
+import tempfile
+from collections import deque
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.guest import values
+from kernel_runtime.guest.connection import Connection
+from kernel_runtime.guest.interrupts import Interrupts
+from kernel_runtime.guest.mending import Mending
+from kernel_runtime.guest.stdio import Console
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine
+
+    from kernel_runtime.guest.shell import Shell
+
+    Work = wire.Request | wire.Get | wire.Put
+
+_COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
+
+
+def live(shell: Shell, sock: socket.socket, begin: wire.Begin) -> NoReturn:
+    """Be the live branch; ends with the process."""
+    interrupts = Interrupts()
+    interrupts.install()
+    connection = Connection(sock, interrupts)
+    console = Console(connection, interrupts)
+    _enter(begin)
+    mending = Mending(console)
+    shell.begin(begin, connection, console, interrupts, mending)
+    Branch(shell, connection, console, interrupts, begin).run()
+    os._exit(0)
+
+
+def _enter(begin: wire.Begin) -> None:
+    """Environment, directory, arguments and import path of this branch."""
+    os.environ.clear()
+    os.environ.update(begin.env)
+    # Looking for one would write to it, and fail where the disk layer is full.
+    tempfile.tempdir = begin.env.get("TMPDIR", "/tmp")  # noqa: S108 — the guest's own
+    try:
+        os.chdir(begin.cwd)
+    except OSError as error:
+        os.write(2, f"kernel_runtime: {begin.cwd}: {error.strerror}; working in / instead\n".encode())
+        os.chdir("/")
+    sys.argv = ["ipykernel_launcher.py", *begin.arguments]
+    if "" not in sys.path:
+        sys.path.insert(_before_site_packages(), "")
+
+
+def _before_site_packages() -> int:
+    for index, path in enumerate(sys.path):
+        if os.path.basename(path) in ("site-packages", "dist-packages"):
+            return index
+    return 0
+
+
+class Branch:
+    """Takes work from the connection, one request at a time; comms also while a cell awaits.
+
+    ``branching`` is to be true while this process forks a branch of itself: the child then
+    keeps the connection, which it loses when user code forks.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        connection: Connection,
+        console: Console,
+        interrupts: Interrupts,
+        begin: wire.Begin,
+    ) -> None:
+        self._shell = shell
+        self._connection = connection
+        self._console = console
+        self._interrupts = interrupts
+        self._begin = begin
+        self._queue: deque[Work] = deque()
+        self._aborted: set[str] = set()
+        self._busy = False
+        self._over = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pid = os.getpid()
+        self.branching = False
+        self.loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+
+    def run(self) -> None:
+        """Serve until the host hangs up."""
+        asyncio.set_event_loop(self.loop)
+        self.loop.add_reader(self._connection.fileno(), self._on_readable)
+        self._connection.on_backlog = self._pump_soon
+        self._shell.kernel.on_error = self._abort_waiting
+        os.register_at_fork(before=self._console.settle, after_in_child=self._after_fork)
+        self._connection.send(wire.Ready(branch=self._begin.branch, info=self._shell.info()))
+        while not self._over:
+            try:
+                self.loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                continue  # raised by a background task of user code: it ended that task
+        self._console.settle()
+
+    def _on_readable(self) -> None:
+        if self._connection.receive():
+            self._pump()
+        else:
+            self._over = True
+            self.loop.stop()
+
+    def _pump_soon(self) -> None:
+        self.loop.call_soon_threadsafe(self._pump)
+
+    def _pump(self) -> None:
+        inbox = self._connection.inbox
+        while inbox:
+            work = inbox.popleft()
+            if self._busy and isinstance(work, wire.Request) and work.kind in _COMMS:
+                self._start(self._serve_beside(work))
+            else:
+                self._queue.append(work)
+                self._next()
+        self._next()
+
+    def _next(self) -> None:
+        if self._queue and not self._busy:
+            self._busy = True
+            self._start(self._work(self._queue.popleft()))
+
+    def _start(self, coro: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, work: Work) -> None:
+        try:
+            if isinstance(work, wire.Request):
+                await self._serve(work)
+            else:
+                self._connection.send(self._exchange(work))
+        finally:
+            self._busy = False
+            self._pump()  # frames may have been read while it ran: nothing else would wake us for them
+
+    async def _serve(self, request: wire.Request) -> None:
+        """One request, whatever its handler does: a reply if one is due, and Done."""
+        shell, interrupts = self._shell, self._interrupts
+        try:
+            try:
+                if request.id in self._aborted:
+                    self._aborted.discard(request.id)
+                    shell.abort(request)
+                else:
+                    interrupts.arm()
+                    await shell.kernel.serve(request)
+            finally:
+                interrupts.disarm()
+        except BaseException as error:  # noqa: BLE001 - nothing a request does may end the loop
+            interrupts.disarm()
+            shell.kernel.mending()
+            shell.fail(request, error)
+        if os.getpid() != self._pid and not self.branching:
+            os._exit(0)  # a child that user code forked and let run to the end of its cell
+        shell.tidy()
+        self._console.flush()
+        self._connection.send(wire.Done(parent=request.id))
+
+    async def _serve_beside(self, request: wire.Request) -> None:
+        """A comm message while a cell awaits: the cell's parent holds again afterwards."""
+        kernel = self._shell.kernel
+        cell = kernel.last_parent
+        try:
+            await kernel.serve(request)
+        except Exception as error:  # noqa: BLE001 - as ipykernel: a failed handler is only logged
+            kernel.log.error("Exception in message handler: %r", error)
+        finally:
+            kernel.set_parent([], cell)
+        self._console.flush()
+        self._connection.send(wire.Done(parent=request.id))
+
+    def _exchange(self, work: wire.Get | wire.Put) -> wire.Got:
+        namespace = self._shell.namespace
+        try:
+            if isinstance(work, wire.Put):
+                namespace[work.name] = values.decode(work.value)
+                return wire.Got(parent=work.id)
+            if work.name not in namespace:
+                return wire.Got(parent=work.id, error=f"the guest has no variable {work.name!r}")
+            return wire.Got(parent=work.id, value=values.encode(namespace[work.name], work.name))
+        except KernelRuntimeError as error:
+            return wire.Got(parent=work.id, error=str(error))
+        except Exception as error:  # noqa: BLE001 - user objects run code when they are read
+            return wire.Got(parent=work.id, error=f"{work.name}: {type(error).__name__}: {error}")
+
+    def _abort_waiting(self) -> None:
+        """After an error: execute requests that have already arrived are not run."""
+        while select.select([self._connection.fileno()], [], [], 0)[0] and self._connection.receive():
+            pass
+        for work in (*self._queue, *self._connection.inbox):
+            if isinstance(work, wire.Request) and work.kind == "execute_request":
+                self._aborted.add(work.id)
+
+    def _after_fork(self) -> None:
+        if not self.branching:
+            self._connection.orphan()
+            self._console.orphan()

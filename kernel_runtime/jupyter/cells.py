@@ -1,0 +1,301 @@
+"""Requests for the guest, one after the other, as they came: cells and what asks about code.
+
+One execute runs at a time; after an error the cells that were waiting are answered
+``aborted``, as ipykernel does. Comm messages do not wait in this line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.jupyter import limits_magic, verdicts
+from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
+from kernel_runtime.jupyter.messages import MessageError
+from kernel_runtime.jupyter.relay import Relay, Strays
+from kernel_runtime.jupyter.requests import Cursor, Execute, read
+from kernel_runtime.jupyter.settings import cell_source, tighten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.guest import Guest
+    from kernel_runtime.jupyter.history import History
+    from kernel_runtime.jupyter.messages import Message
+    from kernel_runtime.jupyter.relay import Desk
+    from kernel_runtime.jupyter.settings import Settings
+
+HISTORY_SECONDS = 0.5
+
+
+class Cells:
+    """The line of requests and the one that is being served."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        desk: Desk,
+        settings: Settings,
+        history: History,
+        reply: Callable[[Message, object, dict[str, Any]], None],
+        drain: Callable[[], None],
+    ) -> None:
+        self.count = 0
+        self.running: Message | None = None
+        self.strays = Strays(desk)
+        self._guest = guest
+        self._desk = desk
+        self._settings = settings
+        self._history = history
+        self._reply = reply
+        self._drain = drain
+        self._line: deque[Message] = deque()
+        self._aborted: set[int] = set()
+        self._wake = asyncio.Event()
+        self._write_later: asyncio.TimerHandle | None = None
+
+    def put(self, message: Message) -> None:
+        """Append a request to the line."""
+        self._line.append(message)
+        self._wake.set()
+
+    async def serve(self) -> None:
+        """Serve the line for ever."""
+        while True:
+            while self._line:
+                message = self._line.popleft()
+                await self._guarded(message)
+            self._wake.clear()
+            await self._wake.wait()
+
+    def abort_waiting(self) -> None:
+        """After an error: the cells that wait now will be answered ``aborted``."""
+        self._drain()
+        self._aborted.update(id(message) for message in self._line if message.kind == "execute_request")
+
+    def front_magic(self, message: Message) -> bool:
+        """Answer a cell that is only a magic of the front; False when it is not one."""
+        if b"%limits" not in message.content:
+            return False
+        request = read(message, Execute)
+        what = limits_magic.recognise(request.code)
+        if what is None:
+            return False
+        self.status("busy", message)
+        count = self._take_count(request)
+        self._announce(message, request, count)
+        bundle = limits_magic.answer(what, self._settings)
+        if not request.silent:
+            self._desk.publish("display_data", {"data": bundle, "metadata": {}, "transient": {}}, message.raw)
+        self._reply(message, _execute_reply("ok", count), _stamp("ok"))
+        self.status("idle", message)
+        return True
+
+    def status(self, state: str, message: Message) -> None:
+        """Publish busy or idle in a request's name."""
+        self._desk.publish("status", {"execution_state": state}, message.raw)
+
+    async def _guarded(self, message: Message) -> None:
+        """Serve one request; whatever happens it is answered and followed by idle."""
+        self.running = message if message.kind == "execute_request" else None
+        self.status("busy", message)
+        try:
+            await self._serve(message)
+        except MessageError as error:
+            print(f"kernel_runtime: {error}", file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting
+            traceback.print_exc()
+            self._reply(message, Fault(ename=type(error).__name__, evalue=str(error)), {})
+        finally:
+            self.running = None
+            self.status("idle", message)
+
+    async def _serve(self, message: Message) -> None:
+        if message.kind == "execute_request":
+            if id(message) in self._aborted:
+                self._aborted.discard(id(message))
+                self._reply(message, {"status": "aborted"}, _stamp("aborted"))
+            else:
+                await self._execute(message, read(message, Execute))
+        else:
+            await self._ask(message)
+
+    # -- cells ---------------------------------------------------------------------------------
+
+    async def _execute(self, message: Message, request: Execute) -> None:
+        started = _now()
+        count = self._take_count(request)
+        self._announce(message, request, count)
+        try:
+            relay = self._relay(message, request, count)
+        except KernelRuntimeError as error:
+            content: Content = self._show(message, request, verdicts.trouble_from(error))
+            extra: dict[str, Any] = {}
+        else:
+            content, extra = await self._run(relay, message, request, count)
+        status = content.status if isinstance(content, ExecuteReply) else "error"
+        if isinstance(content, ExecuteReply):
+            content.execution_count = self.count
+        if status == "error" and request.stop_on_error and not request.silent:
+            self.abort_waiting()  # before the reply: what is sent in answer to it is to run
+        self._reply(message, content, extra | _stamp(status) | {"started": started})
+        if request.counts:
+            self._remember(count, request.code)
+
+    def _take_count(self, request: Execute) -> int:
+        if request.counts:
+            self.count += 1
+            return self.count
+        return self.count + 1
+
+    def _announce(self, message: Message, request: Execute, count: int) -> None:
+        if not request.silent:
+            content = {"code": request.code, "execution_count": count}
+            self._desk.publish("execute_input", content, message.raw)
+
+    def _relay(self, message: Message, request: Execute, count: int) -> Relay:
+        """The relay, with the cell's own output limit when its metadata asks for less."""
+        output = 0
+        source = cell_source(message.metadata)
+        if source is not None:
+            own = _copy(self._settings)
+            tighten(own, source)
+            output = own.limits.output
+        return Relay(self._desk, message, count=count, allow_stdin=request.allow_stdin, output=output)
+
+    async def _run(
+        self, relay: Relay, message: Message, request: Execute, count: int
+    ) -> tuple[Content, dict[str, Any]]:
+        """Run the cell in the guest → reply and extra metadata, whatever becomes of it."""
+        try:
+            verdict = await self._submit(relay, count if request.counts else 0)
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            return self._show(message, request, INTERRUPTED), {}
+        except (KernelRuntimeError, OSError) as error:
+            return self._show(message, request, verdicts.trouble_from(error)), {}
+        finally:
+            relay.finish()
+        self.strays.remember(relay)
+        if verdict is not None:
+            return self._ended(relay, message, request, verdict), verdicts.metadata_of(verdict)
+        if isinstance(relay.reply, ExecuteReply):
+            return relay.reply, {}
+        lost = verdicts.trouble(
+            "ProtocolViolation", "the guest said that the cell is done, but sent no reply", []
+        )
+        return self._show(message, request, lost), {}
+
+    async def _submit(self, relay: Relay, count: int) -> Verdict | None:
+        session = await self._guest.ready()
+        if count:
+            session.execution_count = count
+        message = relay.message
+        request = wire.Request(
+            id=message.id,
+            kind=message.kind,
+            content=message.content,
+            metadata=message.metadata,
+            header=message.raw,
+            buffers=message.buffers,
+            count=count,
+        )
+        return await session.submit(request, relay)
+
+    def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
+        """The cell's error when a limit or the guest itself ended it."""
+        if not verdict.survived:
+            self._desk.comms.guest_died()
+        lines = relay.reply.traceback if isinstance(relay.reply, ExecuteReply) else None
+        return self._show(message, request, verdicts.trouble_of(verdict), lines or None)
+
+    def _show(
+        self, message: Message, request: Execute, trouble: Trouble, lines: list[str] | None = None
+    ) -> ExecuteReply:
+        """Publish an error output of the front's own and make the reply that belongs to it."""
+        if not request.silent:
+            self._desk.publish("error", trouble, message.raw)
+        return ExecuteReply(
+            status="error",
+            execution_count=self.count,
+            ename=trouble.ename,
+            evalue=trouble.evalue,
+            traceback=[*(lines or []), *trouble.traceback],
+        )
+
+    def _remember(self, count: int, code: str) -> None:
+        """Into the history, written when the kernel has been quiet for a moment."""
+        self._history.add(count, code)
+        if self._write_later is not None:
+            self._write_later.cancel()
+        self._write_later = asyncio.get_running_loop().call_later(HISTORY_SECONDS, self._history.write)
+
+    # -- questions about code --------------------------------------------------------------------
+
+    async def _ask(self, message: Message) -> None:
+        """complete, inspect, is_complete: relayed; the front's own magics are merged in."""
+        relay = Relay(self._desk, message)
+        try:
+            verdict = await self._submit(relay, 0)
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            self._reply(message, Fault(ename="KeyboardInterrupt"), {})
+            return
+        except (KernelRuntimeError, OSError) as error:
+            self._reply(message, Fault(ename=type(error).__name__, evalue=str(error)), {})
+            return
+        finally:
+            relay.finish()
+        if verdict is not None and not verdict.survived:
+            self._desk.comms.guest_died()
+        reply = relay.reply
+        if isinstance(reply, CompleteReply):
+            _merge_magics(reply, read(message, Cursor))
+        reply = reply or Fault(ename="GuestLost", evalue=verdict.explain() if verdict else "no reply came")
+        self._reply(message, reply, {})
+
+
+INTERRUPTED = verdicts.trouble("KeyboardInterrupt", "interrupted while waiting for the guest", [])
+
+
+def _merge_magics(reply: CompleteReply, cursor: Cursor) -> None:
+    """Add the front's magics that complete the word; where the guest found none, for the word."""
+    word = cursor.word()
+    names = [name for name in limits_magic.completions(word) if name not in reply.matches]
+    if names and not reply.matches:
+        end = len(cursor.code) if cursor.cursor_pos is None else cursor.cursor_pos
+        reply.cursor_start, reply.cursor_end = end - len(word), end
+    reply.matches += names
+
+
+def _execute_reply(status: str, count: int) -> dict[str, Any]:
+    return {"status": status, "execution_count": count, "user_expressions": {}, "payload": []}
+
+
+def _stamp(status: str) -> dict[str, Any]:
+    """Metadata every execute_reply carries, as ipykernel's."""
+    return {"started": _now(), "dependencies_met": True, "status": status}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _copy(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, origins=dict(settings.origins), notes=[])
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

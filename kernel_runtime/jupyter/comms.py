@@ -1,0 +1,82 @@
+"""Comms as the front knows them: which the guest has, and the front's own targets.
+
+A target named ``kernel_runtime.…`` belongs to the front: it is answered while a cell runs, and
+no guest can open, close or imitate one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime.domain.errors import ProtocolViolation
+from kernel_runtime.jupyter.contents import CommData, CommOpen, Content
+from kernel_runtime.jupyter.policy import FRONT_TARGET
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kernel_runtime.jupyter.requests import Comm
+
+    #: A front's target: data of a comm_open or comm_msg → data to send back (None: nothing).
+    Target = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]
+
+MAX_COMMS = 100_000
+
+
+class Comms:
+    """Registry of open comms, by id."""
+
+    def __init__(self) -> None:
+        self.targets: dict[str, Target] = {}
+        self._guest: dict[str, str] = {}
+        self._front: dict[str, str] = {}
+
+    def of_guest(self, content: Content) -> bool:
+        """Note what the guest opens and closes; False when it means a comm of the front."""
+        if isinstance(content, CommOpen):
+            if len(self._guest) >= MAX_COMMS:
+                raise ProtocolViolation(f"more than {MAX_COMMS} comms are open")
+            if content.comm_id in self._front:
+                return False
+            self._guest[content.comm_id] = content.target_name
+        elif isinstance(content, CommData) and content.comm_id in self._front:
+            return False
+        return True
+
+    def guest_closed(self, comm_id: str) -> None:
+        """Forget a comm of the guest."""
+        self._guest.pop(comm_id, None)
+
+    def guest_died(self) -> None:
+        """Its comms are gone with it."""
+        self._guest.clear()
+
+    def info(self, target: str | None) -> dict[str, dict[str, str]]:
+        """Content of ``comm_info_reply``: open comms, all or of one target."""
+        both = self._guest | self._front
+        return {key: {"target_name": name} for key, name in both.items() if target in (None, name)}
+
+    def is_front(self, comm: Comm) -> bool:
+        """Whether a client's comm message is for the front."""
+        return comm.comm_id in self._front or comm.target_name.startswith(FRONT_TARGET)
+
+    def note_client(self, kind: str, comm: Comm) -> None:
+        """A client opens or closes a comm of the guest."""
+        if kind == "comm_open":
+            self._guest[comm.comm_id] = comm.target_name
+        elif kind == "comm_close":
+            self.guest_closed(comm.comm_id)
+
+    async def at_front(self, kind: str, comm: Comm) -> tuple[str, dict[str, Any]] | None:
+        """A client's message to a front's target → the message that answers it, or None."""
+        if kind == "comm_close":
+            self._front.pop(comm.comm_id, None)
+            return None
+        name = self._front.get(comm.comm_id, comm.target_name)
+        target = self.targets.get(name)
+        if target is None or (kind == "comm_open" and comm.comm_id in self._guest):
+            return "comm_close", {}
+        if kind == "comm_open":
+            self._front[comm.comm_id] = name
+        data = await target(comm.data)
+        return None if data is None else ("comm_msg", data)

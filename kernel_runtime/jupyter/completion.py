@@ -1,0 +1,113 @@
+"""Completion of the arguments of ``%%sandbox`` and ``%sandbox``, which IPython does not do itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
+
+from kernel_runtime.domain.level import Level
+from kernel_runtime.jupyter.parameters import assigned_names
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from kernel_runtime.jupyter.guests import Guests
+
+OPTIONS = (
+    "--name",
+    "--memory",
+    "--time",
+    "--cpu",
+    "--pids",
+    "--disk",
+    "--output-limit",
+    "--level",
+    "-i",
+    "-o",
+    "--in",
+    "--out",
+    "--fresh",
+)
+ACTIONS = ("list", "kill", "reset")
+_AMOUNTS = {
+    "--memory": ("256M", "512M", "1G", "2G"),
+    "--disk": ("64M", "256M", "1G"),
+    "--output-limit": ("1M", "8M", "64M"),
+    "--time": ("10s", "30s", "5m"),
+    "--cpu": ("10s", "30s", "5m"),
+    "--pids": ("16", "32", "64"),
+}
+
+
+class SandboxCompletion:
+    """A matcher for IPython's completer, and its registration."""
+
+    def __init__(self, shell: InteractiveShell, guests: Guests) -> None:
+        self._shell = shell
+        self._guests = guests
+        self._matcher = self._make_matcher()
+
+    def register(self) -> None:
+        self._shell.Completer.custom_matchers.append(self._matcher)
+
+    def unregister(self) -> None:
+        if self._matcher in self._shell.Completer.custom_matchers:
+            self._shell.Completer.custom_matchers.remove(self._matcher)
+
+    def _make_matcher(self) -> Any:
+        @context_matcher(identifier="kernel_runtime.sandbox")
+        def matcher(context: CompletionContext) -> Any:
+            words = line_words(context)
+            if words is None:
+                return {"completions": []}
+            fragment = words.pop()
+            found = [text for text in self._offers(words, fragment, context) if text.startswith(fragment)]
+            return {
+                "completions": [SimpleCompletion(text, type="param") for text in found],
+                "matched_fragment": fragment,
+                "suppress": True,
+            }
+
+        return matcher
+
+    def _offers(self, words: list[str], fragment: str, context: CompletionContext) -> list[str]:
+        """What may stand where the cursor is, after ``words`` (the magic itself first)."""
+        if words[0] == "%sandbox":
+            return list(ACTIONS) if len(words) == 1 else self._guests.names() if len(words) == 2 else []
+        before = words[-1]
+        if before == "--name":
+            return self._guests.names()
+        if before == "--level":
+            return [str(level) for level in Level]
+        if before in _AMOUNTS:
+            return list(_AMOUNTS[before])
+        if before in ("-i", "--in"):
+            return self._variables()
+        if before in ("-o", "--out"):
+            return assigned_names(context.full_text.partition("\n")[2])
+        return [
+            option for option in OPTIONS if option in ("-i", "-o", "--in", "--out") or option not in words
+        ]
+
+    def _variables(self) -> list[str]:
+        hidden = self._shell.user_ns_hidden
+        return sorted(
+            name
+            for name, value in self._shell.user_ns.items()
+            if not name.startswith("_") and not (name in hidden and hidden[name] is value)
+        )
+
+
+def line_words(context: CompletionContext) -> list[str] | None:
+    """The words of a ``%%sandbox`` or ``%sandbox`` line up to the cursor, the unfinished one
+    last; None elsewhere.
+    """
+    text = context.text_until_cursor
+    words = text.split()
+    if text[:1].isspace() or text[-1:].isspace():
+        words.append("")
+    if len(words) < 2:
+        return None
+    is_cell = words[0] == "%%sandbox" and context.cursor_line == 0
+    return words if is_cell or words[0] == "%sandbox" else None

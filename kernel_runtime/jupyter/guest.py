@@ -1,0 +1,132 @@
+"""The front's hold on its session: opened in the background, asked for by each cell."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kernel_runtime import wire
+    from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.settings import Settings
+
+    Sink = Callable[[wire.FromBranch], None]
+
+
+class Amounts(Protocol):
+    """What ``usage`` answers."""
+
+    @property
+    def memory(self) -> int: ...
+    @property
+    def peak(self) -> int: ...
+    @property
+    def cpu(self) -> float: ...
+    @property
+    def pids(self) -> int: ...
+    @property
+    def disk(self) -> int | None: ...
+    @property
+    def wall(self) -> float: ...
+
+
+class Session(Protocol):
+    """The part of ``workers.session.Session`` that the front uses."""
+
+    execution_count: int
+    walls: list[str]
+    info: dict[str, object]
+
+    @property
+    def is_ready(self) -> bool: ...
+    async def ready(self) -> object: ...
+    async def submit(
+        self, request: wire.Request, sink: Sink, fds: list[int] | None = None
+    ) -> Verdict | None: ...
+    def hold_wall(self, held: bool) -> None: ...
+    def on_stray(self, sink: Sink) -> None: ...
+    def answer(self, answer: wire.Answer) -> None: ...
+    def interrupt(self) -> None: ...
+    async def usage(self) -> Amounts: ...
+    async def close(self) -> None: ...
+
+
+class House(Protocol):
+    """What opens the session and is closed last: the runtime, or a fake."""
+
+    def open_session(self, settings: Settings) -> Session: ...
+    def warm_up(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Guest:
+    """Opens the session and hands it out; an interrupt ends the waiting for it."""
+
+    def __init__(self, house: House, settings: Settings) -> None:
+        self._house = house
+        self._settings = settings
+        self._stray: Sink | None = None
+        self._waiting: set[asyncio.Task[object]] = set()
+        self.session: Session | None = None
+
+    @property
+    def walls(self) -> Sequence[str]:
+        """The walls the guest stands behind, as far as known."""
+        return self.session.walls if self.session else ()
+
+    def open(self, stray: Sink) -> None:
+        """Begin to start the guest; trouble shows in the first cell."""
+        self._stray = stray
+        try:
+            self._session()
+        except Exception as error:  # noqa: BLE001 - each cell tries again and shows what it is
+            self._settings.notes.append(f"the guest did not start: {error}")
+
+    def _session(self) -> Session:
+        if self._settings.error is not None:
+            raise self._settings.error
+        if self.session is None:
+            self.session = self._house.open_session(self._settings)
+            if self._stray is not None:
+                self.session.on_stray(self._stray)
+        return self.session
+
+    async def ready(self) -> Session:
+        """A session that takes requests; raises what prevents it, ``CancelledError`` on interrupt."""
+        session = self._session()
+        if not session.is_ready:
+            waiting = asyncio.ensure_future(_ready(session))
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
+        return session
+
+    def interrupt(self) -> None:
+        """Interrupt the cell, or the waiting for a guest to run it."""
+        for waiting in self._waiting:
+            waiting.cancel()
+        if not self._waiting and self.session is not None:
+            self.session.interrupt()
+
+    def answer(self, answer: wire.Answer) -> None:
+        """Pass on what a person typed."""
+        if self.session is not None:
+            self.session.answer(answer)
+
+    def warm_up(self) -> None:
+        """Let the house prepare warmer guests."""
+        self._house.warm_up()
+
+    async def close(self) -> None:
+        """End the guest and all that belongs to it."""
+        if self.session is not None:
+            await self.session.close()
+        await self._house.close()
+
+
+async def _ready(session: Session) -> object:
+    return await session.ready()

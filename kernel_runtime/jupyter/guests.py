@@ -1,0 +1,204 @@
+"""Named guests of ``%%sandbox``: opened when first used, kept between cells, and talked to
+from the thread that runs the cell.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.errors import Conflict, NotFound
+from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.limits import Limits, parse_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kernel_runtime.client import Output, Result
+
+
+class Guest(Protocol):
+    """What is used of a ``kernel_runtime.Session``."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def level(self) -> Level: ...
+
+    def run(
+        self,
+        code: str,
+        *,
+        check: bool = True,
+        on_output: Callable[[Output], None] | None = None,
+        on_input: Callable[[str, bool], str | None] | None = None,
+    ) -> Result: ...
+
+    def value(self, name: str) -> Any: ...
+
+    def put(self, name: str, value: Any) -> None: ...
+
+    def interrupt(self) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def limit_seen_inside(ename: str, evalue: str) -> str | None:
+    """The limit behind an error that the guest's own code got to see: ``memory``, ``disk`` or None."""
+    if ename == "MemoryError":
+        return "memory"
+    if ename == "OSError" and evalue.startswith(("[Errno 27]", "[Errno 28]")):  # EFBIG, ENOSPC
+        return "disk"
+    return None
+
+
+class Question:
+    """The guest waits for what a person types; ``answer`` must be called once."""
+
+    def __init__(self, prompt: str, password: bool) -> None:
+        self.prompt = prompt
+        self.password = password
+        self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def answer(self, text: str | None) -> None:
+        """None: nobody answers; ``input()`` raises in the guest."""
+        self._answers.put(text)
+
+    def wait(self) -> str | None:
+        return self._answers.get()
+
+
+def converse(guest: Guest, code: str, handle: Callable[[Output | Question], None]) -> Result:
+    """Run ``code`` in ``guest``; ``handle`` gets its outputs and questions in the calling thread.
+
+    The guest is waited for in another thread, so that this one can print, ask the person and
+    notice Ctrl-C: that interrupts the guest, and outputs go on until its cell has ended.
+    """
+    events = _Events()
+
+    def ask(prompt: str, password: bool) -> str | None:
+        question = Question(prompt, password)
+        events.put(question)
+        return question.wait()
+
+    def run() -> None:
+        try:
+            events.put(guest.run(code, check=False, on_output=events.put, on_input=ask))
+        except BaseException as error:  # noqa: BLE001 — handed to the calling thread, which raises it
+            events.put(error)
+
+    threading.Thread(target=run, name="kernel_runtime cell", daemon=True).start()
+    ended: Any = None
+    try:
+        while ended is None:
+            try:
+                ended = _handle_all(events, handle)
+            except KeyboardInterrupt:
+                guest.interrupt()
+    finally:
+        if ended is None:  # this thread gives up (Ctrl-C twice, a broken pipe): the cell must not go on
+            guest.interrupt()
+    if isinstance(ended, BaseException):
+        raise ended
+    result: Result = ended
+    return result
+
+
+def _handle_all(events: _Events, handle: Callable[[Output | Question], None]) -> Any:
+    """Handle events until the one that is the end, and return that."""
+    while isinstance(event := events.first(), dict | Question):
+        events.drop()
+        handle(event)
+    return event
+
+
+class _Events:
+    """A queue whose reader may be interrupted anywhere and still finds the last event."""
+
+    def __init__(self) -> None:
+        self._events: deque[Any] = deque()
+        self._there = threading.Event()
+
+    def put(self, event: Any) -> None:
+        self._events.append(event)
+        self._there.set()
+
+    def first(self) -> Any:
+        """The oldest event, which stays; waits for one."""
+        while not self._events:
+            self._there.clear()
+            if not self._events:
+                self._there.wait()
+        return self._events[0]
+
+    def drop(self) -> None:
+        self._events.popleft()
+
+
+class Guests:
+    """The guests of one notebook, by name."""
+
+    def __init__(self, opener: Callable[[str, Limits, Level], Guest]) -> None:
+        self._open = opener
+        self._guests: dict[str, Guest] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self._guests)
+
+    def get(self, name: str) -> Guest:
+        """The guest of that name, or ``NotFound`` with the names there are."""
+        if name not in self._guests:
+            there = ", ".join(self.names()) or "none yet"
+            raise NotFound(f"no guest is called {name!r}; there are: {there}")
+        return self._guests[name]
+
+    def take(
+        self, name: str, amounts: Mapping[str, str], level: Level | None, *, fresh: bool = False
+    ) -> Guest:
+        """The guest ``name``, opened now if need be; what was written must agree with a kept one."""
+        asked = parse_limits(dict(amounts), Limits(), "%%sandbox")
+        if fresh and name in self._guests:
+            self.kill(name)
+        if name not in self._guests:
+            self._guests[name] = self._open(name, asked, level or Level.MODERATE)
+        guest = self._guests[name]
+        _check_agreement(name, guest, {limit: getattr(asked, limit) for limit in amounts}, level)
+        return guest
+
+    def kill(self, name: str) -> None:
+        """End a guest and forget it."""
+        guest = self.get(name)
+        del self._guests[name]
+        guest.close()
+
+    def reset(self, name: str) -> None:
+        """Give a guest a clean interpreter; its limits stay."""
+        self.get(name).restart()
+
+    def close(self) -> None:
+        """End all of them."""
+        for name in self.names():
+            self.kill(name)
+
+
+def _check_agreement(name: str, guest: Guest, asked: dict[str, Any], level: Level | None) -> None:
+    """``Conflict`` if a kept guest has other limits than were written."""
+    for limit, amount in asked.items():
+        kept = getattr(guest.limits, limit)
+        if amount != kept:
+            _refuse(name, limit, show_amount(limit, kept), show_amount(limit, amount))
+    if level is not None and level != guest.level:
+        _refuse(name, "level", guest.level, level)
+
+
+def _refuse(name: str, what: str, kept: str, asked: str) -> None:
+    raise Conflict(
+        f"the guest {name!r} lives with {what} {kept}, and that cannot become {asked} while it lives. "
+        f"Add --fresh to start it anew (its variables are lost), or use another --name"
+    )

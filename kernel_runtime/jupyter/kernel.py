@@ -1,0 +1,88 @@
+"""The kernel process: ``python -m kernel_runtime.jupyter.kernel -f {connection_file}``.
+
+The zygote is launched before anything else is imported, so that its start overlaps with this
+process's own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kernel_runtime.jupyter.guest import House, Session
+    from kernel_runtime.jupyter.settings import Settings
+    from kernel_runtime.runtime import Runtime
+
+
+class RuntimeHouse:
+    """The runtime as the front sees it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def open_session(self, settings: Settings) -> Session:
+        return self._runtime.open_session(
+            limits=settings.limits, level=settings.level, name=_name(), arguments=settings.arguments
+        )
+
+    def warm_up(self) -> None:
+        self._runtime.warm_up()
+
+    async def close(self) -> None:
+        await self._runtime.close()
+
+
+def build_house() -> House:
+    """Launch the zygote now; the rest is imported while it starts."""
+    from kernel_runtime.workers.launch import launch_for_shell
+
+    launch = launch_for_shell(os.getcwd())
+
+    from kernel_runtime.runtime import Runtime, default_settings
+
+    return RuntimeHouse(Runtime(default_settings(kind="kernel"), launch))
+
+
+def main(arguments: Sequence[str] | None = None, build: Callable[[], House] = build_house) -> int:
+    """Run the kernel; the exit status. ``build`` makes the house (tests give a fake)."""
+    from kernel_runtime.domain.errors import KernelRuntimeError
+
+    try:
+        run(sys.argv[1:] if arguments is None else arguments, build)
+    except KernelRuntimeError as error:
+        print(f"kernel_runtime: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(arguments: Sequence[str], build: Callable[[], House]) -> None:
+    """Launch, listen, import, serve: in the order in which others wait for it."""
+    from kernel_runtime.jupyter.connection import Door
+    from kernel_runtime.jupyter.settings import parse_arguments, resolve
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing to interrupt yet, and never a kill
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    door = Door(parse_arguments(arguments).connection_file)
+    try:
+        house = build()
+        import asyncio
+
+        from kernel_runtime.jupyter.front import Front
+
+        asyncio.run(Front(resolve(arguments, os.environ), door, house).run())
+    finally:
+        door.close()
+
+
+def _name() -> str:
+    """What ``sessions`` lists this kernel as: its notebook, when the server told it."""
+    return os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""``%%sandbox`` and ``%sandbox`` for any IPython: ``%load_ext kernel_runtime``."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
+from kernel_runtime.domain.level import Level, parse_level
+from kernel_runtime.jupyter.completion import SandboxCompletion
+from kernel_runtime.jupyter.guests import Guest, Guests, converse
+from kernel_runtime.jupyter.showing import SandboxError, Showing, error_of, plain_error
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from kernel_runtime.domain.limits import Limits
+
+DEFAULT = "default"
+AMOUNTS = ("memory", "wall", "cpu", "pids", "disk", "output")
+_extensions: dict[int, SandboxMagics] = {}
+
+
+@magics_class
+class SandboxMagics(Magics):
+    """Runs cells in guests; one ``Guests`` for each shell."""
+
+    def __init__(self, shell: InteractiveShell, guests: Guests | None = None) -> None:
+        super().__init__(shell)
+        self.host = shell
+        self.guests = guests or Guests(open_guest)
+        self.completion = SandboxCompletion(shell, self.guests)
+
+    @magic_arguments()
+    @argument(
+        "--name", default=DEFAULT, help="The guest to run in; it is kept between cells. Default: %(default)s."
+    )
+    @argument("--memory", metavar="SIZE", help="Memory of the whole guest, like 512M.")
+    @argument("--time", dest="wall", metavar="TIME", help="Wall time of each cell, like 30s.")
+    @argument("--cpu", metavar="TIME", help="CPU time of each cell, like 10s.")
+    @argument("--pids", metavar="N", help="Processes and threads at once, like 32.")
+    @argument("--disk", metavar="SIZE", help="What the guest may write to its own layer, like 64M.")
+    @argument("--output-limit", dest="output", metavar="SIZE", help="Output of each cell, like 8M.")
+    @argument("--level", metavar="LEVEL", help="strict, moderate (default) or permissive.")
+    @argument(
+        "-i",
+        "--in",
+        dest="inputs",
+        action="append",
+        default=[],
+        metavar="VAR",
+        help="Copy a variable into the guest first. May be repeated.",
+    )
+    @argument(
+        "-o",
+        "--out",
+        dest="outputs",
+        action="append",
+        default=[],
+        metavar="VAR",
+        help="Copy a variable out of the guest afterwards. May be repeated.",
+    )
+    @argument("--fresh", action="store_true", help="Begin with a new guest: forget the one of that name.")
+    @cell_magic("sandbox")  # type: ignore[arg-type]
+    def run_cell(self, line: str, cell: str) -> None:
+        """Run this cell in a guest behind the operating system's walls.
+
+        Variables cross by safe formats only: JSON values, bytes, numpy arrays without objects, pandas
+        and Arrow tables. Nothing is ever unpickled. A guest keeps its limits while it lives.
+        """
+        asked = _parsed(self.run_cell, line)
+        with plain_errors():
+            amounts = {name: getattr(asked, name) for name in AMOUNTS if getattr(asked, name) is not None}
+            level = None if asked.level is None else parse_level(asked.level, "--level")
+            inputs = self._inputs(asked.inputs)
+            _check_names("-o", asked.outputs)
+            guest = self.guests.take(asked.name, amounts, level, fresh=asked.fresh)
+            for name, value in inputs.items():
+                _put(guest, name, value)
+            self._run(guest, asked.name, cell)
+            self.host.push({name: guest.value(name) for name in asked.outputs})
+
+    def _run(self, guest: Guest, name: str, cell: str) -> None:
+        showing = Showing(self.host, name, guest)
+        error = error_of(converse(guest, cell, showing.show), name)
+        if error is not None:
+            raise error
+
+    def _inputs(self, names: list[str]) -> dict[str, Any]:
+        _check_names("-i", names)
+        missing = [name for name in names if name not in self.host.user_ns]
+        if missing:
+            raise NotFound(f"-i: there is no variable {missing[0]!r} in this notebook")
+        return {name: self.host.user_ns[name] for name in names}
+
+    @magic_arguments()
+    @argument(
+        "action",
+        choices=("list", "kill", "reset"),
+        help="list: the guests there are; kill: end one; reset: give it a clean interpreter.",
+    )
+    @argument("name", nargs="?", help="The guest. Default for kill and reset: default.")
+    @line_magic("sandbox")  # type: ignore[arg-type]
+    def manage(self, line: str) -> None:
+        """List, end or reset the guests of this notebook."""
+        asked = _parsed(self.manage, line)
+        with plain_errors():
+            if asked.action == "list":
+                print(self._listing())
+            elif asked.action == "kill":
+                self.guests.kill(asked.name or DEFAULT)
+            else:
+                self.guests.reset(asked.name or DEFAULT)
+
+    def _listing(self) -> str:
+        names = self.guests.names()
+        return "\n".join(map(self._described, names)) if names else "no guests yet; %%sandbox makes one"
+
+    def _described(self, name: str) -> str:
+        guest = self.guests.get(name)
+        memory = show_amount("memory", guest.limits.memory)
+        return f"{name}: level {guest.level}, memory {memory}, pids {show_amount('pids', guest.limits.pids)}"
+
+
+def _parsed(magic: Any, line: str) -> argparse.Namespace:
+    parsed: argparse.Namespace = parse_argstring(magic, line)
+    return parsed
+
+
+def _check_names(flag: str, names: list[str]) -> None:
+    for name in names:
+        if not name.isidentifier():
+            raise Invalid(f"{flag}: {name!r} is not the name of a variable")
+
+
+def _put(guest: Guest, name: str, value: Any) -> None:
+    """Copy a variable in; an error names the variable."""
+    try:
+        guest.put(name, value)
+    except Invalid as error:
+        raise Invalid(f"-i {name}: {str(error).removeprefix('value: ')}") from None
+
+
+def open_guest(name: str, limits: Limits, level: Level) -> Guest:
+    """A guest that sees the current directory."""
+    from kernel_runtime.client import Session
+
+    session = Session(limits=limits, level=level, name=name)
+    session.open()
+    return session
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors of ours as one plain line, without a traceback of the host's own frames."""
+    try:
+        yield
+    except (Invalid, NotFound, Conflict) as error:
+        raise UsageError(str(error)) from None
+    except SandboxError:
+        raise
+    except KernelRuntimeError as error:
+        raise plain_error(error) from None
+
+
+# -- the extension --------------------------------------------------------------------------------
+
+
+def load_ipython_extension(ip: InteractiveShell) -> None:
+    """``%load_ext kernel_runtime``."""
+    if id(ip) in _extensions:
+        return
+    magics = SandboxMagics(ip)
+    _extensions[id(ip)] = magics
+    ip.register_magics(magics)
+    magics.completion.register()
+
+
+def unload_ipython_extension(ip: InteractiveShell) -> None:
+    """``%unload_ext kernel_runtime``: magics, completion and guests go."""
+    magics = _extensions.pop(id(ip), None)
+    if magics is None:
+        return
+    magics.completion.unregister()
+    for kind in ("line", "cell"):
+        ip.magics_manager.magics[kind].pop("sandbox", None)
+    ip.magics_manager.registry.pop(type(magics).__name__, None)
+    magics.guests.close()

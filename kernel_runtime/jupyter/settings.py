@@ -1,0 +1,218 @@
+"""Limits and level of this kernel, and from where each of them comes.
+
+Weakest first: defaults, Jupyter configuration (``KernelRuntime.*``), the kernelspec's argv
+(``--memory 512M`` or ``--KernelRuntime.memory=512M``), the environment (``KERNEL_RUNTIME_MEMORY``,
+for CI). Notebook metadata may only tighten. A value that is no amount stops nothing from
+starting, but every cell is refused with the place and the trouble: it fails closed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime.domain.amounts import MIB, show_amount
+from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.level import Level, parse_level
+from kernel_runtime.domain.limits import Limits, parse_limits
+from kernel_runtime.jupyter import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+LIMITS = Limits.__struct_fields__
+NAMES = (*LIMITS, "level", "history")
+CONFIG = "jupyter_kernel_runtime_config"
+MAX_NOTEBOOK = 256 * MIB
+_HISTORY_TRAIT = "--HistoryManager.hist_file"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Settings as text, and the place they stand in."""
+
+    place: str
+    values: dict[str, str]
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """What this kernel runs with. ``origins`` names the place of each setting, ``notes`` what was
+    asked and not given, ``error`` what keeps cells from running.
+    """
+
+    limits: Limits = Limits()
+    level: Level = Level.MODERATE
+    origins: dict[str, str] = {}
+    notes: list[str] = []
+    error: Invalid | None = None
+    history: str = ""
+    connection_file: str = ""
+    arguments: list[str] = []
+
+
+class Arguments(msgspec.Struct):
+    """The command line, taken apart; ``rest`` goes on to the shell inside."""
+
+    connection_file: str
+    values: dict[str, str]
+    rest: list[str]
+
+
+def parse_arguments(arguments: Sequence[str]) -> Arguments:
+    """``-f FILE``, ``--memory 512M``, ``--memory=512M``, ``--KernelRuntime.memory=512M``; others pass."""
+    found = Arguments("", {}, [])
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--KernelRuntime.") if "." in flag else flag.removeprefix("--")
+        if flag in ("-f", "--f", "--connection-file", "--IPKernelApp.connection_file"):
+            found.connection_file = value if equals else next(words, "")
+        elif flag == _HISTORY_TRAIT:
+            found.values["history"] = value
+        elif flag.startswith("--") and name in NAMES:
+            found.values[name] = value if equals else next(words, "")
+        else:
+            found.rest.append(word)
+    return found
+
+
+def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """All places → one ``Settings``; errors inside, never raised."""
+    parsed = parse_arguments(arguments)
+    settings = Settings(connection_file=parsed.connection_file, arguments=parsed.rest)
+    try:
+        sources = [
+            *config_sources(paths.config_dirs()),
+            Source("kernelspec", parsed.values),
+            Source("environment", environment_values(environment)),
+        ]
+        apply(settings, sources)
+        tighten(settings, notebook_source(environment))
+    except Invalid as error:
+        settings.error = error
+    return settings
+
+
+def apply(settings: Settings, sources: Iterable[Source]) -> None:
+    """Lay the sources over the settings, each stronger than those before."""
+    for source in sources:
+        amounts: dict[str, object] = {k: v for k, v in source.values.items() if k in LIMITS}
+        settings.limits = parse_limits(amounts, settings.limits, source.place)
+        if level := source.values.get("level"):
+            settings.level = parse_level(level, f"{source.place}.level")
+        settings.history = source.values.get("history") or settings.history
+        settings.origins |= dict.fromkeys((k for k in source.values if k in NAMES), source.place)
+
+
+def tighten(settings: Settings, source: Source | None) -> None:
+    """Apply a source that may only make things stricter; note what it asked beyond that."""
+    if source is None:
+        return
+    for name, text in source.values.items():
+        if name == "level":
+            _tighten_level(settings, parse_level(text, f"{source.place}.level"), source.place)
+        elif name in LIMITS:
+            wanted = parse_limits({name: text}, settings.limits, source.place)
+            _tighten_limit(settings, name, wanted, source.place)
+
+
+def _tighten_level(settings: Settings, wanted: Level, place: str) -> None:
+    if wanted.rank < settings.level.rank:
+        settings.level = wanted
+        settings.origins["level"] = place
+    elif wanted is not settings.level:
+        settings.notes.append(f"{place} asks for level {wanted}: it may only tighten, {settings.level} holds")
+
+
+def _tighten_limit(settings: Settings, name: str, wanted: Limits, place: str) -> None:
+    tighter = settings.limits.tightened(wanted)
+    asked = getattr(wanted, name)
+    if tighter != settings.limits:
+        settings.limits = tighter
+        settings.origins[name] = place
+    elif asked != getattr(settings.limits, name):
+        asked_text = show_amount(name, asked)
+        settings.notes.append(f"{place} asks for {name} {asked_text}: it may only tighten, and does not")
+
+
+def environment_values(environment: Mapping[str, str]) -> dict[str, str]:
+    """``KERNEL_RUNTIME_MEMORY=512M`` → ``{"memory": "512M"}``; empty ones do not count."""
+    given = {name: environment.get(f"KERNEL_RUNTIME_{name.upper()}", "") for name in NAMES}
+    return {name: value for name, value in given.items() if value}
+
+
+def config_sources(directories: Iterable[Path]) -> list[Source]:
+    """Jupyter's configuration files, the weakest first; most machines have none."""
+    found = []
+    for directory in directories:
+        for suffix in (".json", ".py"):
+            path = directory / (CONFIG + suffix)
+            if path.is_file():
+                found.append(Source(str(path), _named(str(path), _read_config(path))))
+    return found[::-1]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix == ".json":
+            whole = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+            return dict(whole.get("KernelRuntime", {}))
+        from kernel_runtime.jupyter.traits import read_python
+
+        return read_python(path)
+    except Exception as error:  # noqa: BLE001 - a configuration file is Python: it may raise anything
+        raise Invalid(f"{path}: {type(error).__name__}: {error}") from None
+
+
+def _named(place: str, values: Mapping[str, Any]) -> dict[str, str]:
+    for name in values:
+        if name not in NAMES:
+            raise Invalid(f"{place}: KernelRuntime has no {name!r}; there are {', '.join(NAMES)}")
+    return {name: str(value) for name, value in values.items()}
+
+
+class _Mine(msgspec.Struct, frozen=True):
+    limits: dict[str, Any] = {}
+    level: str | None = None
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    kernel_runtime: _Mine = _Mine()
+
+
+class _Notebook(msgspec.Struct):
+    metadata: _Metadata = _Metadata()
+
+
+def notebook_source(environment: Mapping[str, str]) -> Source | None:
+    """The metadata of the notebook whose path jupyter_server put into ``JPY_SESSION_NAME``."""
+    name = environment.get("JPY_SESSION_NAME", "")
+    path = Path(name)
+    try:
+        if path.suffix != ".ipynb" or path.stat().st_size > MAX_NOTEBOOK:
+            return None
+        notebook = msgspec.json.decode(path.read_bytes(), type=_Notebook)
+    except (OSError, msgspec.DecodeError):  # no file, no notebook: nothing is asked
+        return None
+    return asked(notebook.metadata.kernel_runtime, f"notebook {path.name}")
+
+
+def cell_source(metadata: bytes) -> Source | None:
+    """What a cell's own metadata (``kernel_runtime``) asks, as a source that may only tighten."""
+    if b"kernel_runtime" not in metadata:
+        return None
+    try:
+        found = msgspec.json.decode(metadata, type=_Metadata)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"cell metadata: {error}") from None
+    return asked(found.kernel_runtime, "cell metadata")
+
+
+def asked(mine: _Mine, place: str) -> Source:
+    """``{"limits": {...}, "level": ...}`` → a source."""
+    values = {name: str(value) for name, value in mine.limits.items()}
+    unknown = [name for name in values if name not in LIMITS]
+    if unknown:
+        raise Invalid(f"{place}: no limit is called {unknown[0]!r}; there are {', '.join(LIMITS)}")
+    return Source(place, values | ({"level": mine.level} if mine.level else {}))

@@ -1,0 +1,138 @@
+"""A guest's frames, shown in a cell of the host's notebook.
+
+What a guest displays is foreign to the page it lands on: contents are checked as in our own
+kernel, cleaned, their display ids cannot touch displays of the host, and comms are not connected.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.domain.level import Level
+from kernel_runtime.jupyter import verdicts
+from kernel_runtime.jupyter.cleaning import clean_bundle
+from kernel_runtime.jupyter.guests import Question
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from kernel_runtime.client import Output, Result
+    from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.guests import Guest
+
+NO_WIDGETS = (
+    "note: %%sandbox shows no widgets: they need a live connection between guest and page. "
+    "The kernel 'Python (kernel_runtime)' has it.\n"
+)
+LEFT_OUT = "(an output that may not be shown here; --level permissive lets everything pass)"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class SandboxError(KernelRuntimeError):
+    """A cell in a sandbox failed; shows as what happened in there, without the host's own frames."""
+
+    def __init__(self, ename: str, evalue: str, traceback: list[str]) -> None:
+        super().__init__(f"{ename}: {evalue}" if evalue else ename)
+        self.ename, self.evalue, self._lines = ename, evalue, traceback
+
+    def _render_traceback_(self) -> list[str]:  # IPython's protocol for errors that draw themselves
+        return self._lines
+
+
+def plain_error(error: BaseException) -> SandboxError:
+    """An error of ours as one line, without the host's frames."""
+    shown = verdicts.trouble_from(error)
+    return SandboxError(shown.ename, shown.evalue, shown.traceback)
+
+
+def error_of(result: Result, name: str) -> SandboxError | None:
+    """What a cell's end shows as: nothing, the guest's own traceback, or why it was ended."""
+    if result.verdict is not None:
+        return _ended(result.verdict, name)
+    if result.error is not None:
+        return SandboxError(result.error.ename, result.error.evalue, result.error.traceback)
+    return None
+
+
+def _ended(verdict: Verdict, name: str) -> SandboxError:
+    what = verdicts.sentence(verdict.explain())
+    after = (
+        "Its variables are kept."
+        if verdict.survived
+        else "Its variables are gone; the next cell starts clean."
+    )
+    shown = verdicts.trouble(verdicts.name_of(verdict), f"{what} (guest {name!r}) {after}", [])
+    return SandboxError(shown.ename, shown.evalue, shown.traceback)
+
+
+class Showing:
+    """Shows one cell's outputs through ``shell``, as they come."""
+
+    def __init__(self, shell: InteractiveShell, name: str, guest: Guest) -> None:
+        self._shell = shell
+        self._name = name
+        self._guest = guest
+        self._noted = False
+
+    def show(self, event: Output | Question) -> None:
+        """One output or question; errors are raised at the end instead."""
+        if isinstance(event, Question):
+            self._ask(event)
+        else:
+            self._show(event)
+
+    def _show(self, output: Output) -> None:
+        match output["output_type"]:
+            case "stream":
+                self._write(output["name"], output["text"])
+            case "clear_output":
+                self._shell.display_pub.clear_output(wait=bool(output.get("wait")))
+            case "display_data" | "execute_result" | "update_display_data" as kind:
+                self._display(output, update=kind == "update_display_data")
+
+    def _ask(self, question: Question) -> None:
+        """Ask the person in the guest's name, marked so that nobody takes it for the notebook's own."""
+        prompt = f"[sandbox {self._name}] {question.prompt}"
+        text: str | None = None
+        try:
+            # the kernel's own input() where there is one, else the terminal's
+            text = getpass.getpass(prompt) if question.password else input(prompt)
+        except KeyboardInterrupt:
+            self._guest.interrupt()
+        except (EOFError, NotImplementedError, RuntimeError, OSError):  # headless: ipykernel's own error, too
+            pass
+        finally:
+            question.answer(text)
+
+    def _write(self, name: str, text: str) -> None:
+        file = sys.stderr if name == "stderr" else sys.stdout
+        file.write(text)
+        file.flush()
+
+    def _display(self, output: Output, *, update: bool) -> None:
+        data, metadata, transient = (_mapping(output, part) for part in ("data", "metadata", "transient"))
+        if data.pop(_WIDGET, None) is not None:
+            self._note_widgets()
+        if self._guest.level is not Level.PERMISSIVE:
+            data = clean_bundle(data)
+        given = transient.get("display_id")
+        self._shell.display_pub.publish(
+            data=data or {"text/plain": LEFT_OUT},
+            metadata=metadata,
+            transient={} if given is None else {"display_id": f"sandbox-{id(self._guest)}-{given}"},
+            update=update,
+        )
+
+    def _note_widgets(self) -> None:
+        if not self._noted:
+            self._noted = True
+            self._write("stderr", NO_WIDGETS)
+
+
+def _mapping(output: Output, part: str) -> dict[str, Any]:
+    """A part of a foreign output, if it is what it should be."""
+    found = output.get(part)
+    return dict(found) if isinstance(found, dict) else {}

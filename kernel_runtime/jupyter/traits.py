@@ -1,0 +1,33 @@
+"""``KernelRuntime.*`` for Jupyter's configuration files; imported only when one of them exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Unicode
+from traitlets.config import Configurable
+from traitlets.config.loader import PyFileConfigLoader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class KernelRuntime(Configurable):
+    """The sandboxed kernel. An empty value leaves a setting to the weaker places."""
+
+    level = Unicode("", help="strict, moderate or permissive: how much a guest is walled in.").tag(
+        config=True
+    )
+    memory = Unicode("", help="Memory of the whole guest, like 512M or 4G.").tag(config=True)
+    cpu = Unicode("", help="CPU time per cell, like 30s or 5m; none: not limited.").tag(config=True)
+    wall = Unicode("", help="Time per cell, like 30s or 5m; none: not limited.").tag(config=True)
+    pids = Unicode("", help="Processes and threads at once, like 128.").tag(config=True)
+    disk = Unicode("", help="Bytes a guest may write to its layer in memory, like 512M.").tag(config=True)
+    output = Unicode("", help="Bytes of output per cell, like 64M.").tag(config=True)
+    history = Unicode("", help="The history file; :memory: keeps none.").tag(config=True)
+
+
+def read_python(path: Path) -> dict[str, Any]:
+    """The ``c.KernelRuntime.*`` values of a ``.py`` configuration file."""
+    config = PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
+    return dict(config.get("KernelRuntime", {}))

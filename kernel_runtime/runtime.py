@@ -1,0 +1,229 @@
+"""Builds the house: zygotes, sessions, and the blocking portal for synchronous callers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.limits import Limits
+from kernel_runtime.sandbox import image as images
+from kernel_runtime.sandbox.plan import GUEST_TMP, plan_guest
+from kernel_runtime.workers import registry
+from kernel_runtime.workers.launch import BARE, Launch
+from kernel_runtime.workers.session import Session, Terms
+from kernel_runtime.workers.zygote import Zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+
+#: What the warm zygote imports; what is not installed is left out.
+PRELOAD = (
+    *BARE,
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+)
+_ANNOUNCE_SECONDS = 0.5
+_PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TERM", "COLUMNS", "LINES", "TZ", "NO_COLOR", "FORCE_COLOR")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runtime is built with. ``workdir``: the directory guests see (None: none).
+
+    ``warm``: modules that a second zygote preloads in the background, for later guests.
+    ``without``: walls left out, by name: for tests that show what a wall holds.
+    ``kind`` is what `kernel-runtime sessions` lists this front as.
+    """
+
+    kind: str = "program"
+    workdir: str | None = None
+    warm: tuple[str, ...] = PRELOAD
+    without: frozenset[str] = frozenset()
+
+
+def default_settings(workdir: str | None = None, kind: str = "program") -> Settings:
+    """Settings for ``workdir`` (default: the current directory), unless it must stay hidden."""
+    path = os.path.realpath(workdir or os.getcwd())
+    warm = PRELOAD if os.environ.get("KERNEL_RUNTIME_WARM", "1") != "0" else ()
+    return Settings(kind=kind, workdir=None if images.why_hidden(path) else path, warm=warm)
+
+
+class Runtime:
+    """Zygotes and the sessions forked from them. ``launch``: a bare zygote started earlier."""
+
+    def __init__(self, settings: Settings, launch: Launch | None = None) -> None:
+        self.settings = settings
+        self._launch = launch
+        self._bare: Zygote | None = None
+        self._warm: Zygote | None = None
+        self._warming: asyncio.Task[None] | None = None
+        self._sessions: set[Session] = set()
+        self._closed = False
+
+    def open_session(
+        self,
+        *,
+        limits: Limits | None = None,
+        level: Level = Level.MODERATE,
+        name: str = "",
+        arguments: Sequence[str] = (),
+        grace: float = 10.0,
+    ) -> Session:
+        """A session that begins to start now; ``await session.ready()`` waits for it, or raises
+        ``WallUnavailable`` with the fix when this host cannot build its walls."""
+        if self._closed:
+            raise Conflict("the runtime is closed")
+        workdir = None if level is Level.STRICT else self.settings.workdir
+        terms = Terms(
+            level=level,
+            limits=limits or Limits(),
+            workdir=workdir,
+            cwd=workdir or GUEST_TMP,
+            env=guest_environment(self._home()),
+            arguments=list(arguments),
+            name=name,
+            grace=grace,
+        )
+        session = Session(terms, self._best_zygote, lambda image: self._plan(image, terms))
+        self._sessions.add(session)
+        session.start()
+        _announce_soon(self.settings.kind, session)
+        return session
+
+    async def close_session(self, session: Session) -> None:
+        self._sessions.discard(session)
+        _withdraw(self.settings.kind, session)
+        await session.close()
+        self._close_bare_if_unused()
+
+    @property
+    def sessions(self) -> list[Session]:
+        return list(self._sessions)
+
+    def _plan(self, image: ImagePlan, terms: Terms) -> GuestPlan:
+        return plan_guest(
+            image, terms.level, terms.limits, arch=os.uname().machine, without=self.settings.without
+        )
+
+    def _home(self) -> str:
+        zygote = self._warm or self._bare
+        return zygote.image.home if zygote is not None else self._bare_launch().image.home
+
+    def _bare_launch(self) -> Launch:
+        if self._launch is None:
+            self._launch = Launch(list(BARE), self.settings.workdir)
+        return self._launch
+
+    async def _best_zygote(self) -> Zygote:
+        """The warm one once it stands, else the bare one; a new one for one that is gone."""
+        if self._warm is not None and self._warm.alive and self._warm.preloaded is not None:
+            return self._warm
+        if self._bare is None or not self._bare.alive:
+            if self._bare is not None:
+                self._launch = None
+            self._bare = Zygote(self._bare_launch())
+        await self._bare.booted()
+        return self._bare
+
+    def warm_up(self) -> None:
+        """Begin to warm the second zygote; unused sessions move to it when it stands."""
+        if self._warming is None and self.settings.warm and not self._closed:
+            self._warming = asyncio.get_running_loop().create_task(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        zygote = Zygote(Launch(list(self.settings.warm), self.settings.workdir))
+        try:
+            await zygote.booted()
+        except Exception:  # noqa: BLE001 — the bare one does all the same; a missing wall shows there
+            return
+        except asyncio.CancelledError:  # the runtime is being closed
+            zygote.close()
+            raise
+        self._warm = zygote
+        for session in self.sessions:
+            with contextlib.suppress(Exception):
+                await session.renew()
+        self._close_bare_if_unused()
+
+    def _close_bare_if_unused(self) -> None:
+        """Later guests come from the warm zygote: a bare one without guests only takes memory."""
+        warm, bare = self._warm, self._bare
+        if warm is None or bare is None or not warm.alive:
+            return
+        if not any(session.zygote is bare for session in self._sessions):
+            self._bare = self._launch = None
+            bare.close()
+
+    async def close(self) -> None:
+        """End every session and zygote."""
+        self._closed = True
+        for session in self.sessions:
+            await self.close_session(session)
+        if self._warming is not None:
+            self._warming.cancel()
+        for zygote in (self._bare, self._warm):
+            if zygote is not None:
+                zygote.close()
+
+
+#: Every session of this process, over all runtimes: one entry in the registry lists them.
+_announced: set[Session] = set()
+
+
+def _announce_soon(kind: str, session: Session) -> None:
+    """List the session for `kernel-runtime sessions`, when its start no longer needs the time."""
+    _announced.add(session)
+    asyncio.get_running_loop().call_later(_ANNOUNCE_SECONDS, _announce, kind)
+
+
+def _withdraw(kind: str, session: Session) -> None:
+    _announced.discard(session)
+    _announce(kind)
+
+
+def _announce(kind: str) -> None:
+    entries = [
+        {
+            "name": session.terms.name,
+            "pid": session.pid,
+            "level": str(session.level),
+            "began": session.began,
+            "workdir": session.terms.workdir or "",
+        }
+        for session in list(_announced)
+    ]
+    # The list is a convenience: a full disk or a foreign directory must not end a session.
+    with contextlib.suppress(OSError, Conflict):
+        if entries:
+            registry.announce({"kind": kind, "sessions": entries})
+        else:
+            registry.withdraw()
+
+
+def guest_environment(home: str) -> dict[str, str]:
+    """The guest's whole environment: the locale and terminal of the host, and nothing else of it."""
+    import sys
+
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {
+        "PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": home,
+        "USER": "guest",
+        "LOGNAME": "guest",
+        "LANG": "C.UTF-8",
+        "TERM": "xterm-color",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "VIRTUAL_ENV": sys.prefix,
+        **passed,
+    }

@@ -1,0 +1,219 @@
+"""What one guest's first process does, once and in order: enter the walls of its plan.
+
+Runs in the process that the zygote has just forked (already pid 1 of its own pid namespace).
+Anything that fails raises ``WallUnavailable`` naming the wall, and the guest is not started;
+only a permissive plan goes on without it. Nothing here can be undone by what runs after it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from kernel_runtime.domain.errors import WallUnavailable
+from kernel_runtime.sandbox import landlock, seccomp
+from kernel_runtime.sandbox import syscalls as sc
+from kernel_runtime.sandbox.plan import GUEST_TMP
+from kernel_runtime.sandbox.stage import DEVICES, IMAGE, LOWER, ROOT, SCRATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.sandbox.plan import Cover, GuestPlan
+
+#: Pseudo terminals come out of one number for the whole host, watchers out of one for each user
+#: (often 128): a guest gets enough for its own use.
+_TERMINALS = 64
+_WATCHERS = {"max_inotify_instances": 8, "max_inotify_watches": 8192}
+
+#: What to change on the host when a wall cannot be built.
+FIXES = {
+    "user": "Allow unprivileged user namespaces for this interpreter (kernel-runtime doctor shows how)",
+    "mount": "The container must allow mounts in a user namespace (kernel-runtime doctor shows how)",
+    "landlock": "Linux 5.13 or newer with Landlock enabled (lsm=…,landlock) is needed",
+    "seccomp": "A kernel with CONFIG_SECCOMP_FILTER is needed",
+}
+
+
+def enter(plan: GuestPlan, cgroup_fds: list[int]) -> tuple[list[str], dict[str, str]]:
+    """Enter every wall of the plan: the names of those that stand now, and of a permissive
+    plan those that do not, with the reason."""
+    steps: dict[str, Callable[[], None]] = {
+        "cgroup": lambda: _join_cgroups(cgroup_fds),
+        "net": _enter_network,
+        "ipc": lambda: sc.unshare(sc.CLONE_NEWIPC),
+        "uts": lambda: _enter_uts(plan.hostname),
+        "mount": lambda: _enter_root(plan),
+        "rlimits": lambda: _set_rlimits(plan.rlimits),
+        "user": lambda: _become_guest(plan),
+        "landlock": lambda: _restrict_files(plan),
+        "capabilities": _drop_capabilities,
+        "seccomp": lambda: seccomp.load(plan.program),
+    }
+    os.umask(0o022)
+    standing, missing = ["pid"], {}
+    for wall in plan.walls:
+        try:
+            steps[wall]()
+        except (OSError, ValueError, NotImplementedError) as error:
+            if plan.required:
+                raise WallUnavailable(wall, str(error), FIXES.get(wall, "")) from error
+            missing[wall] = str(error)
+        else:
+            standing.append(wall)
+    return standing, missing
+
+
+def _join_cgroups(fds: list[int]) -> None:
+    """The host opened ``cgroup.procs`` for us; "0" is the writer itself."""
+    try:
+        for fd in fds:
+            os.write(fd, b"0")
+    finally:
+        for fd in fds:  # a permissive guest goes on without the group, but never with its files
+            os.close(fd)
+    sc.unshare(sc.CLONE_NEWCGROUP)
+
+
+def _enter_network() -> None:
+    """An empty network: no route, no device but loopback, which only this guest shares."""
+    sc.unshare(sc.CLONE_NEWNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sh14x", b"lo", _IFF_UP | _IFF_RUNNING)
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, request)
+
+
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+
+
+def _enter_uts(hostname: str) -> None:
+    sc.unshare(sc.CLONE_NEWUTS)
+    sc.sethostname(hostname)
+
+
+def _enter_root(plan: GuestPlan) -> None:
+    """A root of its own: the staged image, covers over it, and no way back to the old one."""
+    sc.unshare(sc.CLONE_NEWNS)
+    sc.mount(IMAGE, ROOT, None, sc.MS_BIND | sc.MS_REC)
+    _mount_scratch(plan)
+    for cover in plan.covers:
+        _mount_cover(plan, cover)
+    os.chdir(ROOT)
+    sc.pivot_root(".", ".")
+    sc.umount2(".", sc.MNT_DETACH)
+    os.chdir("/")
+
+
+def _mount_scratch(plan: GuestPlan) -> None:
+    """One tmpfs for all that the guest writes, so that one limit holds for the sum."""
+    options = f"mode=700,size={plan.disk},nr_inodes={plan.inodes}"
+    sc.mount("scratch", SCRATCH, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
+    os.chmod(SCRATCH, 0o711)  # noqa: S103 — to be passed through, not read
+    for index, _ in enumerate(plan.covers):
+        for name in (f"{index}", f"{index}.work"):
+            os.mkdir(f"{SCRATCH}/{name}", 0o755)
+            os.chown(f"{SCRATCH}/{name}", plan.ids.uid, plan.ids.gid)
+    os.mkdir(f"{SCRATCH}/shm")
+    for shared in ("shm", f"{[cover.path for cover in plan.covers].index(GUEST_TMP)}"):
+        os.chmod(f"{SCRATCH}/{shared}", 0o1777)  # noqa: S103 — what programs expect of /tmp and /dev/shm
+
+
+def _mount_cover(plan: GuestPlan, cover: Cover) -> None:
+    target = ROOT + cover.path
+    layer = f"{SCRATCH}/{plan.covers.index(cover)}"
+    os.makedirs(target, exist_ok=True)
+    if cover.kind == "scratch":
+        sc.mount(layer, target, None, sc.MS_BIND)
+    elif cover.kind == "overlay":
+        options = f"lowerdir={LOWER},upperdir={layer},workdir={layer}.work,userxattr"
+        sc.mount("overlay", target, "overlay", sc.MS_NOSUID | sc.MS_NODEV, options)
+    elif cover.kind == "devices":
+        _mount_devices(target)
+    elif cover.kind == "proc":
+        sc.mount("proc", target, "proc", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
+    for path in cover.nested:
+        _show_again(path)
+
+
+def _show_again(path: str) -> None:
+    """A part of the image that a cover has hidden (an environment inside the directory)."""
+    source, target = IMAGE + path, ROOT + path
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    elif not os.path.exists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
+    sc.mount(source, target, None, sc.MS_BIND | sc.MS_REC)
+
+
+def _mount_devices(target: str) -> None:
+    sc.mount(DEVICES, target, None, sc.MS_BIND | sc.MS_REC)
+    sc.mount(
+        "devpts",
+        f"{target}/pts",
+        "devpts",
+        sc.MS_NOSUID | sc.MS_NOEXEC,
+        f"newinstance,ptmxmode=0666,mode=620,max={_TERMINALS}",
+    )
+    sc.mount(f"{SCRATCH}/shm", f"{target}/shm", None, sc.MS_BIND)
+
+
+def _set_rlimits(amounts: dict[str, tuple[int, int]]) -> None:
+    """After the guest's own user namespace stands: what a namespace is born with holds for the
+    sum over it and its siblings, and one guest's processes would be missing in another."""
+    for name, (soft, hard) in amounts.items():
+        number = getattr(resource, name)
+        _, ceiling = resource.getrlimit(number)
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        resource.setrlimit(number, (soft, hard))
+
+
+def _become_guest(plan: GuestPlan) -> None:
+    """Another identity, and a user namespace that owns none of the namespaces entered above:
+    even a capability regained in it would have no power over mounts, network or pids."""
+    ids = plan.ids
+    if ids.remapped:
+        os.setresgid(ids.gid, ids.gid, ids.gid)
+        os.setresuid(ids.uid, ids.uid, ids.uid)
+        sc.set_dumpable(True)  # a change of ids closes /proc/self, where the map is written
+    sc.unshare(sc.CLONE_NEWUSER)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("gid_map", f"{ids.gid} {ids.gid} 1"),
+        ("uid_map", f"{ids.uid} {ids.uid} 1"),
+    ):
+        fd = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(fd, text.encode())
+        os.close(fd)
+    _bound_watchers()
+
+
+def _bound_watchers() -> None:
+    """The kernel counts file watchers over all processes of the front's user, on the host."""
+    for name, amount in _WATCHERS.items():
+        try:
+            fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY)
+        except FileNotFoundError:
+            continue  # a kernel without them
+        try:
+            os.write(fd, str(amount).encode())
+        finally:
+            os.close(fd)
+
+
+def _restrict_files(plan: GuestPlan) -> None:
+    writable = [cover.path for cover in plan.covers if "mount" in plan.walls] or ["/"]
+    rules = landlock.Ruleset(read_exec=("/",), read_write=tuple(writable))
+    sc.set_no_new_privs()
+    if not landlock.restrict(rules):
+        raise OSError("Landlock is not available on this kernel")
+
+
+def _drop_capabilities() -> None:
+    sc.set_no_new_privs()
+    sc.capset_none()

@@ -1,0 +1,370 @@
+"""Frames across the wall: messages and framing, no I/O.
+
+A frame is a 4-byte big-endian length and that many bytes of MessagePack: one tagged
+struct of this module. Structs are flat: whatever has depth (the content of a Jupyter
+message) travels as JSON bytes inside and is bounded by ``check_json`` before it is decoded.
+Every frame that comes from a guest is hostile: size and rate are bounded before decoding
+(``FrameReader``), and a frame of the wrong shape is a ``ProtocolViolation``.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.errors import ProtocolViolation
+from kernel_runtime.domain.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Exit statuses by which a branch says why it cannot go on.
+LOST_STATUS, DAMAGED_STATUS = 70, 71
+MAX_FRAME = 64 * MIB
+MAX_DEPTH = 100
+#: What 64 MiB of JSON may become in memory: an empty list takes 3 bytes there and 64 here.
+MAX_PARTS = 4_000_000
+MAX_CONTAINERS = 1_000_000
+#: Ids are the front's own or short ones of the guest; they are echoed and remembered.
+Id = Annotated[str, msgspec.Meta(max_length=1024)]
+#: Counted before any is decoded, for a buffer of two bytes takes sixty here.
+Buffers = Annotated[list[bytes], msgspec.Meta(max_length=4096)]
+_LENGTH = struct.Struct(">I")
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_AS_PARENS = bytes.maketrans(b"[]{}", b"()()")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", forbid_unknown_fields=True):
+    """Root of all frames; the tag is the class's name in small letters."""
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """A value in a safe format: ``json`` (UTF-8), ``bytes``, ``npy`` (no pickle) or ``arrow``
+    (IPC stream; ``meta`` says which pandas or pyarrow type it was).
+    """
+
+    format: str
+    data: bytes
+    meta: Annotated[dict[str, str], msgspec.Meta(max_length=16)] = {}
+
+
+# -- host → zygote (trusted, but framed alike) ---------------------------------------------
+
+
+class Boot(Frame, frozen=True, tag="boot"):
+    """First frame of a zygote; ``image`` is a packed ``sandbox.plan.ImagePlan``."""
+
+    image: bytes
+
+
+class Spawn(Frame, frozen=True, tag="spawn"):
+    """Fork a session's first process; fds beside: its control socket, then cgroup files."""
+
+    id: int
+    plan: bytes
+
+
+# -- zygote → host --------------------------------------------------------------------------
+
+
+class Booted(Frame, frozen=True, tag="booted"):
+    """The stage stands; spawns are taken. ``preloaded`` names what is imported by now."""
+
+    preloaded: list[str]
+
+
+class Spawned(Frame, frozen=True, tag="spawned"):
+    """The child exists; a pidfd of it lies beside the frame."""
+
+    id: int
+
+
+class Refused(Frame, frozen=True, tag="refused"):
+    """The zygote could not boot (``id`` -1) or spawn: the wall and the error."""
+
+    id: int
+    wall: str
+    error: str
+
+
+# -- host → the session's pid 1 (with descriptors beside the frame) ------------------------
+
+
+class Fork(Frame, frozen=True, tag="fork"):
+    """Fork a live branch; fds beside: its socket, stdout, stderr. ``begin`` opens its life."""
+
+    branch: int
+    begin: bytes
+
+
+class Signal(Frame, frozen=True, tag="signal"):
+    """Send a signal to the live branch's process group."""
+
+    branch: int
+    number: int
+
+
+class End(Frame, frozen=True, tag="end"):
+    """Kill every process of the session but pid 1."""
+
+
+# -- the session's pid 1 → host ------------------------------------------------------------
+
+
+class Born(Frame, frozen=True, tag="born"):
+    """Pid 1 stands behind its walls; ``walls`` names the ones entered, ``missing`` (level
+    permissive only) those that could not be, with the reason."""
+
+    walls: list[str]
+    missing: dict[str, str] = {}
+
+
+class Failed(Frame, frozen=True, tag="failed"):
+    """A wall could not be entered: the guest is not started (it fails closed)."""
+
+    wall: str
+    error: str
+    fix: str = ""
+
+
+class Forked(Frame, frozen=True, tag="forked"):
+    """The live branch exists. No descriptor lies beside: how many are on their way is counted
+    over all guests of a user, so that one of them could keep pid 1 of another from speaking.
+    """
+
+    branch: int
+    pid: int
+
+
+class Exited(Frame, frozen=True, tag="exited"):
+    """A branch ended: ``status`` as ``os.waitstatus_to_exitcode`` gives it."""
+
+    branch: int
+    status: int
+
+
+# -- host → live branch -----------------------------------------------------------------------
+
+
+class Begin(Frame, frozen=True, tag="begin"):
+    """First frame of a live branch: who it is and what it lives with."""
+
+    branch: int
+    cwd: str
+    env: dict[str, str]
+    limits: Limits
+    level: str
+    execution_count: int = 0
+    arguments: list[str] = []
+
+
+class Request(Frame, frozen=True, tag="request"):
+    """A Jupyter message for the shell: ``kind`` is its msg_type, ``content``, ``metadata`` and
+    ``header`` JSON. ``count`` is the execution count the front gave an execute_request.
+    """
+
+    id: str
+    kind: str
+    content: bytes
+    metadata: bytes = b"{}"
+    header: bytes = b"{}"
+    buffers: list[bytes] = []
+    count: int = 0
+
+
+class Answer(Frame, frozen=True, tag="answer"):
+    """What the person typed at a prompt; ``text`` None: the prompt was withdrawn."""
+
+    id: str
+    text: str | None
+
+
+class Get(Frame, frozen=True, tag="get"):
+    """Ask for the variable ``name`` as a safe ``Value``."""
+
+    id: str
+    name: str
+
+
+class Put(Frame, frozen=True, tag="put"):
+    """Set the variable ``name`` from a safe ``Value``."""
+
+    id: str
+    name: str
+    value: Value
+
+
+# -- live branch → host -----------------------------------------------------------------------
+
+
+class Ready(Frame, frozen=True, tag="ready"):
+    """The shell stands and takes requests; ``info`` is JSON (python, ipython, threads)."""
+
+    branch: int
+    info: bytes
+
+
+class Stream(Frame, frozen=True, tag="stream"):
+    """Text of ``stdout`` or ``stderr``, for the request ``parent`` ("" for none)."""
+
+    parent: str
+    name: str
+    text: str
+
+
+class Publish(Frame, frozen=True, tag="publish"):
+    """An IOPub message (display_data, execute_result, error, clear_output, comm_*, …)."""
+
+    parent: str
+    kind: str
+    content: bytes
+    metadata: bytes = b"{}"
+    buffers: Buffers = []
+
+
+class Ask(Frame, frozen=True, tag="ask"):
+    """``input()`` or ``getpass()`` waits for an ``Answer`` with this ``id``."""
+
+    id: Id
+    parent: str
+    prompt: str
+    password: bool
+
+
+class Reply(Frame, frozen=True, tag="reply"):
+    """The shell's reply to the request ``parent`` (content JSON, without the header)."""
+
+    parent: str
+    kind: str
+    content: bytes
+    metadata: bytes = b"{}"
+    buffers: Buffers = []
+
+
+class Done(Frame, frozen=True, tag="done"):
+    """The request ``parent`` is over: nothing more is sent in its name by the shell itself."""
+
+    parent: str
+
+
+class Got(Frame, frozen=True, tag="got"):
+    """Answer to ``Get`` and ``Put``: the value (``Put``: none), or the error that prevented it."""
+
+    parent: str
+    value: Value | None = None
+    error: str | None = None
+
+
+ToZygote = Boot | Spawn
+FromZygote = Booted | Spawned | Refused
+ToInit = Fork | Signal | End
+FromInit = Born | Failed | Forked | Exited
+ToBranch = Begin | Request | Answer | Get | Put
+FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got
+
+_encoder = msgspec.msgpack.Encoder()
+decode_to_zygote = msgspec.msgpack.Decoder(ToZygote)
+decode_from_zygote = msgspec.msgpack.Decoder(FromZygote)
+decode_to_init = msgspec.msgpack.Decoder(ToInit)
+decode_from_init = msgspec.msgpack.Decoder(FromInit)
+decode_to_branch = msgspec.msgpack.Decoder(ToBranch)
+decode_from_branch = msgspec.msgpack.Decoder(FromBranch)
+
+
+def pack(frame: msgspec.Struct, limit: int = MAX_FRAME) -> bytes:
+    """A frame as bytes, length in front; ``ProtocolViolation`` when it exceeds ``limit``."""
+    buffer = bytearray(_LENGTH.size)
+    _encoder.encode_into(frame, buffer, _LENGTH.size)
+    size = len(buffer) - _LENGTH.size
+    if size > limit:
+        raise ProtocolViolation(f"a frame of {size} bytes exceeds the limit of {limit}")
+    _LENGTH.pack_into(buffer, 0, size)
+    return bytes(buffer)
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; bounded in size before anything is decoded.
+
+    ``feed`` takes bytes as they arrive, ``frames`` yields what is complete. A length beyond
+    ``limit`` is a ``ProtocolViolation`` at once: its bytes are never waited for.
+    """
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Any], limit: int = MAX_FRAME) -> None:
+        self._decoder = decoder
+        self._limit = limit
+        self._buffer = bytearray()
+        self._start = 0
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+        self._buffer += data
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a frame that is not complete; more than 0 at the end: cut mid-frame."""
+        return len(self._buffer) - self._start
+
+    def frames(self) -> Iterator[Any]:
+        while self.pending >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(self._buffer, self._start)
+            if size > self._limit:
+                raise ProtocolViolation(f"a frame of {size} bytes exceeds the limit of {self._limit}")
+            end = self._start + _LENGTH.size + size
+            if len(self._buffer) < end:
+                return
+            with memoryview(self._buffer) as view:
+                body = bytes(view[self._start + _LENGTH.size : end])
+            self._start = end
+            yield decode(self._decoder, body)
+
+
+def decode(decoder: msgspec.msgpack.Decoder[Any], body: bytes) -> Any:
+    """One frame's body → its struct; ``ProtocolViolation`` for anything else."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise ProtocolViolation(f"not a frame: {error}") from None
+
+
+def check_json(data: bytes, depth: int = MAX_DEPTH) -> None:
+    """Refuse JSON nested deeper than ``depth``, or of too many parts, before it is decoded.
+
+    Strings are cut away first; then one pass removes one level of brackets, at the speed of
+    ``bytes.replace``: what is left after ``depth`` passes is too deep (or no JSON at all).
+    """
+    if _containers(data) <= depth and _separators(data) <= MAX_PARTS:
+        return
+    if data.count(b'"') - data.count(b'\\"') > MAX_PARTS:  # an escaped one belongs to a text
+        raise ProtocolViolation(f"JSON of more than {MAX_PARTS} strings")
+    bare = _STRING.sub(b"", data)
+    if _containers(bare) > MAX_CONTAINERS or _separators(bare) > MAX_PARTS:
+        raise ProtocolViolation(f"JSON of more than {MAX_PARTS} values or {MAX_CONTAINERS} lists and objects")
+    _check_depth(bare.translate(_AS_PARENS, _NOT_BRACKETS), depth)
+
+
+def _containers(data: bytes) -> int:
+    return data.count(b"[") + data.count(b"{")
+
+
+def _separators(data: bytes) -> int:
+    return data.count(b",") + data.count(b":")
+
+
+def _check_depth(brackets: bytes, depth: int) -> None:
+    for left in range(depth, 0, -1):
+        if not brackets:
+            return
+        size = len(brackets)
+        brackets = brackets.replace(b"()", b"")
+        # Each innermost pair lies within at most ``left`` pairs: fewer of them, and it is too deep.
+        if (size - len(brackets)) * left < size:
+            break
+    if brackets:
+        raise ProtocolViolation(f"JSON nested deeper than {depth}")

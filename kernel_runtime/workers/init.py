@@ -1,0 +1,121 @@
+"""The host's side of a session's pid 1: its control socket, its pidfd, its meter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import GuestLost, WallUnavailable
+from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.workers.link import Link
+from kernel_runtime.workers.meter import Meter
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.errors import ProtocolViolation
+    from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.sandbox.plan import GuestPlan
+    from kernel_runtime.workers.branch import Branch
+    from kernel_runtime.workers.zygote import Zygote
+
+BORN_SECONDS = 60.0
+
+
+class Owner(Protocol):
+    """Whom pid 1's news concerns: the session."""
+
+    def on_exited(self, number: int, status: int) -> None:
+        """The branch ``number`` ended with this exit code."""
+
+    def on_init_failed(self, error: str) -> None:
+        """Pid 1 could not go on, after it was born."""
+
+    def on_init_closed(self, error: ProtocolViolation | None) -> None:
+        """Pid 1 is gone, and with it every process of the session."""
+
+
+class Init:
+    """A first process behind its walls. ``walls`` stand; ``missing`` do not (permissive)."""
+
+    def __init__(self, zygote: Zygote, limits: Limits, owner: Owner) -> None:
+        self.zygote = zygote
+        self.walls: list[str] = []
+        self.missing: dict[str, str] = {}
+        self.meter = Meter(limits)
+        self._owner = owner
+        self._pidfd = -1
+        self._born: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        host, self._guest_socket = socket.socketpair()
+        self._link = Link(host, wire.decode_from_init, self._on_frame, self._on_closed)
+
+    async def spawn(self, plan: GuestPlan) -> None:
+        """Have the zygote fork it, and wait until its walls stand. Closes itself on failure."""
+        try:
+            with self._guest_socket as guest:
+                self._pidfd = await self.zygote.spawn(plan, [guest.fileno(), *self.meter.join_fds()])
+            self.meter.started(self._pidfd)
+            await asyncio.wait_for(asyncio.shield(self._born), BORN_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        return self._link.closed
+
+    def fork(self, branch: Branch, begin: wire.Begin) -> None:
+        """Fork a live branch from the pristine one; its ends of the connections go along."""
+        frame = wire.Fork(branch=branch.number, begin=wire.pack(begin)[4:])
+        self._link.send(frame, branch.guest_fds())
+        branch.let_go()
+        self.meter.mark()
+
+    def signal(self, branch: Branch, number: int) -> None:
+        """Send a signal to the branch's process group."""
+        self._link.send(wire.Signal(branch=branch.number, number=number))
+
+    def end_branches(self) -> None:
+        """Kill every process of the session but pid 1."""
+        self._link.send(wire.End())
+
+    def kill(self) -> None:
+        """Kill pid 1; the kernel kills whatever is left in its pid namespace."""
+        if self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended already
+
+    def close(self) -> None:
+        """End it all; nobody is told."""
+        self.kill()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._guest_socket.close()
+        self._link.close()
+        self.meter.close()
+
+    def _on_frame(self, frame: wire.FromInit) -> None:
+        if isinstance(frame, wire.Born):
+            self.walls, self.missing = frame.walls, frame.missing
+            if not self._born.done():
+                self._born.set_result(None)
+        elif isinstance(frame, wire.Failed):
+            if self._born.done():
+                self._owner.on_init_failed(frame.error)
+            else:
+                self._born.set_exception(WallUnavailable(frame.wall, frame.error, frame.fix))
+        elif isinstance(frame, wire.Exited):
+            self._owner.on_exited(frame.branch, frame.status)
+
+    def _on_closed(self, error: ProtocolViolation | None) -> None:
+        if self._born.done():
+            self._owner.on_init_closed(error)
+        else:
+            evidence = str(error or "its first process ended while starting")
+            lost = GuestLost(Verdict(reason=Reason.PROTOCOL, evidence=evidence))
+            self._born.set_exception(self.zygote.lost or lost)

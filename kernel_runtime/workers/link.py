@@ -1,0 +1,253 @@
+"""The host's end of a guest's socket: frames in and out within the event loop.
+
+The peer is hostile. A frame is bounded in size before it is decoded; when frames come faster
+than ``RATE`` for longer than ``BURST`` allows, reading pauses and the guest waits. What is
+not a frame ends the link with a ``ProtocolViolation``; an end in the middle of a frame, too.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import termios
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import ProtocolViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import msgspec
+
+RATE = 100_000  # frames per second that may go on for ever
+BURST = 200_000  # frames that may come at once
+_CHUNK = 1 << 18
+_CHUNKS_AT_ONCE = 16
+_MAX_FDS = 8
+#: What may wait for a peer that does not read: a few of the largest values.
+MAX_WAITING = 4 * wire.MAX_FRAME
+#: Far more than the buffers of a socket or a pipe hold of a peer that has ended.
+_LAST_CHUNKS = 64
+
+
+class Link:
+    """Reads frames of one peer and hands them to ``on_frame``; ``on_closed`` comes once."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        decoder: msgspec.msgpack.Decoder[Any],
+        on_frame: Callable[[Any], None],
+        on_closed: Callable[[ProtocolViolation | None], None],
+        *,
+        takes_fds: bool = False,
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        self._reader = wire.FrameReader(decoder)
+        self._on_frame = on_frame
+        self._on_closed = on_closed
+        self._takes_fds = takes_fds
+        self._outgoing: deque[memoryview] = deque()
+        self._waiting = 0
+        self._tokens = float(BURST)
+        self._filled = self._loop.time()
+        self.fds: deque[int] = deque()
+        self.chunks = 0
+        self.closed = False
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def send(self, frame: wire.Frame, fds: list[int] | None = None) -> None:
+        """Send now what the socket takes, the rest as it drains. Closed: silently nothing."""
+        if self.closed:
+            return
+        data = memoryview(wire.pack(frame))
+        if not self._outgoing:
+            data = data[self._send_now(data, fds) :]
+            if not data:
+                return
+            self._loop.add_writer(self._socket.fileno(), self._write)
+        elif fds:
+            raise BlockingIOError("descriptors cannot wait in line")
+        self._outgoing.append(data)
+        self._waiting += len(data)
+        if self._waiting > MAX_WAITING:
+            trouble = ProtocolViolation(f"it left {self._waiting} bytes that were sent to it unread")
+            self._loop.call_soon(self._end, trouble)
+
+    def _send_now(self, data: memoryview, fds: list[int] | None) -> int:
+        try:
+            if fds:
+                return socket.send_fds(self._socket, [data], fds)
+            return self._socket.send(data)
+        except BlockingIOError:
+            if fds:
+                raise
+            return 0
+        except OSError as error:  # the reader sees the end and says why
+            if fds and error.errno == errno.ETOOMANYREFS:  # no end: the peer would wait for ever
+                raise
+            return len(data)
+
+    def _write(self) -> None:
+        while self._outgoing:
+            data = self._outgoing[0]
+            sent = self._send_now(data, None)
+            self._waiting -= sent
+            if sent < len(data):
+                self._outgoing[0] = data[sent:]
+                return
+            self._outgoing.popleft()
+        self._loop.remove_writer(self._socket.fileno())
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        for _ in range(_CHUNKS_AT_ONCE):
+            data = self._receive()
+            if data is None:
+                return
+            if not data:
+                cut = self._reader.pending
+                self._end(
+                    ProtocolViolation(f"the connection closed {cut} bytes into a frame") if cut else None
+                )
+                return
+            if not self._deliver(data) or len(data) < _CHUNK:
+                return
+
+    def _receive(self) -> bytes | None:
+        """Bytes, b"" at the end, None when there is nothing now."""
+        try:
+            if not self._takes_fds:
+                return self._socket.recv(_CHUNK)
+            data, fds, _, _ = socket.recv_fds(self._socket, _CHUNK, _MAX_FDS)
+            self.fds.extend(fds)
+            return data
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _deliver(self, data: bytes) -> bool:
+        """Hand out the frames that are complete; False when reading must stop for now."""
+        self._reader.feed(data)
+        self.chunks += 1
+        count = 0
+        try:
+            for frame in self._reader.frames():
+                count += 1
+                self._on_frame(frame)
+                if self.closed:
+                    return False
+        except ProtocolViolation as error:
+            self._end(error)
+            return False
+        except Exception as error:  # noqa: BLE001 — whatever a frame sets off: its cell must not wait for ever
+            self._loop.call_exception_handler(
+                {"message": "a guest's frame was not handled", "exception": error}
+            )
+            self._end(ProtocolViolation(f"a frame could not be handled: {type(error).__name__}: {error}"))
+            return False
+        return self._within_rate(count)
+
+    def _within_rate(self, count: int) -> bool:
+        now = self._loop.time()
+        self._tokens = min(BURST, self._tokens + (now - self._filled) * RATE) - count
+        self._filled = now
+        if self._tokens >= 0:
+            return True
+        self.pause()
+        self._loop.call_later(-self._tokens / RATE, self.resume)
+        return False
+
+    def pause(self) -> None:
+        """Stop reading: the guest waits once the socket's buffer is full."""
+        if not self.closed:
+            self._loop.remove_reader(self._socket.fileno())
+
+    def resume(self) -> None:
+        if not self.closed:
+            self._loop.add_reader(self._socket.fileno(), self._read)
+
+    def drain(self) -> None:
+        """Read what is already there (the peer has just ended)."""
+        for _ in range(_LAST_CHUNKS):
+            if self.closed or not (data := self._receive()):
+                return
+            self._deliver(data)
+
+    def close(self) -> None:
+        """Close without calling ``on_closed``."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        while self.fds:
+            os.close(self.fds.popleft())
+
+    def _end(self, error: ProtocolViolation | None) -> None:
+        if not self.closed:
+            self.close()
+            self._on_closed(error)
+
+
+class Pipe:
+    """The read end of a guest's stdout or stderr; text is handed to ``on_text`` as it comes."""
+
+    def __init__(self, fd: int, on_text: Callable[[str], None]) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._on_text = on_text
+        self._decoder = _utf8_decoder()
+        self.closed = False
+        self._loop.add_reader(fd, self._read)
+
+    def drain(self) -> None:
+        """Hand over what the pipe holds now; a guest that goes on writing is not waited for."""
+        left = 0 if self.closed else _held(self._fd) + 1  # one more read, which sees its end
+        while left > 0 and not self.closed:
+            left -= self._read()
+
+    def _read(self) -> int:
+        try:
+            data = os.read(self._fd, 1 << 16)
+        except BlockingIOError:
+            return 1 << 16
+        text = self._decoder.decode(data, final=not data)
+        if text:
+            self._on_text(text)
+        if not data:
+            self.close()
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+
+
+def _held(fd: int) -> int:
+    """Bytes that wait in a pipe."""
+    answer = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, answer)
+    return answer[0]
+
+
+def _utf8_decoder() -> Any:
+    import codecs
+
+    return codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -1,0 +1,77 @@
+"""What holds for every test: on CI, a skip is a failure unless its reason is listed here."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# A busy machine is no reason to fail: time is measured in benchmarks, never in a test.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Warm zygotes are tested where they are the point; elsewhere they only take time.
+os.environ.setdefault("KERNEL_RUNTIME_WARM", "0")
+
+#: Why a test may be skipped even where everything can be installed.
+KNOWN_REASONS = (
+    r"needs an? \w+ host",  # another machine type, e.g. "needs an aarch64 host"
+    r"needs (an? )?ordinary user",  # runs in the other half of CI
+    r"needs root",
+    r"needs Landlock ABI \d+",  # an older host kernel
+    r"needs cgroup v[12]",
+    r"needs a memory control group",
+)
+
+
+def is_known(reason: str) -> bool:
+    """Whether ``reason`` is one that CI accepts."""
+    return any(re.search(known, reason) for known in KNOWN_REASONS)
+
+
+def on_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    longrepr = report.longrepr
+    return str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+
+
+def _no_silent_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip that nobody foresaw into a failure: a suite that tests nothing must not be green."""
+    if not on_ci() or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = _reason(report)
+    if not is_known(reason):
+        report.outcome = "failed"
+        report.longrepr = f"skipped on CI for a reason that tests/conftest.py does not list: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _no_silent_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _no_silent_skip(report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT

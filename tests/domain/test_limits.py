@@ -1,0 +1,98 @@
+"""Amounts as people write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel_runtime.domain.amounts import GIB, MIB, show_amount
+from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.level import Level, parse_level
+from kernel_runtime.domain.limits import Limits, parse_bytes, parse_limits, parse_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("512M", 512 * MIB),
+        ("1.5 GiB", int(1.5 * GIB)),
+        ("64kb", 65536),
+        (1000, 1000),
+        ("7", 7),
+        ("2G", 2 * GIB),
+    ],
+)
+def test_bytes(text: str | int, amount: int) -> None:
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("30s", 30), ("500ms", 0.5), ("2m", 120), ("1h", 3600), (1.5, 1.5)]
+)
+def test_seconds(text: str | float, amount: float) -> None:
+    assert parse_seconds(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1", "12Q", "1e9", "512 M B", "NaN"])
+def test_no_amount_names_the_place_and_what_is_right(text: str) -> None:
+    with pytest.raises(Invalid, match=r"limits\.memory: .*like 512M"):
+        parse_limits({"memory": text})
+
+
+def test_unknown_limit_names_the_known_ones() -> None:
+    with pytest.raises(Invalid, match="memory, disk, output, cpu, wall, pids"):
+        parse_limits({"memroy": "1G"})
+
+
+@pytest.mark.parametrize(("name", "text"), [("memory", "1M"), ("pids", "1"), ("disk", "1"), ("wall", "0")])
+def test_too_little_to_live_is_refused(name: str, text: str) -> None:
+    with pytest.raises(Invalid, match="least a guest can live with"):
+        parse_limits({name: text})
+
+
+def test_none_lifts_what_may_be_lifted() -> None:
+    assert parse_limits({"memory": "none"}).memory is None
+    with pytest.raises(Invalid):
+        parse_limits({"output": "none"})
+
+
+_limits = st.builds(
+    Limits,
+    memory=st.none() | st.integers(1, 10**12),
+    cpu=st.none() | st.floats(0.01, 1e6),
+    wall=st.none() | st.floats(0.01, 1e6),
+    pids=st.none() | st.integers(4, 10**6),
+    disk=st.integers(1, 10**12),
+    output=st.integers(1, 10**12),
+)
+
+
+def _within(inner: Limits, outer: Limits) -> bool:
+    def held(name: str) -> bool:
+        most, given = getattr(outer, name), getattr(inner, name)
+        return most is None or (given is not None and given <= most)
+
+    return all(held(name) for name in Limits.__struct_fields__)
+
+
+@given(_limits, _limits)
+def test_tightened_is_within_both_and_order_does_not_matter(one: Limits, other: Limits) -> None:
+    both = one.tightened(other)
+    assert _within(both, one)
+    assert _within(both, other)
+    assert both == other.tightened(one)
+    assert both.tightened(one) == both
+
+
+@given(st.integers(0, 10**15))
+def test_bytes_are_shown_and_read_back_closely(amount: int) -> None:
+    shown = parse_bytes(show_amount("memory", amount).replace(" bytes", ""))
+    assert abs(shown - amount) <= max(1, amount * 0.006)
+
+
+def test_levels() -> None:
+    assert parse_level(" Strict ") is Level.STRICT
+    assert [level.rank for level in (Level.STRICT, Level.MODERATE, Level.PERMISSIVE)] == [0, 1, 2]
+    with pytest.raises(Invalid, match="strict, moderate, permissive"):
+        parse_level("none", "app.toml: level")

@@ -1,0 +1,73 @@
+"""The line under a traceback that names the sandbox."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.limits import Limits
+from kernel_runtime.guest.hints import hint
+
+if TYPE_CHECKING:
+    from tests.guest.conftest import Host
+
+LIMITS = Limits(memory=512 * MIB, pids=32, disk=64 * MIB)
+
+
+def wrapped() -> BaseException:
+    error = RuntimeError("request failed")
+    error.__cause__ = OSError(errno.ENETUNREACH, "Network is unreachable")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (MemoryError(), "may use 512 MB of memory"),
+        (OSError(errno.ENOMEM, "x"), "may use 512 MB of memory"),
+        (OSError(errno.ENOSPC, "x"), "64 MB of disk"),
+        (BlockingIOError(errno.EAGAIN, "x"), "32 processes and threads"),
+        (RuntimeError("can't start new thread"), "32 processes and threads"),
+        (PermissionError(errno.EACCES, "x", "/etc/shadow"), "own directory /work"),
+        (OSError(errno.EROFS, "x", "/usr/x"), "own directory /work"),
+        (FileNotFoundError(errno.ENOENT, "x", "/home/me/x"), "sees only its own directory /work"),
+        (OSError(errno.ENETUNREACH, "x"), "no network"),
+        (socket.gaierror(-3, "x"), "no network"),
+        (wrapped(), "no network"),
+    ],
+)
+def test_hint(error: BaseException, part: str) -> None:
+    text = hint(error, LIMITS, "/work")
+    assert text is not None
+    assert text.startswith("kernel_runtime: ")
+    assert part in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        FileNotFoundError(errno.ENOENT, "x", "missing.csv"),
+        FileNotFoundError(errno.ENOENT, "x", "/work/missing.csv"),
+        PermissionError(errno.EACCES, "x", "/work/locked"),
+        RuntimeError("something else"),
+        KeyError("x"),
+    ],
+)
+def test_no_hint(error: BaseException) -> None:
+    assert hint(error, LIMITS, "/work") is None
+
+
+def test_no_hint_for_what_is_not_limited() -> None:
+    assert hint(MemoryError(), Limits(memory=None), "/work") is None
+
+
+def test_hint_is_the_last_line_of_the_traceback(shared: Host) -> None:
+    (error,) = shared.run("raise MemoryError").published("error")
+    assert error["traceback"][-1] == "kernel_runtime: this guest may use 512 MB of memory (%limits)"
+    assert error["evalue"] == ""

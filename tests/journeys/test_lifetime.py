@@ -1,0 +1,272 @@
+"""A long life without growth, and ends without orphans."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from kernel_runtime.domain.limits import MIB
+from tests.journeys.kernels import check_alive, explained, front_of, result, started
+from tests.journeys.processes import below, eventually, groups_of, living, maps_of, open_fds, pss
+from tests.jupyter.kernels import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.jupyter.kernels import Kernel
+
+WARM_UP = 100
+CELLS = 1000
+#: What a cell of the thousand does; each leaves its result in Out and its text in In, as always.
+CELL = """
+print('cell', {n})
+import subprocess, asyncio
+from IPython.display import display, HTML
+display(HTML('<b>{n}</b>'))
+await asyncio.sleep(0)
+[{n}] * 10
+"""
+
+
+def preloaded(kernel: Kernel) -> list[psutil.Process]:
+    """The processes that have pandas: the warm zygote, then also a first process and a live branch."""
+    return [p for p in below(front_of(kernel)) if "/pandas/" in maps_of(p.pid)]
+
+
+@contextlib.contextmanager
+def settled(place: Path) -> Iterator[Kernel]:
+    """A kernel whose start is over: the warm zygote stands, and the guest has moved to it."""
+    with started(cwd=str(place), warm=True) as kernel:
+        assert eventually(lambda: len(preloaded(kernel)) == 3, 60), below(front_of(kernel))
+        time.sleep(1)
+        yield kernel
+
+
+def state(kernel: Kernel) -> dict[str, int]:
+    time.sleep(1)  # threads that gather output and write the history end by themselves
+    front = front_of(kernel)
+    everyone = below(front)
+    return {
+        "front": pss(front),
+        "guests": sum(pss(p.pid) for p in everyone),
+        "fds": open_fds(front) + sum(open_fds(p.pid) for p in everyone),
+        "processes": len(everyone),
+        "threads": sum(p.num_threads() for p in [psutil.Process(front), *everyone]),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_thousand_cells_leave_no_trace(tmp_path, record_property):
+    with settled(tmp_path) as kernel:
+        for n in range(WARM_UP):
+            kernel.run(CELL.format(n=n))
+        kernel.run("import gc; gc.collect()")
+        before = state(kernel)
+        for n in range(CELLS):
+            reply, outputs = kernel.run(CELL.format(n=n))
+            assert reply["content"]["status"] == "ok"
+            kinds = [m["msg_type"] for m in outputs if m["msg_type"] != "stream"]
+            assert kinds == ["execute_input", "display_data", "execute_result"]
+            assert text_of(outputs) == f"cell {n}\n"
+        kernel.run("import gc; gc.collect()")
+        after = state(kernel)
+        record_property("before_after", [before, after])
+        assert after["processes"] == before["processes"]
+        assert after["fds"] == before["fds"]
+        assert after["threads"] <= before["threads"]
+        assert after["front"] - before["front"] < 8 * MIB, (before, after)
+        # In, Out and the guest's history keep each cell: about 4 KB of it.
+        assert after["guests"] - before["guests"] < 12 * MIB, (before, after)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_twenty_restarts_by_the_guests_death_leave_nothing(tmp_path):
+    with settled(tmp_path) as kernel:
+        before = _after_deaths(kernel, 3)
+        after = _after_deaths(kernel, 20)
+        assert after["processes"] == before["processes"]
+        assert after["fds"] == before["fds"], (before, after)
+        assert after["front"] - before["front"] < 8 * MIB, (before, after)
+
+
+def _after_deaths(kernel: Kernel, count: int) -> dict[str, int]:
+    for _ in range(count):
+        kernel.run("import os, subprocess; subprocess.Popen(['sleep', '60']); os._exit(1)")
+    check_alive(kernel)
+    return state(kernel)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_twenty_kernel_restarts_leave_nothing_behind(tmp_path):
+    gc.collect()
+    with started(cwd=str(tmp_path)) as kernel:
+        ports = kernel.km.get_connection_info()["shell_port"]
+        own = open_fds(os.getpid())
+        seen = []
+        for _ in range(20):
+            kernel.run("x = 1; import subprocess; child = subprocess.Popen(['sleep', '600'])")
+            seen += [psutil.Process(front_of(kernel)), *below(front_of(kernel))]
+            kernel.km.restart_kernel()
+            kernel.kc.wait_for_ready(timeout=30)
+            assert result(kernel.run("'x' in globals()")[1]) == "False"
+        assert kernel.km.get_connection_info()["shell_port"] == ports
+        assert eventually(lambda: not living(seen), 3), living(seen)
+        assert open_fds(os.getpid()) <= own + 3
+        groups = [group for process in seen for group in groups_of(process.pid)]
+        assert groups == []
+
+
+def busy(kernel: Kernel) -> list[psutil.Process]:
+    """Have the guest start children of every kind, then every process below the front."""
+    kernel.run(
+        "import subprocess, os, time\n"
+        "subprocess.Popen(['sleep', '600'])\n"
+        "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True: time.sleep(1)\n    os._exit(0)\n"
+    )
+    found = below(front_of(kernel))
+    assert len(found) >= 6, found
+    return found
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["idle", "busy"])
+@pytest.mark.timeout(120)
+def test_no_orphan_after_kill_9_of_the_front(tmp_path, running):
+    with settled(tmp_path) as kernel:
+        processes = busy(kernel)
+        if running:
+            kernel.kc.execute("while True: pass")
+            time.sleep(0.3)
+        front = front_of(kernel)
+        had_groups = bool(groups_of(front))
+        os.kill(front, signal.SIGKILL)
+        assert eventually(lambda: not living(processes), 2), living(processes)
+        kernel.km.provisioner.process.wait(5)
+    with started(cwd=str(tmp_path)) as following:
+        check_alive(following)
+        assert groups_of(front) == []
+        if had_groups:
+            assert groups_of(front_of(following)), "the next front should have made its own"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_no_orphan_after_kill_9_at_any_moment_of_the_start(tmp_path):
+    """The zygote forks helpers while it starts; none may outlive a front that is killed then."""
+    dice = random.Random(5)
+    before = {p.pid for p in psutil.process_iter()}
+    for _ in range(40):
+        _start_and_kill(tmp_path, dice.uniform(0.05, 0.7))
+    ours = [p for p in psutil.process_iter() if p.pid not in before]
+    assert eventually(lambda: not living([p for p in ours if _is_kernel(p)]), 3), ours
+
+
+def _is_kernel(process: psutil.Process) -> bool:
+    """One of this package's that nobody watches any more."""
+    try:
+        return process.ppid() == 1 and "kernel_runtime" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _start_and_kill(place: Path, after: float) -> None:
+    import subprocess
+    import sys
+
+    argv = [sys.executable, "-m", "kernel_runtime.jupyter.kernel", "-f", str(place / "connection.json")]
+    with subprocess.Popen(argv, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as front:
+        time.sleep(after)
+        front.kill()
+
+
+def launchers(kernel: Kernel) -> list[psutil.Process]:
+    return psutil.Process(front_of(kernel)).children()
+
+
+def live_branch(kernel: Kernel) -> psutil.Process:
+    """The process that burns CPU while a cell does."""
+    before = {p.pid: p.cpu_times().user for p in below(front_of(kernel))}
+    kernel.run("import time\nend = time.monotonic() + 0.5\nwhile time.monotonic() < end: pass")
+    return max(below(front_of(kernel)), key=lambda p: p.cpu_times().user - before.get(p.pid, 0))
+
+
+def killed_while_it_runs(kernel: Kernel, victims: list[psutil.Process]) -> str:
+    msg_id = kernel.kc.execute("while True: pass")
+    time.sleep(0.3)
+    for victim in victims:
+        victim.kill()
+    return explained(*kernel.finish(msg_id, timeout=30))
+
+
+@pytest.mark.timeout(120)
+def test_the_front_lives_on_without_its_zygotes(tmp_path):
+    with settled(tmp_path) as kernel:
+        check_alive(kernel)
+        processes = below(front_of(kernel))
+        said = killed_while_it_runs(kernel, launchers(kernel))
+        assert "zygote ended" in said or "first process was killed" in said, said
+        check_alive(kernel)
+        assert eventually(lambda: not living(processes), 2), living(processes)
+        # And once more while nothing runs.
+        for launcher in launchers(kernel):
+            launcher.kill()
+        time.sleep(0.5)
+        check_alive(kernel)
+
+
+@pytest.mark.timeout(120)
+def test_the_front_lives_on_without_its_live_branch(tmp_path):
+    with settled(tmp_path) as kernel:
+        processes = busy(kernel)
+        said = killed_while_it_runs(kernel, [live_branch(kernel)])
+        assert "SIGKILL" in said, said
+        check_alive(kernel)
+        assert len(below(front_of(kernel))) <= len(processes) - 3, "children of the dead branch live on"
+
+
+@pytest.mark.timeout(120)
+def test_the_front_lives_on_without_its_sessions_first_process(tmp_path):
+    with settled(tmp_path) as kernel:
+        first = live_branch(kernel).parent()
+        assert first is not None
+        said = killed_while_it_runs(kernel, [first])
+        assert "first process was killed" in said or "SIGKILL" in said, said
+        check_alive(kernel)
+
+
+def test_shutdown_leaves_nothing(tmp_path):
+    with started(cwd=str(tmp_path)) as kernel:
+        processes = busy(kernel)
+        front = front_of(kernel)
+    assert eventually(lambda: not living(processes), 2), living(processes)
+    assert not psutil.pid_exists(front)
+    assert groups_of(front) == []
+
+
+def test_the_kernel_ends_with_the_process_that_started_it(tmp_path):
+    """Clients and servers that are killed send no shutdown request."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, time\nfrom tests.journeys.kernels import started\n"
+        f"with started(cwd={str(tmp_path)!r}) as k:\n print(k.km.provisioner.pid, flush=True)\n time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        front = psutil.Process(int(parent.stdout.readline()))
+        processes = [front, *below(front.pid)]
+        parent.kill()
+        assert eventually(lambda: not living(processes), 3), living(processes)

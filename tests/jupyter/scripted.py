@@ -1,0 +1,186 @@
+"""A kernel whose guest is a script: each line of a cell is a command. Run it as a file.
+
+``say TEXT`` · ``err TEXT`` · ``lines N`` · ``flood N BYTES`` · ``displays N`` · ``sleep S`` · ``die REASON`` · ``crash`` · ``raise`` ·
+``ask PROMPT`` · ``publish KIND JSON`` · ``reply JSON`` · ``payload JSON`` · ``late S TEXT`` · ``number``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import ProtocolViolation, WallUnavailable
+from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.jupyter.kernel import main
+from kernel_runtime.workers.meter import Usage
+
+if TYPE_CHECKING:
+    from kernel_runtime.jupyter.settings import Settings
+
+
+class Raised(Exception):
+    pass
+
+
+class Died(Exception):
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+
+
+class ScriptedSession:
+    """Obeys the part of the session's interface that the front uses."""
+
+    def __init__(self) -> None:
+        self.execution_count = 0
+        self.walls = ["user", "mount"]
+        self.info: dict[str, object] = {}
+        self._stray: Any = None
+        self._answers: asyncio.Queue[str | None] = asyncio.Queue()
+        self._task: asyncio.Task[Any] | None = None
+        self._late: set[asyncio.Task[None]] = set()
+        delay = float(os.environ.get("SCRIPTED_START", "0"))
+        self._start = asyncio.get_running_loop().create_task(asyncio.sleep(delay))
+
+    @property
+    def is_ready(self) -> bool:
+        return self._start.done()
+
+    async def ready(self) -> object:
+        if os.environ.get("SCRIPTED_NO_WALL"):
+            raise WallUnavailable("user", "not permitted", "Allow user namespaces")
+        return await asyncio.shield(self._start)
+
+    async def submit(self, request: wire.Request, sink: Any) -> Verdict | None:
+        await self.ready()
+        task = asyncio.ensure_future(self._serve(request, sink))
+        if request.kind == "execute_request":
+            self._task = task
+        try:
+            return await task
+        except ProtocolViolation as error:
+            return Verdict(reason=Reason.PROTOCOL, evidence=str(error))
+        except Died as died:
+            return died.verdict
+
+    def on_stray(self, sink: Any) -> None:
+        self._stray = sink
+
+    def answer(self, answer: wire.Answer) -> None:
+        self._answers.put_nowait(answer.text)
+
+    def interrupt(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def usage(self) -> Usage:
+        return Usage(memory=123, cpu=1.5, pids=2)
+
+    async def close(self) -> None:
+        pass
+
+    async def _serve(self, request: wire.Request, sink: Any) -> None:
+        content = json.loads(request.content)
+        if request.kind == "execute_request":
+            await self._execute(request, content["code"], sink)
+        elif request.kind == "complete_request":
+            self._reply(
+                request, sink, {"status": "ok", "matches": ["guest"], "cursor_start": 0, "cursor_end": 1}
+            )
+        elif request.kind == "is_complete_request":
+            self._reply(request, sink, {"status": "complete"})
+        elif request.kind == "comm_msg":
+            body = json.dumps({"comm_id": content["comm_id"], "data": {"echo": content["data"]}}).encode()
+            sink(wire.Publish(parent=request.id, kind="comm_msg", content=body, buffers=request.buffers))
+
+    async def _execute(self, request: wire.Request, code: str, sink: Any) -> None:
+        extra: dict[str, Any] = {}
+        try:
+            for line in code.splitlines():
+                await self._command(request, line, sink, extra)
+        except (Raised, asyncio.CancelledError) as error:
+            name = "KeyboardInterrupt" if isinstance(error, asyncio.CancelledError) else "Raised"
+            trouble = {"ename": name, "evalue": "", "traceback": [name]}
+            sink(wire.Publish(parent=request.id, kind="error", content=json.dumps(trouble).encode()))
+            self._reply(request, sink, {"status": "error", **trouble})
+        else:
+            reply = {"status": "ok", "execution_count": 99, "user_expressions": {}, "payload": []}
+            self._reply(request, sink, reply | extra)
+
+    def _reply(self, request: wire.Request, sink: Any, content: dict[str, Any]) -> None:
+        kind = request.kind.removesuffix("_request") + "_reply"
+        lie = {"kernel_runtime": {"verdict": "a lie"}, "started": "never"}
+        body, extra = json.dumps(content).encode(), json.dumps(lie).encode()
+        sink(wire.Reply(parent=request.id, kind=kind, content=body, metadata=extra))
+
+    async def _command(self, request: wire.Request, line: str, sink: Any, extra: dict[str, Any]) -> None:
+        word, _, rest = line.partition(" ")
+        stream = lambda name, text: sink(wire.Stream(parent=request.id, name=name, text=text))  # noqa: E731
+        if word == "say":
+            stream("stdout", rest + "\n")
+        elif word == "err":
+            stream("stderr", rest + "\n")
+        elif word == "lines":
+            for number in range(int(rest)):
+                stream("stdout", f"{number}\n")
+                if number % 1000 == 0:
+                    await asyncio.sleep(0)
+        elif word == "flood":
+            count, size = map(int, rest.split())
+            for number in range(count):
+                stream("stdout", f"{number:08d}" + "x" * (size - 9) + "\n")
+                await asyncio.sleep(0)
+        elif word == "displays":
+            for number in range(int(rest)):
+                body = json.dumps({"data": {"text/plain": str(number)}, "metadata": {}}).encode()
+                sink(wire.Publish(parent=request.id, kind="display_data", content=body))
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+        elif word == "sleep":
+            await asyncio.sleep(float(rest))
+        elif word == "die":
+            raise Died(Verdict(reason=Reason(rest), limit=1024.0, used=2048.0, evidence="told to"))
+        elif word == "crash":
+            raise Died(Verdict(reason=Reason.SIGNAL, evidence="it crashed by SIGSEGV"))
+        elif word == "survive":
+            raise Died(Verdict(reason=Reason.WALL, limit=1.0, used=1.1, survived=True))
+        elif word == "raise":
+            raise Raised
+        elif word == "ask":
+            sink(wire.Ask(id="q", parent=request.id, prompt=rest, password=False))
+            stream("stdout", repr(await self._answers.get()))
+        elif word == "publish":
+            kind, _, body = rest.partition(" ")
+            sink(wire.Publish(parent=request.id, kind=kind, content=body.encode()))
+        elif word == "reply":
+            sink(wire.Reply(parent=request.id, kind="execute_reply", content=rest.encode()))
+        elif word == "payload":
+            extra["payload"] = json.loads(rest)
+        elif word == "number":
+            stream("stdout", str(request.count))
+        elif word == "late":
+            seconds, _, text = rest.partition(" ")
+            task = asyncio.ensure_future(self._say_late(request.id, float(seconds), text))
+            self._late.add(task)
+
+    async def _say_late(self, parent: str, seconds: float, text: str) -> None:
+        await asyncio.sleep(seconds)
+        self._stray(wire.Stream(parent=parent, name="stdout", text=text))
+
+
+class ScriptedHouse:
+    def open_session(self, settings: Settings) -> ScriptedSession:
+        return ScriptedSession()
+
+    def warm_up(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(build=ScriptedHouse))

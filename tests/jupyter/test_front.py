@@ -1,0 +1,341 @@
+"""The front kernel with a scripted guest: what it relays, refuses, answers and survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import zmq
+
+from tests.jupyter.kernels import SCRIPTED, Kernel, kinds, running, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    with running() as found:
+        yield found
+
+
+def test_streams_and_counts(kernel: Kernel) -> None:
+    reply, outputs = kernel.run("say hello\nerr oh\nnumber")
+    count = reply["content"]["execution_count"]
+    assert text_of(outputs) == f"hello\n{count}"
+    assert text_of(outputs, "stderr") == "oh\n"
+    assert outputs[0]["content"] == {"code": "say hello\nerr oh\nnumber", "execution_count": count}
+    after, _ = kernel.run("say again")
+    assert after["content"]["execution_count"] == count + 1
+
+
+def test_what_is_not_stored_takes_no_count(kernel: Kernel) -> None:
+    first, _ = kernel.run("say 1")
+    kernel.run("say 2", store_history=False)
+    kernel.run("  ")
+    reply, outputs = kernel.run("say 3", silent=True)
+    assert kinds(outputs) == ["stream"]
+    assert reply["content"]["execution_count"] == first["content"]["execution_count"]
+
+
+def test_the_guest_cannot_choose_reply_metadata(kernel: Kernel) -> None:
+    reply, _ = kernel.run("say x")
+    assert "kernel_runtime" not in reply["metadata"]
+    assert reply["metadata"]["started"] != "never"
+
+
+def test_front_sets_the_count_of_results(kernel: Kernel) -> None:
+    body = {"data": {"text/plain": "2"}, "metadata": {}, "execution_count": 5000, "extra": 1}
+    reply, outputs = kernel.run(f"publish execute_result {json.dumps(body)}")
+    result = outputs[-1]["content"]
+    assert result["execution_count"] == reply["content"]["execution_count"]
+    assert "extra" not in result
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'publish status {"execution_state":"idle"}',
+        'publish execute_input {"code":"","execution_count":1}',
+        'publish execute_reply {"status":"ok"}',
+        'publish display_data {"data":[]}',
+        'publish display_data {"data":{"no mime":""},"metadata":{}}',
+        "publish display_data nonsense",
+        'publish display_data {"data":{"a/b":' + "[" * 200 + "]" * 200 + '},"metadata":{}}',
+        'reply {"status":"maybe"}',
+        'reply {"status":"ok"}',  # one of its own follows: two replies
+    ],
+)
+def test_a_lie_ends_the_guest_and_not_the_front(kernel: Kernel, line: str) -> None:
+    reply, outputs = kernel.run(line)
+    assert reply["content"]["ename"] == "ProtocolViolation"
+    assert kinds(outputs) == ["error"]
+    assert text_of(kernel.run("say alive")[1]) == "alive\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "ename"),
+    [
+        ("die memory", "MemoryLimitExceeded"),
+        ("die cpu", "CpuLimitExceeded"),
+        ("die wall", "WallLimitExceeded"),
+        ("die exit", "GuestExited"),
+        ("die signal", "GuestKilled"),
+        ("crash", "GuestCrashed"),
+        ("die seccomp", "ForbiddenSystemCall"),
+    ],
+)
+def test_every_end_is_explained(kernel: Kernel, line: str, ename: str) -> None:
+    reply, outputs = kernel.run(f"say before\n{line}")
+    assert text_of(outputs) == "before\n"
+    error = outputs[-1]["content"]
+    assert error["ename"] == reply["content"]["ename"] == ename
+    assert "variables are gone" in error["evalue"]
+    assert "<" not in "".join(error["traceback"])
+    assert reply["metadata"]["kernel_runtime"]["verdict"]["evidence"]
+    assert text_of(kernel.run("say next")[1]) == "next\n"
+
+
+def test_a_limit_that_the_cell_obeyed_keeps_the_variables(kernel: Kernel) -> None:
+    reply, _ = kernel.run("survive")
+    assert reply["content"]["ename"] == "WallLimitExceeded"
+    assert "variables are kept" in reply["content"]["evalue"]
+
+
+def test_cells_behind_an_error_are_aborted(kernel: Kernel) -> None:
+    ids = [kernel.kc.execute(code) for code in ("sleep 0.2\nraise", "say no", "say never")]
+    asked = kernel.kc.is_complete("1")
+    replies = [kernel.reply(each)["content"]["status"] for each in (*ids, asked)]
+    assert replies == ["error", "aborted", "aborted", "complete"]
+    assert kernel.run("say on")[0]["content"]["status"] == "ok"
+
+
+def test_no_abort_when_the_client_says_so(kernel: Kernel) -> None:
+    first = kernel.kc.execute("sleep 0.1\nraise", stop_on_error=False)
+    second = kernel.kc.execute("say yes")
+    assert kernel.reply(first)["content"]["status"] == "error"
+    assert kernel.reply(second)["content"]["status"] == "ok"
+
+
+def test_answers_while_a_cell_runs(kernel: Kernel) -> None:
+    cell = kernel.kc.execute("sleep 1.5")
+    begun = time.monotonic()
+    assert kernel.ask("shell", "kernel_info_request")["implementation"] == "kernel_runtime"
+    assert kernel.ask("control", "kernel_info_request")["debugger"] is True
+    assert kernel.ask("shell", "comm_info_request") == {"status": "ok", "comms": {}}
+    assert kernel.ask("shell", "history_request", {"hist_access_type": "tail", "n": 1})["status"] == "ok"
+    assert kernel.ask("control", "usage_request")["kernel_memory"] == 123
+    assert kernel.ask("control", "debug_request", {"seq": 3, "command": "attach"})["success"] is False
+    assert kernel.ask("shell", "connect_request")["shell_port"] == kernel.km.shell_port
+    limits = kernel.kc.execute("%limits")
+    assert "memory" in str(kernel.outputs(limits)[-1]["content"]["data"]["text/plain"])
+    assert time.monotonic() - begun < 1.4
+    assert kernel.reply(cell)["content"]["status"] == "ok"
+
+
+def test_status_says_busy_again_after_an_answer_in_between(kernel: Kernel) -> None:
+    cell = kernel.kc.execute("sleep 0.5")
+    while kernel.kc.get_iopub_msg(timeout=5)["parent_header"].get("msg_id") != cell:
+        pass
+    kernel.ask("control", "usage_request")
+    states = []
+    while len(states) < 3:
+        message = kernel.kc.get_iopub_msg(timeout=5)
+        if message["msg_type"] == "status":
+            states.append((message["content"]["execution_state"], message["parent_header"]["msg_id"] == cell))
+    assert states == [("busy", False), ("idle", False), ("busy", True)]
+    kernel.finish(cell)
+
+
+def test_the_usage_comm_answers_while_a_cell_runs(kernel: Kernel) -> None:
+    cell = kernel.kc.execute("sleep 1")
+    content = {"comm_id": "u1", "target_name": "kernel_runtime.usage", "data": {}}
+    opened = kernel.kc.session.msg("comm_open", content)
+    kernel.kc.shell_channel.send(opened)
+    outputs = kernel.outputs(opened["header"]["msg_id"], 0.9)
+    assert outputs[0]["content"]["data"]["memory"] == 123
+    assert "u1" in kernel.ask("shell", "comm_info_request", {"target_name": "kernel_runtime.usage"})["comms"]
+    kernel.finish(cell)
+
+
+def test_a_guest_cannot_imitate_a_target_of_the_front(kernel: Kernel) -> None:
+    body = {"comm_id": "fake", "target_name": "kernel_runtime.permissions", "data": {}}
+    _, outputs = kernel.run(f"publish comm_open {json.dumps(body)}")
+    assert kinds(outputs) == []
+    unknown = kernel.kc.session.msg("comm_open", body)
+    kernel.kc.shell_channel.send(unknown)
+    assert kinds(kernel.outputs(unknown["header"]["msg_id"])) == ["comm_close"]
+
+
+def test_comms_reach_the_guest_while_a_cell_runs(kernel: Kernel) -> None:
+    kernel.run('publish comm_open {"comm_id":"c1","target_name":"jupyter.widget","data":{}}')
+    assert kernel.ask("shell", "comm_info_request")["comms"]["c1"] == {"target_name": "jupyter.widget"}
+    cell = kernel.kc.execute("sleep 1")
+    message = kernel.kc.session.msg("comm_msg", {"comm_id": "c1", "data": {"n": 1}})
+    kernel.kc.shell_channel.send(message)
+    outputs = kernel.outputs(message["header"]["msg_id"], 0.9)
+    assert outputs[0]["content"]["data"] == {"echo": {"n": 1}}
+    kernel.finish(cell)
+    kernel.run("die exit")
+    assert "c1" not in kernel.ask("shell", "comm_info_request")["comms"]
+
+
+def test_input_goes_to_the_client_that_asked(kernel: Kernel) -> None:
+    cell = kernel.kc.execute("ask name?", allow_stdin=True)
+    request = kernel.kc.get_stdin_msg(timeout=5)
+    assert request["content"] == {"prompt": "name?", "password": False}
+    kernel.kc.input("Ada")
+    _, outputs = kernel.finish(cell)
+    assert text_of(outputs) == "'Ada'"
+
+
+def test_no_prompt_without_a_person(kernel: Kernel) -> None:
+    _, outputs = kernel.run("ask name?", allow_stdin=False)
+    assert text_of(outputs) == "None"
+
+
+def test_payloads_pass_by_level(kernel: Kernel) -> None:
+    given = [{"source": "set_next_input", "text": "x"}, {"source": "edit_magic"}, {"source": "unheard"}, {}]
+    reply, _ = kernel.run(f"payload {json.dumps(given)}")
+    assert reply["content"]["payload"] == given[:1]
+
+
+def test_background_output_finds_its_cell(kernel: Kernel) -> None:
+    cell = kernel.kc.execute("late 0.3 afterwards")
+    kernel.finish(cell)
+    message = kernel.kc.get_iopub_msg(timeout=5)
+    assert (message["content"]["text"], message["parent_header"]["msg_id"]) == ("afterwards", cell)
+
+
+def test_completion_knows_the_fronts_magics(kernel: Kernel) -> None:
+    asked = kernel.kc.complete("%lim")
+    assert kernel.reply(asked)["content"]["matches"] == ["guest", "%limits"]
+
+
+def test_interrupt_by_message_and_by_signal(kernel: Kernel) -> None:
+    for interrupt in (kernel.km.interrupt_kernel, lambda: kernel.km.signal_kernel(signal.SIGINT)):
+        cell = kernel.kc.execute("sleep 20")
+        time.sleep(0.2)
+        interrupt()
+        assert kernel.reply(cell, 5)["content"]["ename"] == "KeyboardInterrupt"
+        kernel.outputs(cell)
+    assert kernel.km.is_alive()
+
+
+def test_garbage_and_replay_are_dropped(kernel: Kernel) -> None:
+    context = zmq.Context()
+    with context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(f"tcp://127.0.0.1:{kernel.km.shell_port}")
+        session = kernel.kc.session
+        good = session.serialize(session.msg("kernel_info_request", {}))
+        for frames in ([b"junk"], [b"<IDS|MSG>"], [b"<IDS|MSG>", b"0" * 64, *good[2:]], good, good):
+            dealer.send_multipart(frames)
+        assert dealer.poll(3000)
+        dealer.recv_multipart()
+        assert not dealer.poll(300), "a replayed request was answered"
+    context.term()
+    assert text_of(kernel.run("say alive")[1]) == "alive\n"
+
+
+def test_heartbeat(kernel: Kernel) -> None:
+    context = zmq.Context()
+    with context.socket(zmq.REQ) as beat:
+        beat.setsockopt(zmq.LINGER, 0)
+        beat.connect(f"tcp://127.0.0.1:{kernel.km.hb_port}")
+        beat.send(b"ping")
+        assert beat.poll(3000)
+        assert beat.recv() == b"ping"
+    context.term()
+
+
+def test_a_slow_start_holds_cells_and_an_interrupt_ends_the_waiting() -> None:
+    with running(env={"SCRIPTED_START": "3"}) as kernel:
+        cell = kernel.kc.execute("say hi")
+        time.sleep(0.2)
+        assert kernel.ask("shell", "kernel_info_request")["status"] == "ok"
+        kernel.km.interrupt_kernel()
+        reply, outputs = kernel.finish(cell, 2)
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
+        assert kinds(outputs) == ["error"]
+        assert text_of(kernel.run("say then")[1]) == "then\n"
+
+
+def test_a_wall_that_cannot_be_built_is_each_cells_error() -> None:
+    with running(env={"SCRIPTED_NO_WALL": "1"}) as kernel:
+        for _ in range(2):
+            reply, _ = kernel.run("say x")
+            assert reply["content"]["ename"] == "WallUnavailable"
+            assert "Allow user namespaces" in reply["content"]["evalue"]
+        assert kernel.ask("shell", "kernel_info_request")["status"] == "ok"
+
+
+def test_a_limit_that_is_no_amount_refuses_every_cell() -> None:
+    with running(SCRIPTED, "--memory", "much") as kernel:
+        reply, _ = kernel.run("say x")
+        assert reply["content"]["ename"] == "Invalid"
+        assert "kernelspec.memory" in reply["content"]["evalue"]
+        assert "kernelspec.memory" in kernel.ask("shell", "kernel_info_request")["banner"]
+        assert "kernelspec.memory" in kernel.run("%limits")[1][-1]["content"]["data"]["text/plain"]
+
+
+def test_ipc_transport(tmp_path: object) -> None:
+    with running(transport="ipc") as kernel:
+        assert text_of(kernel.run("say through sockets")[1]) == "through sockets\n"
+
+
+def test_shutdown_leaves_nothing_and_restart_keeps_the_ports() -> None:
+    with running() as kernel:
+        process = psutil.Process(kernel.km.provisioner.process.pid)
+        kernel.km.restart_kernel()
+        kernel.kc.wait_for_ready(timeout=20)
+        assert text_of(kernel.run("say again")[1]) == "again\n"
+        assert not process.is_running()
+
+
+def test_ports_are_chosen_and_written_when_the_file_names_none(tmp_path: object) -> None:
+    path = f"{tmp_path}/connection.json"
+    process = subprocess.Popen([sys.executable, SCRIPTED, "-f", path])
+    try:
+        end = time.monotonic() + 10
+        while not os.path.exists(path) and time.monotonic() < end:
+            time.sleep(0.02)
+        info = json.loads(Path(path).read_text())
+        assert info["key"]
+        assert all(info[f"{name}_port"] > 0 for name in ("shell", "iopub", "stdin", "control", "hb"))
+        assert os.stat(path).st_mode & 0o777 == 0o600
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+    assert not os.path.exists(path)
+
+
+def test_the_kernel_ends_with_its_launcher(tmp_path: object) -> None:
+    path = f"{tmp_path}/connection.json"
+    code = (
+        "import os, subprocess, sys, time\n"
+        "env = {**os.environ, 'JPY_PARENT_PID': str(os.getpid())}\n"
+        "p = subprocess.Popen(sys.argv[1:], env=env)\nprint(p.pid, flush=True)\ntime.sleep(60)"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", code, sys.executable, SCRIPTED, "-f", path], stdout=subprocess.PIPE, text=True
+    )
+    assert launcher.stdout is not None
+    kernel = psutil.Process(int(launcher.stdout.readline()))
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    end = time.monotonic() + 5
+    while kernel.is_running() and kernel.status() != "zombie" and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not kernel.is_running() or kernel.status() == "zombie"

@@ -1,0 +1,115 @@
+"""``%%sandbox`` in a plain ipykernel, driven by a client as a notebook drives it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jupyter_client.blocking.client import BlockingKernelClient
+    from jupyter_client.manager import KernelManager
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path_factory.mktemp("kernel")))
+    execute(client, "%load_ext kernel_runtime")
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def execute(
+    client: BlockingKernelClient, code: str, answer: str | None = None
+) -> tuple[dict[str, Any], list[Any]]:
+    """The reply's content, and (type, content) of what was published."""
+    outputs: list[Any] = []
+
+    def keep(message: dict[str, Any]) -> None:
+        if message["msg_type"] not in ("status", "execute_input"):
+            outputs.append((message["msg_type"], message["content"]))
+
+    def typed(message: dict[str, Any]) -> None:
+        outputs.append(("input_request", message["content"]))
+        client.input(answer or "")
+
+    reply = client.execute_interactive(
+        code, allow_stdin=answer is not None, output_hook=keep, stdin_hook=typed, timeout=60
+    )
+    return reply["content"], outputs
+
+
+def test_streams_and_displays(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    reply, outputs = execute(
+        kernel[1], "%%sandbox\nimport sys\nprint('out'); print('err', file=sys.stderr)\n[1, 2]"
+    )
+    assert reply["status"] == "ok", reply
+    assert ("stream", {"name": "stdout", "text": "out\n"}) in outputs
+    assert ("stream", {"name": "stderr", "text": "err\n"}) in outputs
+    assert outputs[-1][1]["data"] == {"text/plain": "[1, 2]"}
+
+
+def test_errors_look_like_the_guests(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    reply, outputs = execute(kernel[1], "%%sandbox\ndef f():\n    return 1/0\nf()")
+    assert reply["status"] == "error"
+    assert reply["evalue"] == "ZeroDivisionError: division by zero"
+    errors = [content for kind, content in outputs if kind == "error"]
+    assert len(errors) == 1
+    assert "magics.py" not in "".join(errors[0]["traceback"])
+
+
+def test_a_killed_guest(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    reply, _ = execute(kernel[1], "%%sandbox --name k\nimport os; os._exit(7)")
+    assert reply["status"] == "error"
+    assert len(reply["traceback"]) == 1
+    assert "exited with status 7" in reply["traceback"][0]
+    assert execute(kernel[1], "%%sandbox --name k\nprint('again')")[1][0][1]["text"] == "again\n"
+
+
+def test_prompts_reach_the_person(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    _, outputs = execute(kernel[1], "%%sandbox --name p\nprint(input('who? '))", answer="bob")
+    assert ("input_request", {"prompt": "[sandbox p] who? ", "password": False}) in outputs
+    assert ("stream", {"name": "stdout", "text": "bob\n"}) in outputs
+
+
+def test_headless_prompts_fail_inside(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    reply, _ = execute(kernel[1], "%%sandbox\ninput('who? ')")
+    assert reply["status"] == "error"
+    assert execute(kernel[1], "%%sandbox\nprint(1)")[0]["status"] == "ok"
+
+
+def test_interrupt(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    manager, client = kernel
+    execute(client, "%%sandbox\nkept = 5")
+    client.execute("%%sandbox\nimport time\nprint('go', flush=True)\ntime.sleep(60)")
+    while True:
+        message = client.get_iopub_msg(timeout=30)
+        if message["msg_type"] == "stream" and "go" in message["content"]["text"]:
+            break
+    began = time.monotonic()
+    manager.interrupt_kernel()
+    reply = client.get_shell_msg(timeout=30)
+    assert "KeyboardInterrupt" in reply["content"]["evalue"]
+    assert time.monotonic() - began < 3
+    assert execute(client, "%%sandbox\nprint(kept)")[1][0][1]["text"] == "5\n"
+
+
+def test_completion_and_help(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    client = kernel[1]
+    client.complete("%%sandbox --mem\nx", len("%%sandbox --mem"))
+    while (reply := client.get_shell_msg(timeout=30))["msg_type"] != "complete_reply":
+        pass
+    assert reply["content"]["matches"] == ["--memory"]
+    reply, _ = execute(client, "%%sandbox?")
+    assert "--memory" in reply["payload"][0]["data"]["text/plain"]
+
+
+def test_variables(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    execute(kernel[1], "x = {'a': [1, 2]}")
+    execute(kernel[1], "%%sandbox -i x -o y\ny = x['a'] * 2")
+    assert execute(kernel[1], "y")[1][-1][1]["data"]["text/plain"] == "[1, 2, 1, 2]"

@@ -1,0 +1,291 @@
+"""``%%sandbox`` in a real shell, with real guests."""
+
+from __future__ import annotations
+
+import builtins
+import getpass
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from IPython.core.error import UsageError
+
+from kernel_runtime.cli.terminal import harmless
+from kernel_runtime.jupyter.showing import NO_WIDGETS, SandboxError
+
+if TYPE_CHECKING:
+    from conftest import Displays
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+def run(shell: InteractiveShell, line: str, cell: str) -> None:
+    shell.run_cell_magic("sandbox", line, cell)
+
+
+def test_streams_are_told_apart(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "", "import sys\nprint('out')\nprint('err', file=sys.stderr)")
+    assert capsys.readouterr() == ("out\n", "err\n")
+
+
+def test_output_comes_while_the_cell_runs(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, str]] = []
+
+    class Out:
+        def write(self, text: str) -> None:
+            seen.append((time.monotonic(), text))
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr("sys.stdout", Out())
+    run(shell, "", "import time\nprint('a', flush=True)\ntime.sleep(0.5)\nprint('b')")
+    assert "".join(text for _, text in seen) == "a\nb\n"
+    assert seen[-1][0] - seen[0][0] > 0.3
+
+
+def test_a_guest_is_kept_by_name(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "--name a", "x = 1")
+    run(shell, "--name b", "x = 2")
+    run(shell, "--name a", "print(x)")
+    run(shell, "--name a --fresh", "print('x' in globals())")
+    assert capsys.readouterr().out == "1\nFalse\n"
+
+
+def test_variables_go_in_and_out(shell: InteractiveShell) -> None:
+    np, pd = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    shell.push({"a": np.arange(3), "df": pd.DataFrame({"x": [1, 2]}), "n": {"k": [1]}, "b": b"\x00"})
+    run(
+        shell,
+        "-i a -i df -i n -i b -o total -o df2 -o c",
+        "total = int(a.sum()) + n['k'][0]\ndf2 = df * 2\nc = b + b",
+    )
+    assert shell.user_ns["total"] == 4
+    assert shell.user_ns["df2"]["x"].tolist() == [2, 4]
+    assert shell.user_ns["c"] == b"\x00\x00"
+
+
+def test_values_without_a_safe_format_are_named(shell: InteractiveShell) -> None:
+    shell.push({"f": open})
+    with pytest.raises(UsageError, match=r"-i f: .*function"):
+        run(shell, "-i f", "1")
+    with pytest.raises(UsageError, match="object"):
+        run(shell, "-o o", "o = object()")
+    with pytest.raises(UsageError, match="gone"):
+        run(shell, "-o gone", "1")
+    with pytest.raises(UsageError, match="no variable 'nothing'"):
+        run(shell, "-i nothing", "1")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("--memory lots", "not an amount of bytes"),
+        ("--time soon", "not a time"),
+        ("--pids 1.5", "whole number"),
+        ("--level mild", "not a level"),
+        ("-i 1x", "not the name of a variable"),
+        ("--wrong", "unrecognized"),
+    ],
+)
+def test_bad_options(shell: InteractiveShell, line: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        run(shell, line, "1")
+
+
+def test_limits_of_a_kept_guest_do_not_change(shell: InteractiveShell) -> None:
+    run(shell, "--memory 512M", "x = 1")
+    run(shell, "--memory 0.5G", "x")
+    run(shell, "", "x")
+    with pytest.raises(UsageError, match=r"memory 512 MB.*cannot become 1 GB.*--fresh"):
+        run(shell, "--memory 1G", "x")
+    with pytest.raises(UsageError, match=r"level moderate.*cannot become strict"):
+        run(shell, "--level strict", "x")
+    run(shell, "--memory 1G --fresh", "assert 'x' not in globals()")
+
+
+def test_errors_are_the_guests_own(shell: InteractiveShell) -> None:
+    with pytest.raises(SandboxError, match="ZeroDivisionError: division by zero") as caught:
+        run(shell, "", "1/0")
+    shown = harmless("\n".join(caught.value._render_traceback_()), colours=False)
+    assert "1/0" in shown
+    assert "magics.py" not in shown
+
+
+def test_a_killed_guest_says_why_and_the_next_cell_works(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SandboxError, match=r"exited with status 3.*starts clean") as caught:
+        run(shell, "", "import os; os._exit(3)")
+    assert len(caught.value._render_traceback_()) == 1
+    run(shell, "", "print('alive')")
+    assert capsys.readouterr().out == "alive\n"
+
+
+def test_a_limit_says_why(shell: InteractiveShell) -> None:
+    with pytest.raises(
+        SandboxError, match=r"WallLimitExceeded.*longer than its limit of 1 s.*variables are kept"
+    ):
+        run(shell, "--time 1s", "x = 1\nwhile True: pass")
+    run(shell, "", "assert x == 1")
+
+
+def test_rich_displays(shell: InteractiveShell, displays: Displays) -> None:
+    run(
+        shell,
+        "",
+        (
+            "from IPython.display import HTML, Javascript, display, clear_output\n"
+            "h = display(HTML('<b onclick=\"x()\">hi</b><script>bad()</script><img src=\"http://leak/\">'), display_id='d')\n"
+            "h.update(HTML('<i>new</i>'))\nclear_output(wait=True)\ndisplay(Javascript('bad()'))\n6*7"
+        ),
+    )
+    first, update, script, result = displays.published
+    assert first["data"]["text/html"] == "<b>hi</b><img>"
+    assert update["update"]
+    assert update["transient"] == first["transient"]
+    assert first["transient"]["display_id"] != "d"
+    assert "application/javascript" not in script["data"]
+    assert result["data"] == {"text/plain": "42"}
+    assert displays.cleared == [True]
+
+
+def test_permissive_lets_everything_pass(shell: InteractiveShell, displays: Displays) -> None:
+    run(
+        shell,
+        "--level permissive",
+        "from IPython.display import Javascript, display\ndisplay(Javascript('x()'))",
+    )
+    assert displays.published[0]["data"]["application/javascript"] == "x()"
+
+
+def test_widgets_are_left_out_with_one_note(
+    shell: InteractiveShell, displays: Displays, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ipywidgets")
+    run(
+        shell,
+        "",
+        "import ipywidgets as w\nfrom IPython.display import display\ndisplay(w.IntSlider(), w.IntSlider())",
+    )
+    assert capsys.readouterr().err == NO_WIDGETS
+    assert all(set(message["data"]) == {"text/plain"} for message in displays.published)
+
+
+def test_prompts_are_marked(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts: list[str] = []
+
+    def answered(prompt: str = "") -> str:
+        prompts.append(prompt)
+        return "bob"
+
+    monkeypatch.setattr(builtins, "input", answered)
+    monkeypatch.setattr(getpass, "getpass", answered)
+    run(shell, "--name a", "from getpass import getpass\nprint(input('who? '), getpass('secret? '))")
+    assert prompts == ["[sandbox a] who? ", "[sandbox a] secret? "]
+    assert capsys.readouterr().out == "bob bob\n"
+
+
+def test_headless_prompts_raise_inside(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(prompt: str = "") -> str:
+        raise EOFError
+
+    monkeypatch.setattr(builtins, "input", nobody)
+    with pytest.raises(SandboxError):
+        run(shell, "", "input('who? ')")
+
+
+def test_ctrl_c_interrupts_the_guest(shell: InteractiveShell) -> None:
+    run(shell, "", "x = 5")
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(SandboxError, match="KeyboardInterrupt"):
+        run(shell, "", "import time\ntime.sleep(30)")
+    assert time.monotonic() - began < 5
+    run(shell, "", "assert x == 5")
+
+
+def test_ctrl_c_while_output_is_shown(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def write(self, text: str) -> None:
+            raise KeyboardInterrupt
+
+        def flush(self) -> None: ...
+
+    with monkeypatch.context() as patched, pytest.raises(SandboxError, match="KeyboardInterrupt"):
+        patched.setattr("sys.stdout", Interrupted())
+        run(shell, "", "import time\nprint('go', flush=True)\ntime.sleep(30)")
+    run(shell, "", "1")
+
+
+def test_list_kill_reset(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_line_magic("sandbox", "list")
+    assert "no guests yet" in capsys.readouterr().out
+    run(shell, "--name a --memory 512M", "x = 1")
+    shell.run_line_magic("sandbox", "list")
+    assert capsys.readouterr().out.startswith("a: level moderate, memory 512 MB")
+    shell.run_line_magic("sandbox", "reset a")
+    run(shell, "--name a", "assert 'x' not in globals()")
+    shell.run_line_magic("sandbox", "kill a")
+    with pytest.raises(UsageError, match="no guest is called 'a'; there are: none"):
+        shell.run_line_magic("sandbox", "kill a")
+
+
+def test_inside_a_running_loop(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    import asyncio
+
+    async def main() -> None:
+        run(shell, "", "print('in')")
+
+    asyncio.run(main())
+    assert capsys.readouterr().out == "in\n"
+
+
+def complete(shell: InteractiveShell, text: str) -> list[str]:
+    from IPython.core.completer import provisionalcompleter
+
+    line = text.split("\n")[0]
+    with provisionalcompleter():
+        return [found.text for found in shell.Completer.completions(text, len(line))]
+
+
+def test_completion(shell: InteractiveShell) -> None:
+    shell.push({"frame": 1})
+    run(shell, "--name work", "1")
+    assert "--memory" in complete(shell, "%%sandbox --me\nx = 1")
+    assert complete(shell, "%%sandbox --name w") == ["work"]
+    assert complete(shell, "%%sandbox --level ") == ["moderate", "permissive", "strict"]
+    assert complete(shell, "%%sandbox -i fra") == ["frame"]
+    assert complete(shell, "%%sandbox -o \nresult = 1\nother = 2") == ["other", "result"]
+    assert set(complete(shell, "%sandbox ")) == {"list", "kill", "reset"}
+    assert complete(shell, "%sandbox kill ") == ["work"]
+    assert "--memory" not in complete(shell, "print --me")
+
+
+def test_help(shell: InteractiveShell) -> None:
+    text = shell.magics_manager.magics["cell"]["sandbox"].__doc__
+    assert text is not None
+    assert "--memory" in text
+    assert "Run this cell in a guest" in text
+
+
+def test_unload_removes_everything(shell: InteractiveShell) -> None:
+    from kernel_runtime.jupyter import magics
+
+    before = len(shell.Completer.custom_matchers)
+    magics.unload_ipython_extension(shell)
+    assert "sandbox" not in shell.magics_manager.magics["cell"]
+    assert "sandbox" not in shell.magics_manager.magics["line"]
+    assert len(shell.Completer.custom_matchers) == before - 1
+    magics.load_ipython_extension(shell)
+    run(shell, "", "1")
+
+
+def test_payloads_of_a_guest_do_nothing(shell: InteractiveShell) -> None:
+    told: list[Any] = []
+    shell.set_next_input = lambda *a, **k: told.append(a)
+    run(shell, "", "get_ipython().set_next_input('evil')")
+    assert told == []

@@ -1,0 +1,161 @@
+"""The order of the walls, and what happens when one cannot be entered.
+
+The walls themselves are attacked in tests/walls; here every system call is only written down.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import types
+from typing import Any
+
+import pytest
+
+from kernel_runtime.domain.errors import WallUnavailable
+from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.limits import Limits
+from kernel_runtime.sandbox import enter, syscalls
+from kernel_runtime.sandbox.plan import WALLS, Bind, GuestPlan, Ids, ImagePlan, covers, plan_guest
+
+IMAGE = ImagePlan(
+    ids=Ids(uid=1000, gid=1000, host_uid=1_879_000_000, host_gid=1_879_000_000, remapped=True),
+    binds=[
+        Bind(path="/usr"),
+        Bind(path="/home/ada/project/.venv"),
+        Bind(path="/etc/ld.so.cache", directory=False),
+    ],
+    links={"/bin": "usr/bin"},
+    files={},
+    home="/home/ada",
+    workdir="/home/ada/project",
+    preload=[],
+    parent=1,
+)
+
+
+def plan(level: Level = Level.MODERATE, **options: Any) -> GuestPlan:
+    return plan_guest(IMAGE, level, Limits(), arch="x86_64", **options)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What would have been asked of the kernel, as text, in order."""
+    made: list[str] = []
+
+    def recorder(name: str) -> Any:
+        return lambda *a, **_: made.append(f"{name} {' '.join(str(x) for x in a if x is not None)}"[:120])
+
+    fake = types.SimpleNamespace(
+        **{n: v for n, v in vars(syscalls).items() if n.isupper()},
+        **{n: recorder(n) for n in ("unshare", "mount", "umount2", "pivot_root", "sethostname", "set_no_new_privs",
+                                    "capset_none", "set_dumpable")},
+    )  # fmt: skip
+    monkeypatch.setattr(enter, "sc", fake)
+    monkeypatch.setattr(enter.landlock, "restrict", lambda _: made.append("landlock") or ["files"])
+    monkeypatch.setattr(enter.seccomp, "load", lambda _: made.append("seccomp"))
+    monkeypatch.setattr(enter.fcntl, "ioctl", recorder("ioctl"))
+    monkeypatch.setattr(resource, "setrlimit", recorder("setrlimit"))
+    for name in ("chdir", "makedirs", "mkdir", "chmod", "chown", "setresuid", "setresgid", "umask"):
+        monkeypatch.setattr(os, name, recorder(name))
+    opened = {"count": 0}
+
+    def fake_open(path: str, *_: object, **__: object) -> int:
+        made.append(f"open {path}")
+        opened["count"] += 1
+        return os.memfd_create("written")
+
+    monkeypatch.setattr(enter.os, "open", fake_open)
+    return made
+
+
+def test_the_walls_are_entered_in_order_and_seccomp_is_last(calls: list[str]) -> None:
+    standing, missing = enter.enter(plan(), [])
+    assert standing == ["pid", *WALLS]
+    assert missing == {}
+    landmarks = ["sethostname", "pivot_root", "setresuid", "setrlimit", "landlock", "capset_none", "seccomp"]
+    firsts = [next(i for i, call in enumerate(calls) if call.startswith(mark)) for mark in landmarks]
+    assert firsts == sorted(firsts)
+    assert calls[-1] == "seccomp"
+
+
+def test_the_old_root_is_let_go(calls: list[str]) -> None:
+    enter.enter(plan(), [])
+    assert calls.index("pivot_root . .") < calls.index(f"umount2 . {syscalls.MNT_DETACH}")
+
+
+def test_an_environment_inside_the_directory_is_shown_again_on_top(calls: list[str]) -> None:
+    enter.enter(plan(), [])
+    targets = [call.split()[2] for call in calls if call.startswith("mount ")]
+    project, venv = "/sys/root/home/ada/project", "/sys/root/home/ada/project/.venv"
+    assert (
+        targets.index("/sys/root/home/ada")
+        < targets.index(project)
+        < len(targets) - 1 - targets[::-1].index(venv)
+    )
+
+
+def test_strict_has_no_directory_and_starts_no_program() -> None:
+    strict, moderate = plan(Level.STRICT), plan()
+    assert "overlay" not in {cover.kind for cover in strict.covers}
+    assert strict.program != moderate.program
+    assert strict.required
+
+
+def test_parents_are_covered_before_what_lies_in_them() -> None:
+    paths = [cover.path for cover in covers(IMAGE, IMAGE.workdir)]
+    assert paths.index("/home/ada") < paths.index("/home/ada/project")
+
+
+@pytest.mark.parametrize("wall", WALLS)
+def test_a_wall_that_cannot_be_entered_is_named(
+    wall: str, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    broken = {
+        "cgroup": (enter, "_join_cgroups"),
+        "net": (enter, "_enter_network"),
+        "ipc": (enter.sc, "unshare"),
+        "uts": (enter, "_enter_uts"),
+        "mount": (enter, "_enter_root"),
+        "rlimits": (enter, "_set_rlimits"),
+        "user": (enter, "_become_guest"),
+        "landlock": (enter, "_restrict_files"),
+        "capabilities": (enter, "_drop_capabilities"),
+        "seccomp": (enter.seccomp, "load"),
+    }
+    monkeypatch.setattr(*broken[wall], refuse)
+    only = plan(without=frozenset(WALLS) - {wall})
+    with pytest.raises(WallUnavailable, match=wall):
+        enter.enter(only, [])
+    permissive = plan(Level.PERMISSIVE, without=frozenset(WALLS) - {wall})
+    assert enter.enter(permissive, []) == (["pid"], {wall: "[Errno 1] Operation not permitted"})
+
+
+def test_no_landlock_is_no_wall(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enter.landlock, "restrict", lambda _: [])
+    with pytest.raises(WallUnavailable, match="landlock"):
+        enter.enter(plan(), [])
+
+
+def test_cgroups_are_joined_by_the_descriptors_given(calls: list[str]) -> None:
+    read, write = os.pipe()
+    enter.enter(plan(without=frozenset(WALLS) - {"cgroup"}), [write])
+    assert os.read(read, 8) == b"0"
+    os.close(read)
+
+
+def test_limits_never_ask_for_more_than_the_host_gives(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 128))
+    enter._set_rlimits({"RLIMIT_NOFILE": (1024, 4096)})
+    assert calls == [f"setrlimit {resource.RLIMIT_NOFILE} (128, 128)"]
+
+
+def test_pids_leave_room_for_the_first_process() -> None:
+    limited = plan_guest(IMAGE, Level.MODERATE, Limits(pids=8), arch="x86_64").rlimits["RLIMIT_NPROC"]
+    assert limited == (10, 10)
+    assert "RLIMIT_NPROC" not in plan_guest(IMAGE, Level.MODERATE, Limits(pids=None), arch="x86_64").rlimits

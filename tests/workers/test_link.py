@@ -1,0 +1,187 @@
+"""The host's end of a socket whose other end is hostile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kernel_runtime import wire
+from kernel_runtime.workers import link as links
+from kernel_runtime.workers.link import Link, Pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.domain.errors import ProtocolViolation
+
+
+class Peer:
+    """A link whose frames and end are collected, and the plain socket at its other end."""
+
+    def __init__(self, **options: Any) -> None:
+        host, self.socket = socket.socketpair()
+        self.frames: list[Any] = []
+        self.ended: asyncio.Future[ProtocolViolation | None] = asyncio.get_running_loop().create_future()
+        self.link = Link(host, wire.decode_from_branch, self.frames.append, self.ended.set_result, **options)
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.link.close()
+        self.socket.close()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+
+def test_a_close_between_frames_is_an_end_without_fault() -> None:
+    async def story() -> None:
+        with Peer() as peer:
+            peer.socket.sendall(wire.pack(wire.Done(parent="1")))
+            peer.socket.close()
+            assert await peer.ended is None
+            assert peer.frames == [wire.Done(parent="1")]
+            assert peer.link.closed
+
+    asyncio.run(story())
+
+
+def test_a_close_inside_a_frame_is_a_violation() -> None:
+    async def story() -> None:
+        with Peer() as peer:
+            peer.socket.sendall(wire.pack(wire.Done(parent="1"))[:-1])
+            peer.socket.close()
+            error = await peer.ended
+            assert "into a frame" in str(error)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 8, struct.pack(">I", 3) + b"abc", struct.pack(">I", 0)])
+def test_garbage_is_a_violation_and_ends_the_link(data: bytes) -> None:
+    async def story() -> None:
+        with Peer() as peer:
+            peer.socket.sendall(wire.pack(wire.Done(parent="1")) + data + wire.pack(wire.Done(parent="2")))
+            assert await peer.ended is not None
+            assert peer.frames == [wire.Done(parent="1")], "nothing after the garbage is believed"
+            peer.link.send(wire.Answer(id="1", text=""))  # closed: nothing happens
+
+    asyncio.run(story())
+
+
+def test_frames_faster_than_the_rate_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 frames beyond the burst at 1,000 a second take 0.2 s, and none is lost."""
+    monkeypatch.setattr(links, "BURST", 100)
+    monkeypatch.setattr(links, "RATE", 1000)
+
+    async def story() -> float:
+        with Peer() as peer:
+            begun = asyncio.get_running_loop().time()
+            for number in range(3):
+                peer.socket.sendall(b"".join(wire.pack(wire.Done(parent=str(n))) for n in range(100)))
+                await peer.until(lambda expected=100 * (number + 1): len(peer.frames) == expected)
+            peer.link.close()
+            return asyncio.get_running_loop().time() - begun
+
+    assert asyncio.run(story()) > 0.09
+
+
+def test_a_peer_that_does_not_read_does_not_block_the_host() -> None:
+    async def story() -> None:
+        with Peer() as peer:
+            text = "x" * 1_000_000
+            for _ in range(5):
+                peer.link.send(wire.Answer(id="1", text=text))
+            received = wire.FrameReader(wire.decode_to_branch)
+            peer.socket.setblocking(False)
+            answers: list[wire.Answer] = []
+            async with asyncio.timeout(10):
+                while len(answers) < 5:
+                    received.feed(await asyncio.get_running_loop().sock_recv(peer.socket, 1 << 16))
+                    answers.extend(received.frames())
+            assert all(answer.text == text for answer in answers)
+            peer.link.close()
+
+    asyncio.run(story())
+
+
+def test_descriptors_of_a_peer_are_closed_with_the_link() -> None:
+    async def story() -> None:
+        with Peer(takes_fds=True) as peer:
+            read, write = os.pipe()
+            socket.send_fds(peer.socket, [wire.pack(wire.Done(parent="1"))], [write])
+            os.close(write)
+            await peer.until(lambda: bool(peer.frames))
+            assert len(peer.link.fds) == 1
+            peer.link.close()
+            assert os.read(read, 1) == b"", "the passed end was the last one open"
+            os.close(read)
+
+    asyncio.run(story())
+
+
+def test_a_pipe_hands_over_text_whole_across_split_characters() -> None:
+    async def story() -> None:
+        read, write = os.pipe()
+        texts: list[str] = []
+        pipe = Pipe(read, texts.append)
+        snowman = "☃".encode()
+        os.write(write, b"a" + snowman[:1])
+        await asyncio.sleep(0.05)
+        os.write(write, snowman[1:] + b"\xff")
+        os.close(write)
+        async with asyncio.timeout(5):
+            while not pipe.closed:
+                await asyncio.sleep(0.001)
+        assert "".join(texts) == "a☃\ufffd"
+
+    asyncio.run(story())
+
+
+def test_a_peer_that_does_not_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MAX_WAITING", 1_000_000)
+
+    async def story() -> None:
+        with Peer() as peer:
+            for _ in range(50):
+                peer.link.send(wire.Answer(id="1", text="x" * 100_000))
+            assert "unread" in str(await asyncio.wait_for(peer.ended, 10))
+            assert peer.link.closed
+
+    asyncio.run(story())
+
+
+def test_what_a_frame_sets_off_ends_the_link_with_a_reason() -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        told: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        host, guest = socket.socketpair()
+        ended: asyncio.Future[ProtocolViolation | None] = loop.create_future()
+        Link(host, wire.decode_from_branch, lambda _: {}["text"], ended.set_result)
+        with guest:
+            guest.sendall(wire.pack(wire.Done(parent="1")))
+            assert "KeyError" in str(await asyncio.wait_for(ended, 10))
+        assert isinstance(told[0]["exception"], KeyError)
+
+    asyncio.run(story())
+
+
+def test_draining_does_not_wait_for_a_writer_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "_LAST_CHUNKS", 3)
+
+    async def story() -> None:
+        with Peer() as peer:
+            monkeypatch.setattr(peer.link, "_receive", lambda: wire.pack(wire.Done(parent="1")))
+            peer.link.drain()
+            assert len(peer.frames) == 3
+
+    asyncio.run(story())

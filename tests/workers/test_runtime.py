@@ -1,0 +1,179 @@
+"""Runtimes: zygotes warm up beside their sessions, and come back when they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kernel_runtime import Conflict, WallUnavailable
+from kernel_runtime.client import AsyncSession
+from kernel_runtime.domain.limits import Limits
+from kernel_runtime.runtime import Runtime, Settings, default_settings, guest_environment
+from kernel_runtime.workers import registry
+from kernel_runtime.workers.launch import BARE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+#: Stands for pandas and the like: a module that no guest has imported by itself.
+WARM = (*BARE, "colorsys", "there_is_no_such_module")
+
+
+def run(directory: Path, story: Callable[[Runtime], Awaitable[Any]]) -> Any:
+    async def whole() -> Any:
+        runtime = Runtime(Settings(workdir=str(directory), warm=WARM))
+        try:
+            return await story(runtime)
+        finally:
+            await runtime.close()
+
+    return asyncio.run(whole())
+
+
+async def _session(runtime: Runtime) -> AsyncSession:
+    """The public session over one that this runtime has opened."""
+    session = AsyncSession()
+    session._runtime, session._session = runtime, runtime.open_session(limits=Limits(memory=512 * 2**20))
+    await session._session.ready()
+    return session
+
+
+async def _knows_colorsys(session: AsyncSession) -> bool:
+    return (await session.run("import sys; 'colorsys' in sys.modules")).result == "True"
+
+
+async def _warmed(runtime: Runtime) -> None:
+    runtime.warm_up()
+    assert runtime._warming is not None
+    await runtime._warming
+
+
+def test_an_unused_session_moves_to_the_warm_zygote_and_the_bare_one_goes(directory: Path) -> None:
+    async def story(runtime: Runtime) -> None:
+        session = await _session(runtime)
+        await _warmed(runtime)
+        assert await _knows_colorsys(session)
+        assert runtime._bare is None
+
+    run(directory, story)
+
+
+def test_a_used_session_keeps_its_state_and_moves_when_it_is_restarted(directory: Path) -> None:
+    async def story(runtime: Runtime) -> None:
+        session = await _session(runtime)
+        await session.run("kept = 1")
+        await _warmed(runtime)
+        assert await session.value("kept") == 1
+        assert not await _knows_colorsys(session)
+        await session.restart()
+        assert await _knows_colorsys(session)
+
+    run(directory, story)
+
+
+def test_later_sessions_come_from_the_warm_zygote(directory: Path) -> None:
+    async def story(runtime: Runtime) -> None:
+        first = await _session(runtime)
+        await first.run("1")
+        await _warmed(runtime)
+        assert await _knows_colorsys(await _session(runtime))
+        assert not await _knows_colorsys(first)
+
+    run(directory, story)
+
+
+def test_guests_of_one_warm_zygote_draw_different_random_numbers(directory: Path) -> None:
+    draw = "import random, numpy; (random.random(), numpy.random.rand())"
+
+    async def story() -> list[str | None]:
+        runtime = Runtime(Settings(workdir=str(directory), warm=(*BARE, "numpy.random")))
+        try:
+            first = await _session(runtime)
+            await _warmed(runtime)
+            second = await _session(runtime)
+            drawn = [(await session.run(draw)).result for session in (first, second)]
+            await second.restart()
+            return [*drawn, (await second.run(draw)).result]
+        finally:
+            await runtime.close()
+
+    drawn = [result.strip("()").split(", ") for result in asyncio.run(story()) if result]
+    assert len(drawn) == 3
+    for numbers in zip(*drawn, strict=True):
+        assert len(set(numbers)) == 3
+
+
+def test_a_warm_zygote_that_dies_is_replaced_by_a_bare_one(directory: Path) -> None:
+    async def story(runtime: Runtime) -> None:
+        session = await _session(runtime)
+        await _warmed(runtime)
+        assert runtime._warm is not None
+        os.kill(runtime._warm.pid, 9)
+        await asyncio.sleep(0.3)
+        assert (await session.run("1 + 1")).result == "2"
+
+    run(directory, story)
+
+
+def test_a_closed_runtime_opens_nothing(directory: Path) -> None:
+    async def story(runtime: Runtime) -> None:
+        await runtime.close()
+        with pytest.raises(Conflict, match="closed"):
+            runtime.open_session()
+
+    run(directory, story)
+
+
+def test_a_zygote_that_cannot_be_founded_is_an_error_for_each_session(tmp_path: Path) -> None:
+    """The directory is gone: no guest starts, and the reason is told every time it is asked."""
+
+    async def story() -> None:
+        runtime = Runtime(Settings(workdir=str(tmp_path / "gone"), warm=()))
+        session = runtime.open_session()
+        for _ in range(2):
+            with pytest.raises(WallUnavailable, match="mount"):
+                await session.ready()
+        await runtime.close()
+
+    asyncio.run(story())
+
+
+def test_live_sessions_are_listed_and_leave_the_list(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+    async def story(runtime: Runtime) -> tuple[list[Any], list[Any]]:
+        session = await _session(runtime)
+        await asyncio.sleep(0.7)
+        during = registry.listing()
+        await session.close()
+        return during, registry.listing()
+
+    during, after = run(directory, story)
+    (entry,) = [entry for entry in during if entry["pid"] == os.getpid()]
+    assert entry["sessions"][0]["workdir"] == str(directory)
+    assert entry["sessions"][0]["pid"] > 0
+    assert after == []
+
+
+def test_a_home_is_never_the_directory_of_guests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_settings(str(tmp_path)).workdir is None
+    below = tmp_path / "project"
+    below.mkdir()
+    assert default_settings(str(below)).workdir == str(below)
+
+
+def test_nothing_of_the_environment_but_language_and_terminal_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    environment = guest_environment("/home/ada")
+    assert "planted" not in str(environment)
+    assert environment["LANG"] == "de_DE.UTF-8"

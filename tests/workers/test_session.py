@@ -1,0 +1,374 @@
+"""Sessions over real guests: state, limits, ends, and the lives of their processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import kernel_runtime
+from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OpenSession = "Callable[..., kernel_runtime.Session]"
+
+
+def test_state_stays_and_the_result_is_shown(session: kernel_runtime.Session) -> None:
+    session.run("x = 20")
+    result = session.run("print('now'); x + 1")
+    assert (result.result, result.stdout, result.ok) == ("21", "now\n", True)
+
+
+def test_values_cross_by_value(session: kernel_runtime.Session) -> None:
+    session.put("numbers", [1, 2.5, None, {"a": "b"}])
+    session.run("numbers.append('inside')")
+    assert session.value("numbers") == [1, 2.5, None, {"a": "b"}, "inside"]
+
+
+def test_what_has_no_safe_format_is_refused_by_type(session: kernel_runtime.Session) -> None:
+    session.run("f = lambda: 1")
+    with pytest.raises(Conflict, match="function"):
+        session.value("f")
+    with pytest.raises(Conflict, match="nothing_here"):
+        session.value("nothing_here")
+
+
+def test_an_exception_is_raised_with_its_name(session: kernel_runtime.Session) -> None:
+    with pytest.raises(GuestCodeError) as caught:
+        session.run("1 / 0")
+    assert caught.value.ename == "ZeroDivisionError"
+    assert any("ZeroDivisionError" in line for line in caught.value.traceback)
+
+
+def test_file_descriptor_output_arrives_in_order(session: kernel_runtime.Session) -> None:
+    result = session.run("import os\nos.write(1, b'low ')\nos.system('echo sub')\nos.write(2, b'err')")
+    assert (result.stdout, result.stderr) == ("low sub\n", "err")
+
+
+def test_restart_is_a_branch_with_nothing_left(session: kernel_runtime.Session) -> None:
+    session.run("x = 1; open('left.txt', 'w').write('x')")
+    session.restart()
+    assert session.run("'x' in globals()").result == "False"
+
+
+def test_host_files_are_read_and_never_written(session: kernel_runtime.Session, directory: Path) -> None:
+    session.run(
+        "text = open('data.txt').read(); open('data.txt', 'w').write('changed'); open('new', 'w').close()"
+    )
+    assert session.value("text") == "from the host"
+    assert session.run("open('data.txt').read()").result == "'changed'"
+    assert sorted(os.listdir(directory)) == ["data.txt"]
+    assert (directory / "data.txt").read_text() == "from the host"
+
+
+def test_input_is_answered(session: kernel_runtime.Session) -> None:
+    asked = []
+
+    def answer(prompt: str, password: bool) -> str:
+        asked.append((prompt, password))
+        return "Ada"
+
+    session.run("name = input('who? '); import getpass; secret = getpass.getpass('key: ')", on_input=answer)
+    assert session.value("name") == session.value("secret") == "Ada"
+    assert asked == [("who? ", False), ("key: ", True)]
+
+
+def test_without_anybody_to_ask_input_fails(session: kernel_runtime.Session) -> None:
+    with pytest.raises(GuestCodeError, match="StdinNotImplementedError"):
+        session.run("input()")
+
+
+def test_outputs_come_while_the_code_runs(session: kernel_runtime.Session) -> None:
+    first = threading.Event()
+    seen: list[float] = []
+
+    def note(output: kernel_runtime.client.Output) -> None:  # type: ignore[name-defined]
+        seen.append(time.monotonic())
+        first.set()
+
+    begun = time.monotonic()
+    session.run("import time\nprint('a', flush=True)\ntime.sleep(1)", on_output=note)
+    assert seen[0] - begun < 0.9
+    assert time.monotonic() - begun >= 1
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def test_memory_error_comes_before_the_kill(session: kernel_runtime.Session) -> None:
+    session.run("kept = 1")
+    with pytest.raises(GuestCodeError, match="MemoryError"):
+        session.run("b'x' * 2_000_000_000")
+    assert session.value("kept") == 1
+
+
+def test_memory_that_no_rlimit_counts_is_killed(
+    open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
+) -> None:
+    session = open_session(memory="128M")
+    session.run("import mmap; m = mmap.mmap(-1, 1_000_000_000)")
+    result = session.run("for i in range(0, 1_000_000_000, 4096): m[i] = 1", check=False)
+    assert result.verdict is not None
+    assert (result.verdict.reason, result.verdict.limit) == (Reason.MEMORY, 128 * 2**20)
+    assert session.run("1 + 1").result == "2"
+
+
+def test_wall_time_interrupts_first_and_keeps_state(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(wall="300ms")
+    session.run("x = 7")
+    with pytest.raises(LimitExceeded) as caught:
+        session.run("import time; time.sleep(60)")
+    assert (caught.value.verdict.reason, caught.value.verdict.survived) == (Reason.WALL, True)
+    assert session.value("x") == 7
+
+
+def test_wall_time_kills_what_ignores_the_interrupt(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(wall="300ms")
+    stubborn = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)"
+    result = session.run(stubborn, check=False)
+    assert result.verdict is not None
+    assert (result.verdict.reason, result.verdict.survived) == (Reason.WALL, False)
+    assert session.run("1").ok
+
+
+def test_cpu_seconds_are_held(open_session: Callable[..., kernel_runtime.Session], cgroup_world: str) -> None:
+    session = open_session(cpu="300ms")
+    result = session.run("while True: pass", check=False)
+    assert result.verdict is not None
+    assert result.verdict.reason is Reason.CPU
+    assert session.run("import time; time.sleep(0.6)").ok
+
+
+def test_processes_are_counted(
+    open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
+) -> None:
+    session = open_session(pids=16)
+    result = session.run(
+        "import os, time\n"
+        "n = 0\n"
+        "try:\n"
+        "    while n < 200:\n"
+        "        if os.fork() == 0:\n"
+        "            time.sleep(5); os._exit(0)\n"
+        "        n += 1\n"
+        "except BlockingIOError: pass\n"
+        "n",
+        check=False,
+    )
+    assert result.result is not None
+    assert 4 <= int(result.result) <= 16
+    session.restart()
+    assert session.run("1").ok
+
+
+def test_the_disk_layer_is_bounded(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session(disk="4M")
+    with pytest.raises(GuestCodeError, match=r"No space left|File too large"):
+        session.run("open('a', 'wb').write(bytes(3_000_000)); open('/tmp/b', 'wb').write(bytes(3_000_000))")
+
+
+def test_usage_is_measured_outside(session: kernel_runtime.Session, cgroup_world: str) -> None:
+    session.run("held = bytearray(64_000_000)\nfor i in range(0, len(held), 4096): held[i] = 1")
+    usage = session.usage()
+    assert usage.memory > 60_000_000
+    assert usage.pids >= 1
+    assert usage.cpu > 0
+
+
+# -- ends ----------------------------------------------------------------------------------------
+
+ENDS = {
+    "exit": ("import os; os._exit(3)", Reason.EXIT, "status 3"),
+    "crash": ("import ctypes; ctypes.string_at(0)", Reason.SIGNAL, "SIGSEGV"),
+    "kill": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Reason.SIGNAL, "SIGKILL"),
+    "garbage": (("import os\nfor fd in range(3, 300):\n  try: os.write(fd, b'\\xff' * 64)\n  except OSError: pass\n"
+                "import time; time.sleep(9)"), Reason.PROTOCOL, "exceeds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_has_a_verdict_and_the_next_run_works(session: kernel_runtime.Session, end: str) -> None:
+    code, reason, words = ENDS[end]
+    result = session.run(code, check=False)
+    assert result.verdict is not None
+    assert result.verdict.reason is reason
+    assert words in result.verdict.explain()
+    with pytest.raises(GuestLost):
+        result.check()
+    assert session.run("6 * 7").result == "42"
+
+
+def test_last_words_before_a_crash_are_kept(session: kernel_runtime.Session) -> None:
+    result = session.run("import os\nprint('before')\nos.write(2, b'dying')\nos._exit(1)", check=False)
+    assert (result.stdout, result.stderr) == ("before\n", "dying")
+
+
+def test_what_the_branch_started_dies_with_it(session: kernel_runtime.Session) -> None:
+    code = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        while True: time.sleep(1)\n"
+        "    os._exit(0)\n"
+        "time.sleep(0.2)\n"
+        "os._exit(0)"
+    )
+    session.run(code, check=False)
+    session.run("1")
+    assert (
+        session.run("import os; sorted(p for p in os.listdir('/proc') if p.isdigit()).__len__()").result
+        == "2"
+    )
+
+
+def test_a_branch_that_closes_everything_says_what_it_lost(session: kernel_runtime.Session) -> None:
+    result = session.run("import os; os.closerange(0, 65536)", check=False)
+    assert result.verdict is not None
+    assert "descriptors were closed" in result.verdict.explain()
+    assert session.run("6 * 7").result == "42"
+
+
+def test_emptied_modules_are_restored(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    assert (
+        "sys.modules had been emptied" in session.run("import sys; sys.modules.clear()", check=False).stderr
+    )
+    assert session.run("import json; x + 1").result == "2"
+
+
+def test_the_first_process_killed_from_outside(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    for child in _guest_processes():
+        child.kill()
+    time.sleep(0.2)
+    assert session.run("1 + 1").result == "2"
+
+
+def test_the_zygote_killed_is_an_error_of_its_own_and_the_next_run_works(
+    session: kernel_runtime.Session,
+) -> None:
+    def kill_zygotes() -> None:
+        time.sleep(0.5)
+        for process in _zygote_launchers():
+            process.kill()
+
+    killer = threading.Thread(target=kill_zygotes)
+    killer.start()
+    result = session.run("import time; time.sleep(20)", check=False)
+    killer.join()
+    assert result.verdict is not None
+    assert "zygote" in result.verdict.explain()
+    assert session.run("1 + 1").result == "2"
+
+
+def test_a_stopped_guest_is_interrupted_killed_and_replaced(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(wall="300ms")
+    result = session.run("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", check=False)
+    assert result.verdict is not None
+    assert result.verdict.reason is Reason.WALL
+    assert session.run("1").ok
+
+
+def test_interrupt_keeps_state(session: kernel_runtime.Session) -> None:
+    session.run("x = 5")
+    threading.Timer(0.3, session.interrupt).start()
+    begun = time.monotonic()
+    with pytest.raises(GuestCodeError, match="KeyboardInterrupt"):
+        session.run("while True: pass")
+    assert time.monotonic() - begun < 5
+    assert session.value("x") == 5
+
+
+# -- opening and closing ---------------------------------------------------------------------------
+
+
+def test_closed_means_no_process_and_no_descriptor_left(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    open_session().close()  # the zygote and the portal stand from here on
+    time.sleep(1.5)  # its control group is removed a moment later
+    before = _own_state()
+    for _ in range(5):
+        session = open_session()
+        session.run("1")
+        session.close()
+    deadline = time.monotonic() + 5
+    while _own_state() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _own_state() == before
+
+
+def test_a_closed_session_says_so(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session()
+    session.close()
+    with pytest.raises(Conflict, match="not open"):
+        session.run("1")
+
+
+@pytest.mark.parametrize("amounts", [{"memory": "much"}, {"wall": "-3s"}, {"pids": "2"}, {"level": "none"}])
+def test_malformed_options_are_refused_before_anything_starts(amounts: dict[str, str]) -> None:
+    with pytest.raises(Invalid):
+        kernel_runtime.Session(**amounts)  # type: ignore[arg-type]
+
+
+def test_strict_sees_no_directory_and_starts_no_program(
+    open_session: Callable[..., kernel_runtime.Session], directory: Path
+) -> None:
+    session = open_session(level="strict")
+    assert session.run(f"import os; os.path.exists({str(directory / 'data.txt')!r})").result == "False"
+    with pytest.raises(GuestCodeError, match=r"PermissionError|Operation not permitted"):
+        session.run("import subprocess; subprocess.run(['/bin/true'])")
+
+
+def test_async_sessions_run_side_by_side(directory: Path) -> None:
+    async def both() -> list[str | None]:
+        async with (
+            kernel_runtime.AsyncSession(workdir=directory) as one,
+            kernel_runtime.AsyncSession(workdir=directory) as other,
+        ):
+            await one.put("x", 1)
+            results = await asyncio.gather(one.run("'x' in dir()"), other.run("'x' in dir()"))
+            return [result.result for result in results]
+
+    assert asyncio.run(both()) == ["True", "False"]
+
+
+def _zygote_launchers() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children() if _is_launcher(process)]
+
+
+def _is_launcher(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[:1] == ["kernel-runtime-launcher"]
+    except psutil.Error:  # it is ending at this moment
+        return False
+
+
+def _guest_processes() -> list[psutil.Process]:
+    """First processes of sessions: the children of zygotes."""
+    zygotes = [child for launcher in _zygote_launchers() for child in launcher.children()]
+    return [guest for zygote in zygotes for guest in zygote.children()]
+
+
+def _own_state() -> tuple[int, int, list[str]]:
+    groups = [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/kernel-runtime-*-{os.getpid()}-*")]
+    return len(os.listdir("/proc/self/fd")), len(_guest_processes()), groups
+
+
+assert signal.SIGKILL == 9
