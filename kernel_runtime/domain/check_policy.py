@@ -1,0 +1,225 @@
+"""The policy of the check: which modules, names, calls and magics a reader should look at.
+
+Advice, not a wall: Python has more ways to reach a thing than a reader of source can follow.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import functools
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime.domain.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KINDS = ("module", "name", "call", "magic")
+MAX_POLICY = 1 << 20  # characters
+_CHECK_KEYS = ("block", "allow", "default")
+_RULE_KEYS = (*KINDS, "severity", "suggestion")
+_MAX_PATTERN = 200
+#: ``*`` stands for anything; many of them in one pattern could be slow to match.
+_MAX_STARS = 3
+_MAX_REMEMBERED = 4096
+
+
+class Severity(enum.StrEnum):
+    """``error``: the check fails (and `strict` refuses); ``warning``, ``info``: it is said."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 is the gravest."""
+        return list(Severity).index(self)
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to speak about. ``kind`` is module, name, call or magic; in ``pattern`` a ``*``
+    stands for anything. A module's rule holds for its submodules, too."""
+
+    kind: str
+    pattern: str
+    severity: Severity = Severity.ERROR
+    suggestion: str = ""
+
+
+class Policy:
+    """Rules in order, the first that matches speaks; ``allow``: patterns that no rule is applied to."""
+
+    def __init__(self, rules: Iterable[Rule] = (), allow: Iterable[str] = ()) -> None:
+        self.rules = tuple(rules)
+        self.allow = tuple(allow)
+        grave = [
+            r.pattern for r in self.rules if r.kind in ("call", "module") and r.severity is Severity.ERROR
+        ]
+        self._leaves = frozenset(pattern.rpartition(".")[2] for pattern in grave) - {"*"}
+        self._found: dict[tuple[str, str], Rule | None] = {}
+        self._spoken: dict[str, bool] = {}
+
+    def find(self, kind: str, path: str) -> Rule | None:
+        """The rule for ``path`` (``os.system``, ``eval``, ``!``)."""
+        key = (kind, path)
+        if key not in self._found:  # a notebook uses the same few names again and again
+            _make_room(self._found)
+            self._found[key] = self._search(kind, path)
+        return self._found[key]
+
+    def _search(self, kind: str, path: str) -> Rule | None:
+        if self.allows(path):
+            return None
+        for rule in self.rules:
+            if rule.kind == kind and _holds(rule, path):
+                return rule
+        return None
+
+    def allows(self, path: str) -> bool:
+        """Whether it was lifted from the rules: itself, or what it is a part of."""
+        return any(_matches(pattern, path) or path.startswith(f"{pattern}.") for pattern in self.allow)
+
+    def speaks_of(self, attribute: str) -> bool:
+        """Whether ``something.attribute`` may be what a rule of severity error is about."""
+        if attribute not in self._spoken:
+            _make_room(self._spoken)
+            self._spoken[attribute] = any(_matches(leaf, attribute) for leaf in self._leaves)
+        return self._spoken[attribute]
+
+
+def _make_room(memory: dict[Any, Any]) -> None:
+    if len(memory) >= _MAX_REMEMBERED:
+        memory.clear()
+
+
+def _holds(rule: Rule, path: str) -> bool:
+    if _matches(rule.pattern, path):
+        return True
+    return rule.kind == "module" and path.startswith(f"{rule.pattern}.")
+
+
+def _matches(pattern: str, path: str) -> bool:
+    if "*" not in pattern:
+        return pattern == path
+    return _compiled(pattern).fullmatch(path) is not None
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+
+
+def parse_policy(text: str, place: str, default: Policy | None = None) -> Policy:
+    """TOML → ``Policy``; ``Invalid`` names file, line, key and the nearest key there is.
+
+    The rules of ``default`` come after the file's own, unless the file says ``default = false``.
+    """
+    if len(text) > MAX_POLICY:
+        raise Invalid(f"{place}: a policy of more than {MAX_POLICY} characters is not read")
+    try:
+        whole = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Invalid(f"{place}: not valid TOML: {error}") from None
+    reading = _Reading(text, place)
+    reading.keys(whole, ("check",), "")
+    check = reading.table(whole.get("check", {}), "check")
+    reading.keys(check, _CHECK_KEYS, "check")
+    rules = [
+        reading.rule(item, f"check.block[{index}]")
+        for index, item in enumerate(reading.array(check.get("block", []), "check.block"))
+    ]
+    allow = [
+        reading.pattern(item, "check.allow") for item in reading.array(check.get("allow", []), "check.allow")
+    ]
+    kept = reading.flag(check.get("default", True), "check.default")
+    if default is not None and kept:
+        rules += default.rules
+        allow += default.allow
+    return Policy(rules, allow)
+
+
+class _Reading:
+    """Takes a policy apart; every complaint carries file, line and key."""
+
+    def __init__(self, text: str, place: str) -> None:
+        self._lines = text.splitlines()
+        self._place = place
+
+    def wrong(self, key: str, text: str, near: object = None) -> Invalid:
+        line = self._line_of(key.rpartition(".")[2] if near is None else str(near))
+        where = f"{self._place}:{line}" if line else self._place
+        return Invalid(f"{where}: {key}: {text}" if key else f"{where}: {text}")
+
+    def _line_of(self, word: str) -> int | None:
+        """tomllib tells no lines: the first that has the word is the one, or near it."""
+        found = re.compile(rf"(?<![\w-]){re.escape(word.partition('[')[0])}(?![\w-])")
+        for number, line in enumerate(self._lines, 1):
+            if found.search(line.partition("#")[0]):
+                return number
+        return None
+
+    def keys(self, table: dict[str, Any], known: Iterable[str], key: str) -> None:
+        names = tuple(known)
+        for name in table:
+            if name not in names:
+                nearest = difflib.get_close_matches(name, names, 1)
+                advice = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names)}"
+                raise self.wrong(key, f"no key is called {name!r}; {advice}", name)
+
+    def table(self, value: object, key: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.wrong(key, "is to be a table")
+        return value
+
+    def array(self, value: object, key: str) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.wrong(key, "is to be a list")
+        return value
+
+    def flag(self, value: object, key: str) -> bool:
+        if not isinstance(value, bool):
+            raise self.wrong(key, "is to be true or false")
+        return value
+
+    def pattern(self, value: object, key: str) -> str:
+        if not isinstance(value, str) or not value.strip() or len(value) > _MAX_PATTERN:
+            raise self.wrong(key, 'is to be text like "os.system" or "os.exec*"')
+        if value.count("*") > _MAX_STARS:
+            raise self.wrong(key, f"{value!r} has more than {_MAX_STARS} stars", value)
+        return value.strip()
+
+    def rule(self, item: object, key: str) -> Rule:
+        rule = self.table(item, key)
+        self.keys(rule, _RULE_KEYS, key)
+        kinds = [kind for kind in KINDS if kind in rule]
+        if len(kinds) != 1:
+            found = " and ".join(kinds) or "none"
+            raise self.wrong(key, f"has to have one of {', '.join(KINDS)}; it has {found}", "block")
+        kind = kinds[0]
+        return Rule(
+            kind=kind,
+            pattern=self.pattern(rule[kind], f"{key}.{kind}"),
+            severity=self._severity(rule.get("severity", "error"), f"{key}.severity"),
+            suggestion=self._text(rule.get("suggestion", ""), f"{key}.suggestion"),
+        )
+
+    def _severity(self, value: object, key: str) -> Severity:
+        try:
+            return Severity(str(value))
+        except ValueError:
+            nearest = difflib.get_close_matches(str(value), list(Severity), 1)
+            advice = (
+                f"did you mean {str(nearest[0])!r}?" if nearest else f"choose one of {', '.join(Severity)}"
+            )
+            raise self.wrong(key, f"{value!r} is no severity; {advice}", value) from None
+
+    def _text(self, value: object, key: str) -> str:
+        if not isinstance(value, str):
+            raise self.wrong(key, "is to be text")
+        return value

@@ -1,0 +1,134 @@
+"""``kernel-runtime check``: files read, findings placed, exit codes told."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel_runtime.domain.check_policy import parse_policy
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    Invoke = Callable[..., Result]
+    Program = Callable[..., subprocess.CompletedProcess[str]]
+    Notebook = Callable[..., Path]
+
+
+def test_a_notebook_with_places_lines_and_suggestions(invoke: Invoke, notebook: Notebook) -> None:
+    path = notebook(
+        "import os as o\nimport pandas as pd", "%matplotlib inline\n!ls\no.system('x')", "pd.read_pickle('y')"
+    )
+    result = invoke("check", path)
+    assert result.exit_code == 1
+    assert (
+        "cell 2, line 3:1  error    uses os.system (as o.system)\n      o.system('x')\n      use pathlib"
+        in result.output
+    )
+    assert "cell 2, line 2:1  warning  a shell line (!) is used" in result.output
+    assert "cell 3, line 1:1  warning  uses pandas.read_pickle (as pd.read_pickle)" in result.output
+    assert result.output.endswith("1 error, 2 warnings in 1 file\n")
+
+
+def test_warnings_alone_are_no_failure(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import socket\n")
+    result = invoke("check", "a.py")
+    assert (result.exit_code, "1 warning in 1 file" in result.output) == (0, True)
+    (tmp_path / "b.py").write_text("print(1)\n")
+    assert invoke("check", "b.py").output == "nothing found in 1 file\n"
+
+
+def test_json(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("# -*- coding: latin-1 -*-\nx = 'ä'; eval(x)\n", encoding="latin-1")
+    result = invoke("check", "--json", "a.py", "none.py")
+    assert result.exit_code == 2
+    found = json.loads(result.output)
+    assert (found["errors"], found["warnings"], found["infos"]) == (1, 0, 0)
+    first, second = found["files"]
+    assert first["findings"] == [
+        {
+            "severity": "error",
+            "rule": "name eval",
+            "what": "eval",
+            "message": "uses eval",
+            "suggestion": "use ast.literal_eval for data, json for JSON, df.eval for columns",
+            "line": 2,
+            "column": 11,
+            "cell": None,
+        }
+    ]
+    assert "does not exist" in second["troubles"][0]
+
+
+def test_standard_input(program: Program, notebook: Notebook) -> None:
+    script = program("check", "-", input="import os\nos.system('x')\n")
+    assert (script.returncode, "<stdin>\n  2:1  error" in script.stdout) == (1, True)
+    text = notebook("import ctypes").read_text()
+    assert "cell 1, line 1:1  error    imports ctypes" in program("check", "-", input=text).stdout
+
+
+def test_it_imports_little_and_runs_nothing(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\n1/0\n")
+    assert program("check", "evil.py").returncode == 0
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.py", b"def f(:\n", "not checked  line 1: invalid syntax"),
+        ("a.py", b"x = '\xff'\n", "not checked  not Python"),
+        ("a.py", b"x\x00y\n", "not checked"),
+        ("a.py", b"# coding: nonsense\n", "not checked  not Python: unknown encoding"),
+        ("a.ipynb", b"{", "not checked  a.ipynb is not a notebook: broken JSON"),
+        ("a.ipynb", b"[]", "not a notebook"),
+        ("a.ipynb", b"", "is empty"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(
+    invoke: Invoke, tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    result = invoke("check", name)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert result.output.endswith("nothing found in 1 file; 1 not wholly checked\n")
+
+
+def test_a_broken_cell_does_not_hide_the_others(invoke: Invoke, notebook: Notebook) -> None:
+    result = invoke("check", notebook("def f(:", "import ctypes"))
+    assert result.exit_code == 2
+    assert "not checked  cell 1, line 1: invalid syntax" in result.output
+    assert "cell 2, line 1:1  error    imports ctypes" in result.output
+
+
+def test_a_policy_of_one_s_own(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import requests, ctypes\n")
+    (tmp_path / "team.toml").write_text(
+        '[check]\nallow = ["ctypes"]\nblock = [{module = "requests", suggestion = "use the proxy\\u001b[31m"}]\n'
+    )
+    result = invoke("check", "--policy", "team.toml", "a.py")
+    assert result.exit_code == 1
+    assert "imports requests" in result.output
+    assert "\x1b" not in result.output
+    assert "ctypes\n" not in result.output.partition("imports")[0]
+    (tmp_path / "team.toml").write_text("[check]\nblock = [{modle = 'x'}]\n")
+    result = invoke("check", "--policy", "team.toml", "a.py")
+    assert result.exit_code == 2
+    assert "team.toml:2: check.block[0]: no key is called 'modle'; did you mean 'module'?" in result.output
+
+
+def test_the_policy_in_the_guide_is_one(root: Path) -> None:
+    page = (root / "docs/howto/check.md").read_text()
+    policy = parse_policy(page.partition("```toml\n")[2].partition("```")[0], "check.md")
+    assert {rule.kind for rule in policy.rules} == {"module", "call", "name", "magic"}
+
+
+def test_without_files_it_says_what_is_missing(invoke: Invoke) -> None:
+    assert invoke("check").exit_code == 2
