@@ -18,11 +18,13 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from kernel_runtime import wire
+from kernel_runtime.guest import headroom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kernel_runtime.guest.channel import Channel
+    from kernel_runtime.guest.denials import Denials
     from kernel_runtime.guest.shell import Shell
 
 #: How much sooner than pid 1 the out-of-memory killer takes a live branch.
@@ -31,25 +33,42 @@ _BRANCH_FDS = 3
 
 
 def serve(
-    control: Channel, born: wire.Born, set_dumpable: Callable[[bool], None], remove_ipc: Callable[[], None]
+    control: Channel,
+    born: wire.Born,
+    set_dumpable: Callable[[bool], None],
+    remove_ipc: Callable[[], None],
+    denials: Denials | None = None,
+    kill_others: Callable[[], None] | None = None,
 ) -> NoReturn:
     """Report the walls (``born``), prepare the shell, then serve the host until it hangs up.
 
-    ``set_dumpable`` and ``remove_ipc`` (System V objects of ended branches) come from outside,
-    because a guest imports none of the host's rooms.
+    From here on pid 1 makes no call that the filter denies: ``denials``, which would have to
+    answer it, is served by itself.
+
+    ``set_dumpable``, ``remove_ipc`` (System V objects of ended branches) and ``kill_others`` (every
+    process of the session but this one, where no pid namespace bounds a signal to all) come from
+    outside, because a guest imports none of the host's rooms.
     """
     status = 1
+    kill_others = kill_others or _kill_namespace
     try:
         set_dumpable(False)
         control.send(born)
         from kernel_runtime.guest import shell  # IPython: imported by the session, not by the bare zygote
 
-        Init(control, shell.prepare(), set_dumpable, remove_ipc).run()
+        Init(control, shell.prepare(), set_dumpable, remove_ipc, denials, kill_others).run()
         status = 0
     except BaseException as error:  # noqa: BLE001 — the last words of pid 1: the host shows them
         control.send(wire.Failed(wall="guest", error=f"{type(error).__name__}: {error}"))
     finally:
+        kill_others()
         os._exit(status)
+
+
+def _kill_namespace() -> None:
+    """Every process of this pid namespace; pid 1 is spared by the kernel."""
+    if os.getpid() == 1:  # elsewhere it would be every process of the user
+        _kill(os.kill, -1, signal.SIGKILL)
 
 
 class Init:
@@ -61,7 +80,11 @@ class Init:
         shell: Shell,
         set_dumpable: Callable[[bool], None],
         remove_ipc: Callable[[], None],
+        denials: Denials | None = None,
+        kill_others: Callable[[], None] = _kill_namespace,
     ) -> None:
+        self._denials = denials
+        self._kill_others = kill_others
         self._set_dumpable = set_dumpable
         self._remove_ipc = remove_ipc
         self._control = control
@@ -75,6 +98,8 @@ class Init:
         poll = select.poll()
         poll.register(self._control.fileno(), select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
+        if self._denials is not None:
+            poll.register(self._denials.fileno(), select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if self._wakeup in ready:
@@ -82,6 +107,14 @@ class Init:
                 self._reap()
             if self._control.fileno() in ready and not self._serve_frame():
                 return
+            # One at a time: a flood of denied calls keeps neither the host nor the reaper waiting.
+            if self._denials is not None and self._denials.fileno() in ready:
+                self._denials.serve(self._tell)
+
+    def _tell(self, frame: wire.Denied) -> None:
+        """Not worth waiting for: a host that does not read misses it."""
+        if select.select([], [self._control.fileno()], [], 0)[1]:
+            self._control.send(frame)
 
     def _serve_frame(self) -> bool:
         frame = self._control.receive()
@@ -100,6 +133,8 @@ class Init:
 
     def _fork(self, frame: wire.Fork) -> None:
         fds = self._control.take_fds(_BRANCH_FDS)
+        if self._denials is not None:
+            self._denials.forget()
         pid = os.fork()
         if pid == 0:
             self._become_live(frame, fds)
@@ -126,7 +161,10 @@ class Init:
         raise AssertionError
 
     def _forget_init(self) -> None:
-        """Drop what belongs to pid 1 alone: its control socket, its handlers, its protection."""
+        """Drop what belongs to pid 1 alone: its control socket, its handlers, its listener."""
+        if self._denials is not None:
+            self._denials.close()
+            self._shell.kernel.slate = self._denials.slate
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
@@ -143,8 +181,10 @@ class Init:
                     _kill(os.kill, pid, frame.number)
 
     def _end(self) -> None:
-        """Every process but this one; pid 1 is spared by the kernel."""
-        _kill(os.kill, -1, signal.SIGKILL)
+        """Every process but this one."""
+        self._kill_others()
+        for pid in self._branches:  # should it not have found them
+            _kill(os.kill, pid, signal.SIGKILL)
         while self._branches:
             self._reap(block=True)
 
@@ -161,7 +201,7 @@ class Init:
             if branch is not None:
                 # What the branch has started must not outlive it.
                 if not self._branches:
-                    _kill(os.kill, -1, signal.SIGKILL)
+                    self._kill_others()
                     self._remove_ipc()
                 self._control.send(wire.Exited(branch=branch, status=os.waitstatus_to_exitcode(status)))
                 if block:
@@ -201,11 +241,13 @@ def _set_live_limits(begin: wire.Begin) -> None:
     except OSError:
         pass  # a hardened /proc: the cgroup's own choice stands
     if begin.limits.memory is not None:
-        held = _data_bytes()
-        resource.setrlimit(resource.RLIMIT_DATA, (held + begin.limits.memory,) * 2)
+        headroom.limit_data(_data_bytes(), begin.limits.memory)
 
 
 def _data_bytes() -> int:
     """Private writable memory of this process now, in bytes (what RLIMIT_DATA counts)."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[5]) * resource.getpagesize()
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[5]) * resource.getpagesize()
+    except OSError:  # without a /proc of its own, a guest has none
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -147,6 +147,12 @@ class Branch:
                 await self._serve(work)
             else:
                 self._connection.send(self._exchange(work))
+        except MemoryError:
+            os._exit(wire.EXHAUSTED_STATUS)  # no memory left to answer: the host must not wait for ever
+        except OSError:
+            os._exit(wire.LOST_STATUS)  # user code has closed what the answer was to go through
+        except Exception:  # noqa: BLE001 - the same, for whatever else user code has broken
+            os._exit(wire.DAMAGED_STATUS)
         finally:
             self._busy = False
             self._pump()  # frames may have been read while it ran: nothing else would wake us for them
@@ -197,9 +203,10 @@ class Branch:
                 return wire.Got(parent=work.id, error=f"the guest has no variable {work.name!r}")
             return wire.Got(parent=work.id, value=values.encode(namespace[work.name], work.name))
         except KernelRuntimeError as error:
-            return wire.Got(parent=work.id, error=str(error))
+            return wire.Got(parent=work.id, error=str(error)[: wire.MAX_SAID])
         except Exception as error:  # noqa: BLE001 - user objects run code when they are read
-            return wire.Got(parent=work.id, error=f"{work.name}: {type(error).__name__}: {error}")
+            said = f"{work.name}: {type(error).__name__}: {error}"
+            return wire.Got(parent=work.id, error=said[: wire.MAX_SAID])
 
     def _abort_waiting(self) -> None:
         """After an error: execute requests that have already arrived are not run."""

@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.guest.headroom import Headroom
 from kernel_runtime.guest.mending import remember_modules
 from kernel_runtime.guest.shell_session import IOPUB, SHELL, FrameSession, to_json
 from kernel_runtime.guest.stdio import Header
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.stdio import Console
 
 _TRAIT = re.compile(r"--([A-Z]\w*)\.(\w+)=(.*)", re.DOTALL)
+#: Level strict's language; other levels do not pay for it.
+RESTRICTED = "kernel_runtime.guest.restricted"
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
@@ -49,6 +52,7 @@ def prepare() -> Shell:
 def _build() -> GuestKernel:
     from traitlets.config import Config
 
+    from kernel_runtime.guest import shell_displays
     from kernel_runtime.guest.shell_kernel import GuestKernel, Profile
 
     config = Config()
@@ -61,6 +65,7 @@ def _build() -> GuestKernel:
         profile_dir=Profile(),
         log=logging.getLogger("kernel_runtime.guest"),
     )
+    shell_displays.install(kernel.shell)
     _warm_up(kernel)
     return kernel
 
@@ -82,6 +87,7 @@ class Shell:
 
     def warm(self) -> None:
         """Where time does not matter: what the first error, table and plot would pay for."""
+        importlib.import_module(RESTRICTED).warm()  # once, for the strict ones among many guests
         shell = self.kernel.shell
         try:
             compile("1 +", "<warm-up>", "exec")
@@ -116,6 +122,7 @@ class Shell:
         kernel, shell = self.kernel, self.kernel.shell
         kernel.begin, kernel.connection, kernel.console = begin, connection, console
         kernel.interrupts, kernel.mending = interrupts, mending
+        kernel.headroom = Headroom()
         self.session.connection, self.session.console = connection, console
         shell.init_environment()
         os.environ.setdefault("MPLBACKEND", _INLINE)
@@ -124,6 +131,8 @@ class Shell:
         shell.ipython_dir = os.path.join(home, ".ipython")
         shell.profile_dir.location = os.path.join(shell.ipython_dir, "profile_default")
         _apply_arguments(shell, begin.arguments)
+        if begin.level == "strict":
+            importlib.import_module(RESTRICTED).enforce(shell)
         _reseed()
         _plot_inline()
         _adopt_threads(kernel)

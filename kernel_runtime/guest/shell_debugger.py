@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -59,6 +60,7 @@ class Debugging:
         self._kernel = kernel
         self._explorer: Any = None
         self._pydevd: Any = None
+        self._threads: set[threading.Thread] = set()
         self._removed = -1
         self._commands: dict[str, Callable[[Body], Body]] = {
             "start": self._start,
@@ -90,13 +92,14 @@ class Debugging:
         except BaseException:
             sock.close()
             raise
+        self._threads = set(self._pydevd.created_pydb_daemon_threads)
         self._keep_empty_lines()
         return {}
 
     def _stop(self, _: Body) -> Body:
         if self._pydevd is not None:
             found, self._pydevd = self._pydevd, None
-            _detach(found)
+            _detach(found, self._threads)
             if self._removed >= 0:
                 self._transforms.insert(self._removed, leading_empty_lines)
                 self._removed = -1
@@ -192,16 +195,27 @@ def _attach(sock: socket.socket) -> Any:
     return pydevd.get_global_debugger()
 
 
-def _detach(found: Any) -> None:
-    """End tracing and every thread; the next start makes a new pydevd."""
+def _detach(found: Any, threads: set[threading.Thread]) -> None:
+    """End tracing and every thread; the next start makes a new pydevd.
+
+    ``threads`` it began with: one that is about to end has taken itself off pydevd's own list.
+    """
     import pydevd
 
-    threads = set(found.created_pydb_daemon_threads)
+    threads = threads | set(found.created_pydb_daemon_threads)
     pydevd.set_global_debugger(None)  # or stoptrace would wait for its threads, by polling
     pydevd.stoptrace()
     found.dispose_and_kill_all_pydevd_threads(wait=False)
+    end = time.monotonic() + _END_SECONDS
     for thread in threads:
-        thread.join(_END_SECONDS)
+        thread.join(max(0, end - time.monotonic()))
+    # Python lets go of a thread a moment before the kernel does.
+    while any(map(_runs, threads)) and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _runs(thread: threading.Thread) -> bool:
+    return os.path.exists(f"/proc/self/task/{thread.native_id}")
 
 
 def _dump(arguments: Body) -> Body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import os
 import threading
 import types
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from tornado.ioloop import IOLoop
 from traitlets import Type, observe
 
 from kernel_runtime import wire
-from kernel_runtime.guest.hints import hint
+from kernel_runtime.guest.hints import hint, limit_behind
 from kernel_runtime.guest.interrupts import cut
 from kernel_runtime.guest.shell_debugger import Debugging
 from kernel_runtime.guest.shell_session import SHELL, from_json
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from kernel_runtime.guest.connection import Connection
+    from kernel_runtime.guest.denials import Slate
+    from kernel_runtime.guest.headroom import Headroom
     from kernel_runtime.guest.interrupts import Interrupts
     from kernel_runtime.guest.mending import Mending
     from kernel_runtime.guest.stdio import Console
 
+_ERRNOS = 4096
 #: What the front answers by itself and a guest is never asked.
 _NOT_OURS = ("shutdown_request", "interrupt_request", "connect_request")
 
@@ -96,6 +100,17 @@ class ZMQInteractiveShell(IpykernelShell):
             raise UsageError(str(error)) from error
         self.active_eventloop = gui
 
+    def system_piped(self, cmd: str) -> None:
+        """``!command``: through a terminal of its own, or without one where the guest may have none."""
+        try:
+            os.close(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY))
+        except OSError:
+            self.system_raw(cmd)
+        else:
+            super().system_piped(cmd)
+
+    system = system_piped
+
     def transform_cell(self, raw_cell: str) -> str:
         """Once for each cell: ipykernel asks for it, and run_cell asks again."""
         known, self._transformed = self._transformed, None
@@ -113,6 +128,8 @@ class ZMQInteractiveShell(IpykernelShell):
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         etype, value, trace = super()._get_exc_info(exc_tuple)
+        if isinstance(value, MemoryError):
+            self.kernel.headroom.open()
         if isinstance(value, KeyboardInterrupt):
             cut(trace)
         return etype, value, trace
@@ -121,9 +138,10 @@ class ZMQInteractiveShell(IpykernelShell):
         kernel = self.kernel
         kernel.mending.streams()
         begin = kernel.begin
-        line = hint(evalue, begin.limits, begin.cwd, begin.level)
+        line = hint(evalue, begin.limits, begin.cwd, begin.level, kernel.denied())
         super()._showtraceback(etype, evalue, [*stb, line] if line else stb)
         self._shown = evalue
+        kernel.limited = (limit_behind(evalue, begin.limits), getattr(evalue, "errno", None))
 
     def _format_exception_for_storage(
         self, exception: BaseException, *args: Any, **options: Any
@@ -176,6 +194,10 @@ class GuestKernel(IPythonKernel):
     mending: Mending
     begin: wire.Begin
     last_parent: dict[str, Any]
+    limited: tuple[str | None, object] = (None, None)
+    headroom: Headroom
+    slate: Slate | None = None
+    _slate_mark = 0
     _prompts = itertools.count(1)
 
     def __init__(self, **traits: Any) -> None:
@@ -225,13 +247,31 @@ class GuestKernel(IPythonKernel):
 
     async def do_execute(self, code: str, *args: Any, **options: Any) -> dict[str, Any]:
         self.shell._transformed = None
+        self.limited = (None, None)
+        self.headroom.close()
+        self._slate_mark = self.slate.mark() if self.slate is not None else 0
         self.debugging.rearm()
         try:
             reply: dict[str, Any] = await super().do_execute(code, *args, **options)
         finally:
+            self.headroom.open()
             self.mending()
             self.shell.exit_now = False
+        if reply.get("status") == "error":
+            self._say_limited()
         return reply
+
+    def _say_limited(self) -> None:
+        """Tell the host which limit is behind the cell's error, if one is."""
+        name, number = self.limited
+        if name is not None:
+            number = number if isinstance(number, int) and 0 < number < _ERRNOS else 0
+            frame = wire.Limited(parent=request_of(self.get_parent()), name=name, errno=number)
+            self.connection.send(frame)
+
+    def denied(self) -> list[str]:
+        """The system calls that were denied since this cell began."""
+        return self.slate.since(self._slate_mark) if self.slate is not None else []
 
     @contextmanager
     def _cancel_on_sigint(self, future: asyncio.Task[Any]) -> Iterator[None]:
@@ -244,7 +284,10 @@ class GuestKernel(IPythonKernel):
     def _input_request(self, prompt: str, ident: Any, parent: Any, password: bool = False) -> str:
         self.console.flush()
         ask = wire.Ask(
-            id=f"ask-{next(self._prompts)}", parent=request_of(parent), prompt=prompt, password=password
+            id=f"ask-{next(self._prompts)}",
+            parent=request_of(parent),
+            prompt=prompt[: wire.MAX_SAID],
+            password=password,
         )
         try:
             text = self.connection.ask(ask)

@@ -11,14 +11,17 @@ import fcntl
 import os
 import resource
 import socket
+import stat
 import struct
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.errors import WallUnavailable
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.sandbox import landlock, seccomp
 from kernel_runtime.sandbox import syscalls as sc
 from kernel_runtime.sandbox.plan import GUEST_TMP
-from kernel_runtime.sandbox.stage import DEVICES, IMAGE, LOWER, ROOT, SCRATCH
+from kernel_runtime.sandbox.rungs import FIX_ANY, FIXES, NO_GROUPS
+from kernel_runtime.sandbox.stage import DEVICES, EMPTY, IMAGE, LOWER, NOTHING, ROOT, SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,46 +32,56 @@ if TYPE_CHECKING:
 #: (often 128): a guest gets enough for its own use.
 _TERMINALS = 64
 _WATCHERS = {"max_inotify_instances": 8, "max_inotify_watches": 8192}
-
-#: What to change on the host when a wall cannot be built.
-FIXES = {
-    "user": "Allow unprivileged user namespaces for this interpreter (kernel-runtime doctor shows how)",
-    "mount": "The container must allow mounts in a user namespace (kernel-runtime doctor shows how)",
-    "landlock": "Linux 5.13 or newer with Landlock enabled (lsm=…,landlock) is needed",
-    "seccomp": "A kernel with CONFIG_SECCOMP_FILTER is needed",
-}
+#: What the kernel tells everybody about the machine and its other users, and no guest needs. Each
+#: cover costs some 30 µs; what only root may read (timer_list, sysrq-trigger, kcore) needs none where
+#: the guest is not that root (``_cover_owned``).
+_HIDDEN = ("cmdline", "interrupts", "key-users", "keys", "locks")
+_PROC_FLAGS = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 
 
-def enter(plan: GuestPlan, cgroup_fds: list[int]) -> tuple[list[str], dict[str, str]]:
-    """Enter every wall of the plan: the names of those that stand now, and of a permissive
-    plan those that do not, with the reason."""
+def enter(
+    plan: GuestPlan, cgroup_fds: list[int], listeners: list[int] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Enter every wall of the plan: the names of those that stand now, and those that do not,
+    with the reason (what the rung lacks; what failed, if the plan is permissive).
+
+    ``listeners`` takes the filter's listener, if the kernel gives one, to be served from now on;
+    without the list denied calls are answered unnamed.
+    """
+    spaces = plan.rung is Rung.NAMESPACES
+    settings: list[int] = []
     steps: dict[str, Callable[[], None]] = {
-        "cgroup": lambda: _join_cgroups(cgroup_fds),
+        "cgroup": lambda: _join_cgroups(cgroup_fds, spaces),
         "net": _enter_network,
         "ipc": lambda: sc.unshare(sc.CLONE_NEWIPC),
         "uts": lambda: _enter_uts(plan.hostname),
-        "mount": lambda: _enter_root(plan),
+        "mount": lambda: _enter_root(plan, settings),
         "rlimits": lambda: _set_rlimits(plan.rlimits),
-        "user": lambda: _become_guest(plan),
+        "user": lambda: _become_guest(plan, settings) if spaces else _become_nobody(plan),
         "landlock": lambda: _restrict_files(plan),
         "capabilities": _drop_capabilities,
-        "seccomp": lambda: seccomp.load(plan.program),
+        "seccomp": lambda: _filter_calls(plan.program, listeners),
     }
     os.umask(0o022)
-    standing, missing = ["pid"], {}
+    standing, missing = ["pid"] if spaces else [], dict(plan.absent)
     for wall in plan.walls:
         try:
             steps[wall]()
         except (OSError, ValueError, NotImplementedError) as error:
             if plan.required:
-                raise WallUnavailable(wall, str(error), FIXES.get(wall, "")) from error
+                raise WallUnavailable(wall, str(error), FIXES.get(wall, FIX_ANY)) from error
             missing[wall] = str(error)
         else:
             standing.append(wall)
+    for fd in settings:
+        os.close(fd)
+    if "cgroup" in standing and not cgroup_fds:  # a view of its own, but no group
+        standing.remove("cgroup")
+        missing["cgroup"] = NO_GROUPS
     return standing, missing
 
 
-def _join_cgroups(fds: list[int]) -> None:
+def _join_cgroups(fds: list[int], spaces: bool) -> None:
     """The host opened ``cgroup.procs`` for us; "0" is the writer itself."""
     try:
         for fd in fds:
@@ -76,7 +89,8 @@ def _join_cgroups(fds: list[int]) -> None:
     finally:
         for fd in fds:  # a permissive guest goes on without the group, but never with its files
             os.close(fd)
-    sc.unshare(sc.CLONE_NEWCGROUP)
+    if spaces:
+        sc.unshare(sc.CLONE_NEWCGROUP)
 
 
 def _enter_network() -> None:
@@ -95,13 +109,16 @@ def _enter_uts(hostname: str) -> None:
     sc.sethostname(hostname)
 
 
-def _enter_root(plan: GuestPlan) -> None:
-    """A root of its own: the staged image, covers over it, and no way back to the old one."""
+def _enter_root(plan: GuestPlan, settings: list[int]) -> None:
+    """A root of its own: the staged image, covers over it, and no way back to the old one.
+
+    ``settings`` takes a descriptor of the guest's /proc/sys from below its cover.
+    """
     sc.unshare(sc.CLONE_NEWNS)
     sc.mount(IMAGE, ROOT, None, sc.MS_BIND | sc.MS_REC)
     _mount_scratch(plan)
     for cover in plan.covers:
-        _mount_cover(plan, cover)
+        _mount_cover(plan, cover, settings)
     os.chdir(ROOT)
     sc.pivot_root(".", ".")
     sc.umount2(".", sc.MNT_DETACH)
@@ -122,7 +139,7 @@ def _mount_scratch(plan: GuestPlan) -> None:
         os.chmod(f"{SCRATCH}/{shared}", 0o1777)  # noqa: S103 — what programs expect of /tmp and /dev/shm
 
 
-def _mount_cover(plan: GuestPlan, cover: Cover) -> None:
+def _mount_cover(plan: GuestPlan, cover: Cover, settings: list[int]) -> None:
     target = ROOT + cover.path
     layer = f"{SCRATCH}/{plan.covers.index(cover)}"
     os.makedirs(target, exist_ok=True)
@@ -134,9 +151,55 @@ def _mount_cover(plan: GuestPlan, cover: Cover) -> None:
     elif cover.kind == "devices":
         _mount_devices(target)
     elif cover.kind == "proc":
-        sc.mount("proc", target, "proc", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
+        sc.mount("proc", target, "proc", _PROC_FLAGS)
+        _hide(target)
+        settings.append(os.open(f"{target}/sys", os.O_PATH))
+        _make_read_only(f"{target}/sys")
+        if _may_be_owner(plan, target):
+            _cover_owned(target)
     for path in cover.nested:
         _show_again(path)
+
+
+def _hide(proc: str) -> None:
+    for name in _HIDDEN:
+        if os.path.exists(f"{proc}/{name}"):
+            sc.mount(EMPTY, f"{proc}/{name}", None, sc.MS_BIND)
+
+
+def _make_read_only(path: str) -> None:
+    """By the call that is warm already: mount_setattr would take six times as long at this point."""
+    sc.mount(path, path, None, sc.MS_BIND)
+    sc.mount(None, path, None, sc.MS_BIND | sc.MS_REMOUNT | sc.MS_RDONLY | _PROC_FLAGS)
+
+
+def _may_be_owner(plan: GuestPlan, proc: str) -> bool:
+    """Whether /proc belongs to the guest's user: the host's root, with no other id to change to.
+
+    A permissive guest may have to go on as who the zygote is.
+    """
+    guests = {plan.ids.uid}
+    if not plan.required or "user" not in plan.walls:
+        guests.add(os.geteuid())
+    return os.stat(proc).st_uid in guests
+
+
+def _cover_owned(proc: str) -> None:
+    """What /proc lets its owner do and nobody else: the kernel asks for no capability there.
+
+    Directories (irq, bus, fs, …) become read-only, files that their owner may read or write and
+    others may not (sysrq-trigger, slabinfo, kpageflags, …) empty.
+    """
+    for entry in os.scandir(proc):
+        if entry.is_symlink() or entry.name.isdigit() or entry.name == "sys":
+            continue
+        mode = entry.stat().st_mode
+        if stat.S_ISDIR(mode):
+            _make_read_only(entry.path)
+        elif mode >> 6 & 0o6 != mode & 0o6:
+            sc.mount(EMPTY, entry.path, None, sc.MS_BIND)
+    if os.path.isdir(f"{proc}/tty/driver"):  # the serial ports' counters
+        sc.mount(NOTHING, f"{proc}/tty/driver", None, sc.MS_BIND)
 
 
 def _show_again(path: str) -> None:
@@ -173,7 +236,7 @@ def _set_rlimits(amounts: dict[str, tuple[int, int]]) -> None:
         resource.setrlimit(number, (soft, hard))
 
 
-def _become_guest(plan: GuestPlan) -> None:
+def _become_guest(plan: GuestPlan, settings: list[int]) -> None:
     """Another identity, and a user namespace that owns none of the namespaces entered above:
     even a capability regained in it would have no power over mounts, network or pids."""
     ids = plan.ids
@@ -190,14 +253,16 @@ def _become_guest(plan: GuestPlan) -> None:
         fd = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(fd, text.encode())
         os.close(fd)
-    _bound_watchers()
+    _bound_watchers(settings)
 
 
-def _bound_watchers() -> None:
+def _bound_watchers(settings: list[int]) -> None:
     """The kernel counts file watchers over all processes of the front's user, on the host."""
+    if not settings:  # no root of its own
+        settings.append(os.open("/proc/sys", os.O_PATH))
     for name, amount in _WATCHERS.items():
         try:
-            fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY)
+            fd = os.open(f"user/{name}", os.O_WRONLY, dir_fd=settings[0])
         except FileNotFoundError:
             continue  # a kernel without them
         try:
@@ -206,14 +271,33 @@ def _bound_watchers() -> None:
             os.close(fd)
 
 
+def _become_nobody(plan: GuestPlan) -> None:
+    """Without a user namespace, where the front is root: a user of the host who owns nothing."""
+    os.setgroups([])
+    os.setresgid(plan.ids.host_gid, plan.ids.host_gid, plan.ids.host_gid)
+    os.setresuid(plan.ids.host_uid, plan.ids.host_uid, plan.ids.host_uid)
+
+
 def _restrict_files(plan: GuestPlan) -> None:
-    writable = [cover.path for cover in plan.covers if "mount" in plan.walls] or ["/"]
-    rules = landlock.Ruleset(read_exec=("/",), read_write=tuple(writable))
     sc.set_no_new_privs()
-    if not landlock.restrict(rules):
+    try:
+        enforced = landlock.restrict(plan.paths)
+    except PermissionError as error:
+        why = "the guest's user cannot reach it: install Python where every user may read it"
+        raise OSError(f"{error.filename}: {why}") from error
+    if not enforced:
         raise OSError("Landlock is not available on this kernel")
+    if lacking := [feature for feature in plan.features if feature not in enforced]:
+        raise OSError(f"Landlock on this kernel (ABI {landlock.abi()}) does not hold: {', '.join(lacking)}")
 
 
 def _drop_capabilities() -> None:
     sc.set_no_new_privs()
     sc.capset_none()
+
+
+def _filter_calls(program: bytes, listeners: list[int] | None) -> None:
+    if listeners is None:
+        seccomp.load(seccomp.unnamed(program))
+    elif (listener := seccomp.load(program)) is not None:
+        listeners.append(listener)

@@ -12,12 +12,33 @@ import site
 import sys
 from pathlib import Path
 
-from kernel_runtime.domain.errors import WallUnavailable
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.sandbox.plan import Bind, Ids, ImagePlan
 
 _SYSTEM_DIRECTORIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC_DIRECTORIES = ("ssl", "ca-certificates", "pki", "fonts", "alternatives", "ld.so.conf.d")
-_ETC_FILES = ("ld.so.cache", "ld.so.conf", "localtime", "timezone", "mime.types", "protocols", "services")
+#: Of ssl and pki the public parts: private keys lie beside them, and a guest may be the host's root.
+_ETC_DIRECTORIES = (
+    "ssl/certs",
+    "ca-certificates",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "fonts",
+    "alternatives",
+    "ld.so.conf.d",
+)
+_ETC_FILES = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "localtime",
+    "timezone",
+    "mime.types",
+    "protocols",
+    "services",
+    "ssl/openssl.cnf",
+    "ssl/cert.pem",
+    "pki/tls/openssl.cnf",
+    "pki/tls/cert.pem",
+)
 #: Directories that hold more than one project: never shown, even when a kernel is started there.
 _FORBIDDEN_WORKDIRS = {
     "/",
@@ -46,7 +67,9 @@ _HIGH_UID = 1_879_000_000
 _NOBODY = 65534
 
 
-def describe(preload: list[str], workdir: str | None) -> ImagePlan:
+def describe(
+    preload: list[str], workdir: str | None, rung: Rung = Rung.NAMESPACES, cache: str = ""
+) -> ImagePlan:
     """The image of the running interpreter, for guests that see ``workdir`` (None: no directory)."""
     ids = choose_ids()
     links, system = _system()
@@ -60,34 +83,38 @@ def describe(preload: list[str], workdir: str | None) -> ImagePlan:
         workdir=workdir,
         preload=preload,
         parent=os.getpid(),
+        cache=cache,
+        rung=rung,
     )
 
 
 def choose_ids() -> Ids:
-    """An ordinary user stays who they are; root's guests become a host uid that owns nothing."""
+    """An ordinary user stays who they are; root's guests become a host uid that owns nothing.
+
+    Where root's own user namespace has no other id, that root is an ordinary user to the host, or
+    the host's root itself (``is_roots_own``).
+    """
     uid, gid = os.getuid(), os.getgid()
     if uid != 0:
         return Ids(uid=uid, gid=gid, host_uid=uid, host_gid=gid, remapped=False)
-    return Ids(
-        uid=1000,
-        gid=1000,
-        host_uid=_unowned("/proc/self/uid_map"),
-        host_gid=_unowned("/proc/self/gid_map"),
-        remapped=True,
-    )
+    host_uid, host_gid = _unowned("/proc/self/uid_map"), _unowned("/proc/self/gid_map")
+    if host_uid is None or host_gid is None:
+        return Ids(uid=1000, gid=1000, host_uid=uid, host_gid=gid, remapped=False)
+    return Ids(uid=1000, gid=1000, host_uid=host_uid, host_gid=host_gid, remapped=True)
 
 
-def _unowned(id_map: str) -> int:
+def is_roots_own(ids: Ids) -> bool:
+    """Whether guests are the host's own root, under whatever name: a root without another id to give them."""
+    return not ids.remapped and os.stat("/proc").st_uid == os.getuid()
+
+
+def _unowned(id_map: str) -> int | None:
     """A host id that this user namespace maps and nobody uses; ``nobody`` if there is no better."""
     ranges = [tuple(map(int, line.split())) for line in Path(id_map).read_text().splitlines()]
     for wanted in (_HIGH_UID, _NOBODY):
         if any(first <= wanted < first + count for first, _, count in ranges):
             return wanted
-    raise WallUnavailable(
-        "user",
-        "the front runs as root and its own user namespace maps no other id",
-        "Run the kernel as an ordinary user, or map more ids into the container",
-    )
+    return None
 
 
 def why_hidden(workdir: str) -> str | None:
@@ -96,7 +123,7 @@ def why_hidden(workdir: str) -> str | None:
     home = os.path.realpath(os.path.expanduser("~"))
     if path in _FORBIDDEN_WORKDIRS:
         return f"{path} is a system directory"
-    if home == path or home.startswith(path.rstrip("/") + "/"):
+    if _holds(path, home):
         return f"{path} holds your home directory, with keys and settings that no notebook should see"
     if not os.path.isdir(path):
         return f"{path} is not a directory"
@@ -110,13 +137,34 @@ def _system() -> tuple[dict[str, str], list[str]]:
 
 
 def _environment() -> list[str]:
-    """The interpreter's prefixes, its package directories and this package itself."""
+    """What the interpreter is made of: its library, packages and programs, and this package."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix, *site.getsitepackages()]
+    home = os.path.realpath(os.path.expanduser("~"))
+    paths = [os.path.dirname(os.path.realpath(sys.executable)), package, *site.getsitepackages()]
     if site.ENABLE_USER_SITE:
         paths.append(site.getusersitepackages())
-    paths.append(os.path.dirname(os.path.realpath(sys.executable)))
-    return [p for p in [*paths, package] if os.path.isdir(p) and p != "/"]
+    for prefix in {sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix}:
+        paths += _parts(prefix) if _holds(prefix, home) else [prefix]
+    return [path for path in paths if os.path.exists(path) and not _holds(path, home)]
+
+
+def _holds(path: str, home: str) -> bool:
+    """Whether ``path`` is the home directory or one above it (with other homes, perhaps)."""
+    real = os.path.realpath(path).rstrip("/")
+    return real == home or home.startswith(real + "/")
+
+
+def _parts(prefix: str) -> list[str]:
+    """Where an interpreter whose prefix is somebody's home keeps its own files."""
+    import sysconfig  # rare: not on the way to every start
+
+    variables = dict.fromkeys(("base", "platbase", "installed_base", "installed_platbase"), prefix)
+    places = [
+        sysconfig.get_path(name, vars=variables) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    ]
+    library = str(sysconfig.get_config_var("INSTSONAME") or "")
+    files = [f"{prefix}/pyvenv.cfg", *([f"{prefix}/lib/{library}"] if library else [])]
+    return [*places, os.path.dirname(sys.executable), *files]
 
 
 def _etc_directories() -> list[str]:
@@ -158,7 +206,10 @@ def _read(path: str) -> str:
 
 def _home(image: list[str]) -> str:
     """Where the guest's (empty, in-memory) home appears: at the place of the front's own."""
-    home = os.path.normpath(pwd.getpwuid(os.getuid()).pw_dir)
+    try:
+        home = os.path.normpath(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container that runs as a number
+        home = "/nonexistent"
     usable = home.startswith("/") and home not in ("/", "/nonexistent")
     covered = any(home == path or home.startswith(path + "/") for path in image)
     return home if usable and not covered else "/home/guest"

@@ -7,6 +7,7 @@ a ruleset it can mount nothing any more, so this wall goes up after the mounts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -21,6 +22,7 @@ MAKE_CHAR, MAKE_BLOCK = 1 << 6, 1 << 11
 REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 BIND_TCP, CONNECT_TCP = 1 << 0, 1 << 1
 SCOPE_ABSTRACT_UNIX, SCOPE_SIGNAL = 1 << 0, 1 << 1
+SCOPES_SINCE = 6
 
 #: Bits 0–12 came with ABI 1: reading, writing, executing, removing, making of each kind.
 FIRST_RIGHTS = (1 << 13) - 1
@@ -31,7 +33,8 @@ FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     """What stays allowed. ``read_exec``: paths (whole trees) to read and run; ``read_write``:
-    to do everything with but make device nodes. Paths that do not exist are passed over.
+    to do everything with but make device nodes. Paths that do not exist are passed over, of
+    ``wanted`` (to read and run) those that this user cannot reach, too.
 
     ``tcp`` may stay True where a network namespace of its own leads nowhere. The scopes cut
     off abstract sockets and signals of processes outside this ruleset.
@@ -39,6 +42,7 @@ class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
 
     read_exec: tuple[str, ...] = ()
     read_write: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
     tcp: bool = True
     scope_abstract_unix: bool = True
     scope_signal: bool = True
@@ -64,8 +68,8 @@ def features(rules: Ruleset, version: int) -> list[str]:
         "truncate": 3,
         "tcp": 4,
         "ioctl_dev": 5,
-        "abstract_unix": 6,
-        "signal": 6,
+        "abstract_unix": SCOPES_SINCE,
+        "signal": SCOPES_SINCE,
     }
     unwanted = {
         "tcp": rules.tcp,
@@ -88,6 +92,9 @@ def restrict(rules: Ruleset) -> list[str]:
     try:
         for path in rules.read_exec:
             _allow(ruleset, path, READ_EXEC)
+        for path in rules.wanted:
+            with contextlib.suppress(PermissionError):
+                _allow(ruleset, path, READ_EXEC)
         for path in rules.read_write:
             _allow(ruleset, path, files & ~(MAKE_CHAR | MAKE_BLOCK))
         syscalls.set_no_new_privs()
@@ -95,6 +102,17 @@ def restrict(rules: Ruleset) -> list[str]:
     finally:
         os.close(ruleset)
     return enforced
+
+
+def set_apart() -> None:
+    """Keep this process and its future children from signalling those they come from."""
+    if abi() < SCOPES_SINCE:
+        return
+    ruleset = syscalls.landlock_create_ruleset(struct.pack("=3Q", 0, 0, SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL))
+    try:
+        syscalls.landlock_restrict_self(ruleset)
+    finally:
+        os.close(ruleset)
 
 
 def handled_files(enforced: list[str]) -> int:

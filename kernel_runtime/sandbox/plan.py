@@ -11,27 +11,42 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.domain.amounts import KIB
-from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.sandbox import seccomp
+from kernel_runtime.sandbox.landlock import Ruleset
+from kernel_runtime.sandbox.rungs import ABSENT, SOLE_FEATURES, WALLS
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
 
+__all__ = [
+    "WALLS",
+    "Bind",
+    "Cover",
+    "Ground",
+    "GuestPlan",
+    "Ids",
+    "ImagePlan",
+    "covers",
+    "layer",
+    "plan_guest",
+]
+
 GUEST_TMP = "/tmp"  # noqa: S108 — a place inside the guest, its own
-#: The walls in the order in which a guest enters them.
-WALLS = (
-    "cgroup",
-    "net",
-    "ipc",
-    "uts",
-    "mount",
-    "user",
-    "rlimits",
-    "landlock",
-    "capabilities",
-    "seccomp",
+#: Public files of the host that libraries read, where the guest has no /proc, /sys and /dev of its own.
+_PUBLIC = (
+    *(
+        f"/proc/{name}"
+        for name in ("cpuinfo", "meminfo", "stat", "loadavg", "uptime", "version", "filesystems")
+    ),
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu",
+    "/etc/os-release",
+    "/etc/nsswitch.conf",
 )
+_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
+#: Other processes of the same user count for RLIMIT_NPROC, and some will be started meanwhile.
+_CROWD_GROWTH = 256
 
 
 class Ids(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +73,8 @@ class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a zygote stages once: the files of the interpreter environment, the ids, the preload.
 
     ``links`` (target by name) and ``files`` (text by path) are made in the private root;
-    ``workdir`` is the host directory its guests may see (None: none).
+    ``workdir`` is the host directory its guests may see (None: none). On the rung ``landlock``
+    nothing is staged; ``cache`` is a directory of the zygote's own for what libraries write when imported.
     """
 
     ids: Ids
@@ -69,6 +85,8 @@ class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
     workdir: str | None
     preload: list[str]
     parent: int
+    cache: str = ""
+    rung: Rung = Rung.NAMESPACES
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,14 +101,31 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
     nested: list[str]
 
 
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest without namespaces stands on. ``scratch``: its own directory on the host;
+    ``crowd``: processes and threads of its user now (None: a control group counts its own).
+    """
+
+    scratch: str
+    crowd: int | None = None
+
+
 class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one guest enters: the walls by name and their amounts.
 
-    ``required`` False (permissive): a wall that fails is named, not fatal.
+    ``required`` False (permissive): a wall that fails is named, not fatal. ``absent``: walls that
+    its rung does not have, with what stands in for them. ``paths`` are what Landlock leaves open,
+    ``features`` what it must be able to hold. ``scratch``: the guest's directory on the host, if
+    it has no root of its own. ``calls``: names of what ``program`` may deny.
     """
 
+    rung: Rung
     walls: list[str]
     required: bool
+    absent: dict[str, str]
+    paths: Ruleset
+    features: tuple[str, ...]
+    scratch: str
     ids: Ids
     hostname: str
     covers: list[Cover]
@@ -98,6 +133,7 @@ class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
     inodes: int
     rlimits: dict[str, tuple[int, int]]
     program: bytes
+    calls: dict[int, str]
 
 
 def plan_guest(
@@ -107,21 +143,55 @@ def plan_guest(
     *,
     arch: str,
     without: frozenset[str] = frozenset(),
+    ground: Ground | None = None,
 ) -> GuestPlan:
-    """The plan of one guest; ``without`` removes walls by name (for tests' positive controls)."""
-    strict = level is Level.STRICT
-    workdir = None if strict else image.workdir
+    """The plan of one guest, on the rung that its image was described for.
+
+    ``ground`` is needed on the rung ``landlock``. ``without`` removes walls by name (for tests'
+    positive controls).
+    """
+    spaces = image.rung is Rung.NAMESPACES
+    if not spaces and ground is None:
+        raise ValueError("a guest without namespaces needs a ground")
+    absent = {} if spaces else {w: why for w, why in ABSENT.items() if w != "user" or not image.ids.remapped}
+    walls = [wall for wall in WALLS if wall not in without and wall not in absent]
+    workdir = None if level is Level.STRICT else image.workdir
+    covered = covers(image, workdir) if spaces else []
+    refused = {
+        "subprocess": level is not Level.STRICT,
+        "shared": not spaces,
+        "owner": not image.ids.remapped,
+    }
     return GuestPlan(
-        walls=[wall for wall in WALLS if wall not in without],
+        rung=image.rung,
+        walls=walls,
         required=level is not Level.PERMISSIVE,
+        absent=absent,
+        paths=_open_paths(image, workdir, covered, walls, ground),
+        features=("files",) if spaces else SOLE_FEATURES,
+        scratch=ground.scratch if ground is not None and not spaces else "",
         ids=image.ids,
         hostname="guest",
-        covers=covers(image, workdir),
+        covers=covered,
         disk=layer(limits),
-        inodes=max(1024, layer(limits) // (8 * KIB)),
-        rlimits=_rlimits(limits),
-        program=seccomp.compile_program(arch, subprocess=not strict),
+        inodes=limits.inodes,
+        rlimits=_rlimits(limits, None if spaces else ground),
+        program=seccomp.compile_program(arch, **refused),
+        calls=seccomp.denied_names(arch, **refused),
     )
+
+
+def _open_paths(
+    image: ImagePlan, workdir: str | None, covered: list[Cover], walls: list[str], ground: Ground | None
+) -> Ruleset:
+    """What Landlock leaves open: with a root of its own nearly everything in it, else the image."""
+    if image.rung is Rung.NAMESPACES:
+        writable = [cover.path for cover in covered] if "mount" in walls else ["/"]
+        return Ruleset(read_exec=("/",), read_write=tuple(writable))
+    scratch = ground.scratch if ground is not None else ""
+    readable = (*(bind.path for bind in image.binds), *_PUBLIC)
+    directory = () if workdir is None else (workdir,)
+    return Ruleset(read_exec=readable, wanted=directory, read_write=(*_DEVICES, scratch), tcp=False)
 
 
 def layer(limits: Limits) -> int:
@@ -129,6 +199,11 @@ def layer(limits: Limits) -> int:
     memory, or a guest could fill it so far that no branch after it has the room to start.
     """
     return limits.disk if limits.memory is None else min(limits.disk, limits.memory // 2)
+
+
+def file_size(limits: Limits) -> int:
+    """Bytes that one file may have."""
+    return limits.disk if limits.file_size is None else min(limits.disk, limits.file_size)
 
 
 def covers(image: ImagePlan, workdir: str | None) -> list[Cover]:
@@ -144,19 +219,21 @@ def covers(image: ImagePlan, workdir: str | None) -> list[Cover]:
     ]
 
 
-def _rlimits(limits: Limits) -> dict[str, tuple[int, int]]:
+def _rlimits(limits: Limits, ground: Ground | None) -> dict[str, tuple[int, int]]:
     """The second line behind the cgroup; memory (RLIMIT_DATA) is set in the live branch,
     which knows what it already holds."""
     amounts = {
         "RLIMIT_CORE": (0, 0),
-        "RLIMIT_NOFILE": (1024, 4096),
-        "RLIMIT_FSIZE": (limits.disk, limits.disk),
+        "RLIMIT_NOFILE": (limits.open_files, limits.open_files),
+        "RLIMIT_FSIZE": (file_size(limits), file_size(limits)),
         "RLIMIT_MSGQUEUE": (0, 0),
         "RLIMIT_SIGPENDING": (4096, 4096),
         "RLIMIT_RTPRIO": (0, 0),
         "RLIMIT_NICE": (0, 0),
     }
-    if limits.pids is not None:
-        # pid 1 counts, too, and must always be able to fork the next live branch.
-        amounts["RLIMIT_NPROC"] = (limits.pids + 2, limits.pids + 2)
+    if limits.pids is not None and (ground is None or ground.crowd is not None):
+        # pid 1 counts, too, and must always be able to fork the next live branch. Without a user
+        # namespace all of the user's processes count: then it only slows a fork bomb down.
+        others = 0 if ground is None or ground.crowd is None else ground.crowd + _CROWD_GROWTH
+        amounts["RLIMIT_NPROC"] = (limits.pids + 2 + others,) * 2
     return amounts

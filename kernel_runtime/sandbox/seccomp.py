@@ -5,10 +5,15 @@ ships the bytes in the plan; inside the guest only ``load`` runs. A program is a
 instructions that jumps only forward within itself, so parts are put together like bricks:
 a binary search over the call's number whose leaves are verdicts or argument checks. For calls
 that are always allowed the kernel caches the verdict and runs no filter at all.
+
+A refused call is put before a listener, which answers EPERM and can say what was refused. Who
+loads the program must serve the listener and make no such call itself; where the kernel gives
+none, the same program is loaded with the plain errno in those places.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import struct
 from typing import Any, Literal
@@ -22,9 +27,10 @@ JUMP, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS = 0x05, 0x15, 0x35, 0x45
 RETURN = 0x06
 
 RET_ALLOW = 0x7FFF0000
+RET_USER_NOTIF = 0x7FC00000
 RET_ERRNO = 0x00050000
 RET_KILL_PROCESS = 0x80000000
-EPERM, ENOSYS = 1, 38
+EPERM, ENOSYS = errno.EPERM, errno.ENOSYS
 
 #: Offsets in ``struct seccomp_data``; arguments are 64 bits wide, little endian on both machines.
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
@@ -50,7 +56,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A call allowed when ``all`` conditions hold, or ``any`` of them; else EPERM."""
+    """A call allowed when ``all`` conditions hold, or ``any`` of them; else denied."""
 
     number: int
     why: str
@@ -84,46 +90,142 @@ def read_policy(arch: str) -> Policy:
     return msgspec.convert(parsed, Policy)
 
 
+class NarrowedCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An argument check that takes the place of the policy's own."""
+
+    why: str
+    all: tuple[Condition, ...]
+
+
+class Narrowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a guest without namespaces may not ask besides: name → reason. ``owner``: only where
+    its processes belong to a user who owns files."""
+
+    deny: dict[str, dict[str, str]]
+    owner: dict[str, str]
+    allow: dict[str, tuple[int, str]]
+    check: dict[str, NarrowedCheck]
+
+    def denied(self, *, owner: bool) -> set[str]:
+        """The names that are refused."""
+        names = {name for group in self.deny.values() for name in group}
+        return names | self.owner.keys() if owner else names
+
+
 @functools.cache
-def compile_program(arch: str, *, subprocess: bool = True) -> bytes:
-    """The filter as bytes; without ``subprocess`` starting programs is refused with EPERM."""
-    policy = read_policy(arch)
-    verdicts = {number: refuse(EPERM) for number in policy.numbers(policy.eperm).values()}
-    for name, number in policy.numbers(policy.allow).items():
-        forbidden = name in PROGRAM_STARTERS and not subprocess
-        verdicts[number] = refuse(EPERM) if forbidden else ALLOW
-    for check in policy.check.values():
-        verdicts[check.number] = check_code(check)
+def read_narrowing() -> Narrowing:
+    """The shipped narrowing; its names are the same on every machine."""
+    import tomllib
+    from importlib import resources
+
+    text = resources.files(__package__).joinpath("seccomp_shared.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), Narrowing)
+
+
+def narrow(codes: dict[int, Code], policy: Policy, *, owner: bool) -> None:
+    """Change the verdicts into those of a guest without namespaces."""
+    narrowing = read_narrowing()
+    checks = {name: check.number for name, check in policy.check.items()}
+    numbers = policy.numbers(policy.allow) | checks
+    for name in narrowing.denied(owner=owner):
+        if name in numbers:  # some old calls exist on one machine only
+            codes[numbers[name]] = DENY
+    for name, narrowed in narrowing.check.items():
+        codes[checks[name]] = check_code(Check(number=checks[name], why=narrowed.why, all=narrowed.all))
+    for number, _ in narrowing.allow.values():
+        codes[number] = ALLOW
+
+
+@functools.cache
+def compile_program(
+    arch: str, *, subprocess: bool = True, shared: bool = False, owner: bool = False
+) -> bytes:
+    """The filter as bytes; without ``subprocess`` starting programs is denied, too.
+
+    ``shared``: for a guest that has no namespaces of its own; ``owner``: and whose user owns files.
+    """
+    codes = verdicts(arch, subprocess=subprocess, shared=shared, owner=owner)
     # An x32 call is an x86-64 number with bit 30 set: past the last range, so it gets ENOSYS.
     code = [
         (LD_WORD, 0, 0, ARCHITECTURE),
-        (JUMP_EQUAL, 1, 0, policy.audit),
+        (JUMP_EQUAL, 1, 0, read_policy(arch).audit),
         (RETURN, 0, 0, RET_KILL_PROCESS),
         (LD_WORD, 0, 0, NUMBER),
-        *search(ranges(verdicts)),
+        *search(ranges(codes)),
     ]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def load(program: bytes) -> None:
-    """Put this process behind the filter; ``no_new_privs`` is set first. Cannot be undone."""
+@functools.cache
+def denied_names(
+    arch: str, *, subprocess: bool = True, shared: bool = False, owner: bool = False
+) -> dict[int, str]:
+    """Number → name of every call that the program of the same options may deny."""
+    policy = read_policy(arch)
+    names = policy.numbers(policy.allow) | policy.numbers(policy.eperm)
+    names |= {name: check.number for name, check in policy.check.items()}
+    by_number = {number: name for name, number in names.items()}
+    codes = verdicts(arch, subprocess=subprocess, shared=shared, owner=owner)
+    return {number: by_number[number] for number, code in codes.items() if DENY[0] in code}
+
+
+def verdicts(arch: str, *, subprocess: bool, shared: bool, owner: bool) -> dict[int, Code]:
+    """Number → what becomes of the call; what is not in it gets ENOSYS."""
+    policy = read_policy(arch)
+    codes = dict.fromkeys(policy.numbers(policy.eperm).values(), DENY)
+    for name, number in policy.numbers(policy.allow).items():
+        forbidden = name in PROGRAM_STARTERS and not subprocess
+        codes[number] = DENY if forbidden else ALLOW
+    for check in policy.check.values():
+        codes[check.number] = check_code(check)
+    if shared:
+        narrow(codes, policy, owner=owner)
+    return codes
+
+
+def unnamed(program: bytes) -> bytes:
+    """The same program without a listener: what it would put before one gets EPERM."""
+    return b"".join(
+        struct.pack("=HBBI", *(UNNAMED if instruction == DENY[0] else instruction))
+        for instruction in struct.iter_unpack("=HBBI", program)
+    )
+
+
+def load(program: bytes) -> int | None:
+    """Put this process behind the filter; ``no_new_privs`` is set first. Cannot be undone.
+
+    The listener (closed on exec; closed altogether, denied calls get ENOSYS), or None where the
+    kernel gives none: it is too old, or a container around has one already.
+    """
     syscalls.set_no_new_privs()
-    syscalls.seccomp_load(program)
+    plain = unnamed(program)
+    if plain != program:
+        for flags in (_LISTEN | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, _LISTEN):
+            try:
+                return syscalls.seccomp_load(program, flags)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    break
+    syscalls.seccomp_load(plain)
+    return None
 
 
+_LISTEN = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
 ALLOW: Code = [(RETURN, 0, 0, RET_ALLOW)]
+DENY: Code = [(RETURN, 0, 0, RET_USER_NOTIF)]
+UNNAMED: Instruction = (RETURN, 0, 0, RET_ERRNO | EPERM)
 
 
-def refuse(errno: int) -> Code:
-    """Code that answers the call with ``errno``."""
-    return [(RETURN, 0, 0, RET_ERRNO | errno)]
+def refuse(number: int) -> Code:
+    """Code that answers the call with this errno."""
+    return [(RETURN, 0, 0, RET_ERRNO | number)]
 
 
-def ranges(verdicts: dict[int, Code]) -> list[tuple[int, Code]]:
+def ranges(codes: dict[int, Code]) -> list[tuple[int, Code]]:
     """(first number, code) of each run of neighbours that share a verdict; gaps are ENOSYS."""
     runs: list[tuple[int, Code]] = []
-    for number in range(max(verdicts) + 2):
-        code = verdicts.get(number, refuse(ENOSYS))
+    for number in range(max(codes) + 2):
+        code = codes.get(number, refuse(ENOSYS))
         if not runs or runs[-1][1] != code:
             runs.append((number, code))
     return runs
@@ -143,13 +245,13 @@ def search(runs: list[tuple[int, Code]]) -> Code:
 
 
 def check_code(check: Check) -> Code:
-    """Code that returns ALLOW or EPERM after looking at the arguments."""
+    """Code that allows or denies after looking at the arguments."""
     if check.any:
         alternatives = (passes(c, ALLOW) for c in check.any)
-        return [instruction for code in alternatives for instruction in code] + refuse(EPERM)
+        return [instruction for code in alternatives for instruction in code] + DENY
     code = ALLOW
     for condition in reversed(check.all):
-        code = [*passes(condition, code), *refuse(EPERM)]
+        code = [*passes(condition, code), *DENY]
     return code
 
 

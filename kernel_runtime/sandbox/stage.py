@@ -10,6 +10,7 @@ notebook's directory would then be closed to them, so the directory is cloned wi
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -29,8 +30,15 @@ LOWER = f"{STAGE}/lower"
 ROOT = f"{STAGE}/root"
 SCRATCH = f"{STAGE}/scratch"
 CACHE = f"{STAGE}/cache"
+#: What covers a file, and a directory.
+EMPTY = f"{STAGE}/empty"
+NOTHING = f"{STAGE}/nothing"
 
 _READ_ONLY = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+_NO_ID_MAPS = (
+    "mount: {} lies on a file system without id-mapped mounts, which a front that is root needs: "
+    "move it to one that has them (ext4, xfs, btrfs, tmpfs), or run the front as an ordinary user"
+)
 _DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -135,11 +143,21 @@ def _clone_workdir(workdir: str, ids: Ids) -> None:
     namespace = _id_map_namespace(ids)
     try:
         tree = sc.open_tree(sc.AT_FDCWD, workdir, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC)
-        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH, sc.MOUNT_ATTR_IDMAP | _READ_ONLY, userns_fd=namespace)
+        _map_ids(tree, namespace, workdir)
         sc.move_mount(tree, "", sc.AT_FDCWD, LOWER, sc.MOVE_MOUNT_F_EMPTY_PATH)
         os.close(tree)
     finally:
         os.close(namespace)
+
+
+def _map_ids(tree: int, namespace: int, workdir: str) -> None:
+    """Fails closed: without the map, root's files would be unreadable, or readable as root."""
+    try:
+        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH, sc.MOUNT_ATTR_IDMAP | _READ_ONLY, userns_fd=namespace)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        raise OSError(error.errno, _NO_ID_MAPS.format(workdir)) from None
 
 
 def _id_map_namespace(ids: Ids) -> int:
@@ -184,6 +202,10 @@ def build(image: ImagePlan) -> None:
     for path in (GUEST_TMP, "/dev", "/proc", image.home, image.workdir or GUEST_TMP):
         os.makedirs(IMAGE + path, exist_ok=True)
     sc.mount_setattr(sc.AT_FDCWD, IMAGE, 0, _READ_ONLY)
+    _make_file(EMPTY, "")
+    _bind_read_only(EMPTY, EMPTY, directory=False)
+    os.mkdir(NOTHING)
+    _bind_read_only(NOTHING, NOTHING, directory=True)
     _build_devices()
 
 
@@ -212,4 +234,5 @@ def _build_devices() -> None:
     for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
                          ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):  # fmt: skip
         os.symlink(target, f"{DEVICES}/{name}")
-    sc.mount_setattr(sc.AT_FDCWD, DEVICES, 0, sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID)
+    # The nodes are the host's own, and may be the guest's user's: it writes to them, not on them.
+    sc.mount_setattr(sc.AT_FDCWD, DEVICES, sc.AT_RECURSIVE, sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID)

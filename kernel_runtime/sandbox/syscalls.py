@@ -77,6 +77,8 @@ SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_TSYNC = 0x1
 SECCOMP_FILTER_FLAG_LOG = 0x2
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 0x4
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 0x8
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 0x20
 
 LANDLOCK_CREATE_RULESET_VERSION = 0x1
 LANDLOCK_RULE_PATH_BENEATH = 1
@@ -254,12 +256,16 @@ class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", c_char_p))
 
 
-def seccomp_load(program: bytes, flags: int = 0) -> None:
-    """Install a filter of 8-byte BPF instructions; needs ``no_new_privs``; cannot be undone."""
+def seccomp_load(program: bytes, flags: int = 0) -> int:
+    """Install a filter of 8-byte BPF instructions; needs ``no_new_privs``; cannot be undone.
+
+    With ``SECCOMP_FILTER_FLAG_NEW_LISTENER`` the listener's descriptor (closed on exec), else 0.
+    """
     filled = _FilterProgram(len(program) // 8, program)
-    stuck_thread = _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, filled)
-    if stuck_thread:
-        raise OSError(3, f"seccomp: thread {stuck_thread} could not be put behind the filter")
+    answer = _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, filled)
+    if answer and not flags & SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        raise OSError(3, f"seccomp: thread {answer} could not be put behind the filter")
+    return answer
 
 
 def landlock_create_ruleset(attributes: bytes | None, flags: int = 0) -> int:

