@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernel_runtime.client import AsyncSession, Result, Session
+    from kernel_runtime.client import AsyncSession, Session
     from kernel_runtime.domain.errors import (
         CapabilityDenied,
         Conflict,
@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     )
     from kernel_runtime.domain.level import Level
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.usage import Amount, Nearly, Usage
     from kernel_runtime.domain.verdict import Reason, Verdict
     from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
+    from kernel_runtime.result import Result
 
 __version__ = "0.1.0"
 
 _ERRORS = "kernel_runtime.domain.errors"
 _HOMES = {
+    "Amount": "kernel_runtime.domain.usage",
     "AsyncSession": "kernel_runtime.client",
-    "Result": "kernel_runtime.client",
+    "Result": "kernel_runtime.result",
     "Session": "kernel_runtime.client",
     "CapabilityDenied": _ERRORS,
     "Conflict": _ERRORS,
@@ -49,13 +52,16 @@ _HOMES = {
     "ZygoteLost": _ERRORS,
     "Level": "kernel_runtime.domain.level",
     "Limits": "kernel_runtime.domain.limits",
+    "Nearly": "kernel_runtime.domain.usage",
     "Reason": "kernel_runtime.domain.verdict",
+    "Usage": "kernel_runtime.domain.usage",
     "Verdict": "kernel_runtime.domain.verdict",
     "load_ipython_extension": "kernel_runtime.jupyter.magics",
     "unload_ipython_extension": "kernel_runtime.jupyter.magics",
 }
 
 __all__ = [
+    "Amount",
     "AsyncSession",
     "CapabilityDenied",
     "Conflict",
@@ -66,11 +72,13 @@ __all__ = [
     "Level",
     "LimitExceeded",
     "Limits",
+    "Nearly",
     "NotFound",
     "ProtocolViolation",
     "Reason",
     "Result",
     "Session",
+    "Usage",
     "Verdict",
     "WallUnavailable",
     "ZygoteLost",

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.errors import Conflict, GuestCodeError, GuestLost, LimitExceeded, ProtocolViolation
-from kernel_runtime.domain.level import Level, parse_level
-from kernel_runtime.domain.limits import Limits, parse_limits
-from kernel_runtime.domain.verdict import Verdict
+from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
+from kernel_runtime.domain.limits import Limits, parse_flood, parse_limits
+from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
 
@@ -34,67 +33,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.workers import session as sessions
-    from kernel_runtime.workers.meter import Usage
 
-Output = dict[str, Any]
-_SHOWN = ("display_data", "execute_result", "update_display_data", "clear_output")
-#: What an output takes besides its content; an error is part of no limit, so its lines are counted.
-_OVERHEAD, _MAX_LINES = 600, 1000
+__all__ = ["AsyncSession", "Output", "Result", "Session"]
 _request_numbers = itertools.count(1)
-
-
-class Result(msgspec.Struct, kw_only=True):
-    """What a run left behind.
-
-    ``outputs`` are dicts in the form of a notebook's outputs (``output_type`` stream,
-    display_data, execute_result or error), in order. ``error`` is the exception that ended the
-    code, ``verdict`` why the guest ended or was interrupted; both None when all went well.
-    """
-
-    outputs: list[Output] = []
-    error: GuestCodeError | None = None
-    verdict: Verdict | None = None
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        return self.error is None and self.verdict is None
-
-    def text(self, name: str = "stdout") -> str:
-        """All text of a stream: ``stdout`` or ``stderr``."""
-        return "".join(o["text"] for o in self.outputs if o["output_type"] == "stream" and o["name"] == name)
-
-    @property
-    def stdout(self) -> str:
-        return self.text("stdout")
-
-    @property
-    def stderr(self) -> str:
-        return self.text("stderr")
-
-    @property
-    def result(self) -> str | None:
-        """The text of the last expression's value, as a notebook would show it."""
-        texts = [o["data"].get("text/plain") for o in self.outputs if o["output_type"] == "execute_result"]
-        return texts[-1] if texts and isinstance(texts[-1], str) else None
-
-    def check(self) -> Result:
-        """Itself; or raises what went wrong (``GuestCodeError``, ``LimitExceeded``, ``GuestLost``)."""
-        if self.verdict is not None:
-            raise LimitExceeded(self.verdict) if self.verdict.is_limit else GuestLost(self.verdict)
-        if self.error is not None:
-            raise self.error
-        return self
 
 
 class AsyncSession:
     """A guest of your own, kept until it is closed. Give limits as text or numbers:
-    ``memory="512M"``, ``wall="30s"``, ``cpu="10s"``, ``pids=32``, ``disk="64M"``, ``output="1M"``.
+    ``memory="512M"``, ``wall="30s"``, ``cpu="10s"``, ``cpus=0.5``, ``session="1h"``, ``pids=32``,
+    ``disk="64M"``, ``output="1M"``, ``messages=1000``, … (see ``Limits``).
+
+    ``flood``: ``"cut"`` leaves out the middle of a flood of output and the code goes on, ``"end"``
+    ends it with a verdict. ``on_warning`` is called with a ``Nearly`` when a run has used 80 % of a
+    limit, once for each; without it the warning is a line on the run's stderr.
 
     ``workdir``: the directory the guest may read (default: the current one; None: none; never
-    your home directory). Raises ``Invalid`` for malformed amounts, ``WallUnavailable`` with the
-    fix when this host cannot build the walls of ``level``.
+    your home directory). ``rung="landlock"`` accepts walls without namespaces, on a host that
+    refuses them (default: what ``KERNEL_RUNTIME_RUNG`` says). Raises ``Invalid`` for malformed
+    amounts, ``WallUnavailable`` with the fix when this host cannot build the walls of ``level``.
     """
 
     def __init__(
@@ -104,11 +62,17 @@ class AsyncSession:
         workdir: str | os.PathLike[str] | None = "",
         limits: Limits | None = None,
         name: str = "",
+        flood: str = "cut",
+        rung: Rung | str | None = None,
+        on_warning: Callable[[Nearly], None] | None = None,
         **amounts: object,
     ) -> None:
         self.level = parse_level(level)
+        self.rung = _accepted_rung(rung)
+        self.flood = parse_flood(flood)
         self.limits = parse_limits(amounts, limits, place="Session") if amounts else limits or Limits()
         self.name = name
+        self._on_warning = on_warning
         self._workdir = os.getcwd() if workdir == "" else None if workdir is None else os.fspath(workdir)
         self._session: sessions.Session | None = None
         self._runtime: Runtime | None = None
@@ -124,7 +88,16 @@ class AsyncSession:
         """Start the guest and wait until it takes code."""
         runtime = self._runtime = _runtime(self._workdir)
         if self._session is None:
-            self._session = runtime.open_session(limits=self.limits, level=self.level, name=self.name)
+            self._session = runtime.open_session(
+                limits=self.limits,
+                level=self.level,
+                rung=self.rung,
+                name=self.name,
+                flood=self.flood,
+                notices=self._on_warning is None,
+            )
+        if self._on_warning is not None:
+            self._session.on_warning(self._on_warning)
         try:
             await self._session.ready()
             runtime.warm_up()
@@ -149,6 +122,22 @@ class AsyncSession:
         """The walls that stand around the guest, by name."""
         return self._open.walls
 
+    @property
+    def denied(self) -> list[str]:
+        """The system calls that were denied to the guest so far, like ``socket(AF_VSOCK)``."""
+        return self._open.denied
+
+    @property
+    def standing(self) -> dict[str, object]:
+        """The record of its walls: ``level``, ``rung``, ``walls`` that stand, and ``missing`` ones
+        with what stands in for each."""
+        return self._open.standing
+
+    @property
+    def partial(self) -> dict[str, str]:
+        """The limits that this host cannot hold exactly, and what stands in for it."""
+        return self._open.partial
+
     async def run(
         self,
         code: str,
@@ -162,7 +151,7 @@ class AsyncSession:
         ``on_input(prompt, password)`` answers ``input()``; without it ``input()`` raises in the
         guest. ``check``: raise what went wrong instead of returning it in the ``Result``.
         """
-        collector = _Collector(self._open, self.limits.output, on_output, on_input)
+        collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
         begun = time.monotonic()
         verdict = await self._open.submit(
             _execute_request(code, allow_stdin=on_input is not None), collector.take
@@ -170,6 +159,8 @@ class AsyncSession:
         collector.settle()
         result = collector.result
         result.verdict = verdict
+        if result.error is not None and verdict is not None and verdict.raised:
+            result.error.verdict = verdict
         result.seconds = time.monotonic() - begun
         return result.check() if check else result
 
@@ -195,7 +186,8 @@ class AsyncSession:
         self._open.interrupt()
 
     async def usage(self) -> Usage:
-        """What the guest uses now, measured from outside."""
+        """What the guest uses now, measured from outside; also while a run goes on.
+        ``usage.amounts["memory"]`` has what is used and the limit, by each limit's name."""
         return await self._open.usage()
 
 
@@ -209,9 +201,21 @@ class Session:
         workdir: str | os.PathLike[str] | None = "",
         limits: Limits | None = None,
         name: str = "",
+        flood: str = "cut",
+        rung: Rung | str | None = None,
+        on_warning: Callable[[Nearly], None] | None = None,
         **amounts: object,
     ) -> None:
-        self._session = AsyncSession(level=level, workdir=workdir, limits=limits, name=name, **amounts)
+        self._session = AsyncSession(
+            level=level,
+            workdir=workdir,
+            limits=limits,
+            name=name,
+            flood=flood,
+            rung=rung,
+            on_warning=on_warning,
+            **amounts,
+        )
         self._portal = _portal()
 
     def __enter__(self) -> Session:
@@ -239,6 +243,21 @@ class Session:
     def walls(self) -> list[str]:
         """The walls that stand around the guest, by name."""
         return self._session.walls
+
+    @property
+    def denied(self) -> list[str]:
+        """The system calls that were denied to the guest so far, like ``socket(AF_VSOCK)``."""
+        return self._session.denied
+
+    @property
+    def standing(self) -> dict[str, object]:
+        """The record of its walls; see ``AsyncSession.standing``."""
+        return self._session.standing
+
+    @property
+    def partial(self) -> dict[str, str]:
+        """The limits that this host cannot hold exactly, and what stands in for it."""
+        return self._session.partial
 
     def open(self) -> None:
         """Start the guest and wait until it takes code."""
@@ -278,103 +297,13 @@ class Session:
         self._portal.call(_call_in_loop(self._session.interrupt))
 
     def usage(self) -> Usage:
-        """What the guest uses now, measured from outside."""
+        """What the guest uses now, measured from outside (from another thread: also during a run)."""
         return self._portal.call(self._session.usage())
 
 
-class _Collector:
-    """Turns a run's frames into outputs."""
-
-    def __init__(
-        self,
-        session: sessions.Session,
-        limit: int,
-        on_output: Callable[[Output], None] | None,
-        on_input: Callable[[str, bool], str | None] | None,
-    ) -> None:
-        self.result = Result()
-        self._session = session
-        self._texts: list[str] = []
-        self._left = limit
-        self._notice = f"\n[kernel_runtime: the output limit of {show_bytes(limit)} is reached]\n"
-        self._on_output = on_output
-        self._on_input = on_input
-
-    def take(self, frame: wire.FromBranch) -> None:
-        if isinstance(frame, wire.Stream):
-            if frame.name not in ("stdout", "stderr"):
-                raise ProtocolViolation(f"no stream is called {frame.name[:80]!r}")
-            self._admit({"output_type": "stream", "name": frame.name, "text": frame.text}, len(frame.text))
-        elif isinstance(frame, wire.Publish):
-            self._published(frame)
-        elif isinstance(frame, wire.Ask):
-            task = asyncio.get_running_loop().create_task(self._answer(frame))
-            self._asking = task  # a task without a reference may be collected
-
-    def _published(self, frame: wire.Publish) -> None:
-        content = _decode(frame.content)
-        if frame.kind == "error":
-            content = {
-                "ename": str(content.get("ename", "")),
-                "evalue": str(content.get("evalue", "")),
-                "traceback": _lines(content.get("traceback")),
-            }
-            first = self.result.error is None  # is shown whatever was printed before it
-            self.result.error = GuestCodeError(**content)
-            size = len(frame.content) + _OVERHEAD
-            self._admit({"output_type": "error", **content}, size, always=first)
-        elif frame.kind in _SHOWN:
-            if frame.kind != "clear_output" and not isinstance(content.get("data"), dict):
-                raise ProtocolViolation(f"a {frame.kind} without data")
-            self._admit({**content, "output_type": frame.kind}, len(frame.content) + _OVERHEAD)
-
-    def _admit(self, output: Output, size: int, always: bool = False) -> None:
-        """What is within the limit; beyond it, one notice."""
-        if always:
-            self._add(output)
-            return
-        if self._left < 0:
-            return
-        self._left -= size
-        if self._left < 0:
-            output = {"output_type": "stream", "name": "stderr", "text": self._notice}
-        self._add(output)
-
-    def _add(self, output: Output) -> None:
-        last = self.result.outputs[-1] if self.result.outputs else {}
-        if output["output_type"] == "stream" == last.get("output_type") and last["name"] == output["name"]:
-            self._texts.append(output["text"])
-        else:
-            self.settle()
-            self.result.outputs.append(dict(output))
-        if self._on_output is not None:
-            self._on_output(output)
-
-    def settle(self) -> None:
-        """Put a stream's texts together, once: each for itself would be copied again and again."""
-        if self._texts:
-            last = self.result.outputs[-1]
-            last["text"] = "".join((last["text"], *self._texts))
-            self._texts.clear()
-
-    async def _answer(self, frame: wire.Ask) -> None:
-        text = None
-        if self._on_input is not None:
-            text = await asyncio.to_thread(self._on_input, frame.prompt, frame.password)
-        self._session.answer(wire.Answer(id=frame.id, text=text))
-
-
-def _lines(traceback: object) -> list[str]:
-    return [str(line) for line in traceback[-_MAX_LINES:]] if isinstance(traceback, list) else []
-
-
-def _decode(content: bytes) -> dict[str, Any]:
-    """A guest's JSON, bounded first."""
-    wire.check_json(content)
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolViolation(f"the guest's message is no JSON object: {error}") from None
+def _accepted_rung(rung: Rung | str | None) -> Rung | None:
+    text = rung or os.environ.get("KERNEL_RUNTIME_RUNG")
+    return parse_rung(text) if text else None
 
 
 def _execute_request(code: str, *, allow_stdin: bool) -> wire.Request:

@@ -1,28 +1,34 @@
-"""Builds the house: zygotes, sessions, and the blocking portal for synchronous callers."""
+"""Builds the house: zygotes on the strongest rung there is, and sessions forked from them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import resource
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.domain.errors import Conflict
-from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.errors import Conflict, WallUnavailable
+from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.sandbox import image as images
+from kernel_runtime.sandbox import landlock
 from kernel_runtime.sandbox.plan import GUEST_TMP, plan_guest
-from kernel_runtime.workers import registry
+from kernel_runtime.sandbox.rungs import ACCEPT, choose_rung
+from kernel_runtime.workers import probe, registry, scratch
+from kernel_runtime.workers.ground import make_ground
 from kernel_runtime.workers.launch import BARE, Launch
-from kernel_runtime.workers.session import Session, Terms
+from kernel_runtime.workers.session import Session
+from kernel_runtime.workers.terms import Terms
 from kernel_runtime.workers.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+    from kernel_runtime.sandbox.rungs import Host
 
 #: What the warm zygote imports; what is not installed is left out.
 PRELOAD = (
@@ -34,6 +40,8 @@ PRELOAD = (
     "matplotlib_inline.backend_inline",
 )
 _ANNOUNCE_SECONDS = 0.5
+#: Several times what a guest may have open.
+_DESCRIPTORS = 65_536
 _PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TERM", "COLUMNS", "LINES", "TZ", "NO_COLOR", "FORCE_COLOR")
 
 
@@ -42,13 +50,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``warm``: modules that a second zygote preloads in the background, for later guests.
     ``without``: walls left out, by name: for tests that show what a wall holds.
-    ``kind`` is what `kernel-runtime sessions` lists this front as.
+    ``kind`` is what `kernel-runtime sessions` lists this front as. ``rung``: the weakest rung that
+    was accepted for levels that demand every wall (None: the first).
     """
 
     kind: str = "program"
     workdir: str | None = None
     warm: tuple[str, ...] = PRELOAD
     without: frozenset[str] = frozenset()
+    rung: Rung | None = None
 
 
 def default_settings(workdir: str | None = None, kind: str = "program") -> Settings:
@@ -69,6 +79,9 @@ class Runtime:
         self._warming: asyncio.Task[None] | None = None
         self._sessions: set[Session] = set()
         self._closed = False
+        self._rung = Rung.NAMESPACES
+        self._host: Host | None = None
+        _allow_descriptors_on_their_way()
 
     def open_session(
         self,
@@ -78,9 +91,15 @@ class Runtime:
         name: str = "",
         arguments: Sequence[str] = (),
         grace: float = 10.0,
+        rung: Rung | None = None,
+        flood: str = "cut",
+        notices: bool = True,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
-        ``WallUnavailable`` with the fix when this host cannot build its walls."""
+        ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
+        weakest that is accepted (default: what the runtime's settings say). ``flood``: what
+        becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
+        are also lines on the cell's stderr."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -93,8 +112,13 @@ class Runtime:
             arguments=list(arguments),
             name=name,
             grace=grace,
+            flood=flood,
+            notices=notices,
         )
-        session = Session(terms, self._best_zygote, lambda image: self._plan(image, terms))
+        accepted = rung or self.settings.rung
+        session = Session(
+            terms, lambda: self._zygote_for(level, accepted), lambda image: self._plan(image, terms)
+        )
         self._sessions.add(session)
         session.start()
         _announce_soon(self.settings.kind, session)
@@ -112,7 +136,12 @@ class Runtime:
 
     def _plan(self, image: ImagePlan, terms: Terms) -> GuestPlan:
         return plan_guest(
-            image, terms.level, terms.limits, arch=os.uname().machine, without=self.settings.without
+            image,
+            terms.level,
+            terms.limits,
+            arch=os.uname().machine,
+            without=self.settings.without,
+            ground=make_ground(image),
         )
 
     def _home(self) -> str:
@@ -121,8 +150,41 @@ class Runtime:
 
     def _bare_launch(self) -> Launch:
         if self._launch is None:
-            self._launch = Launch(list(BARE), self.settings.workdir)
+            self._launch = self._new_launch(list(BARE))
         return self._launch
+
+    def _new_launch(self, preload: list[str]) -> Launch:
+        if self._rung is Rung.NAMESPACES:
+            return Launch(preload, self.settings.workdir)
+        return Launch(preload, self.settings.workdir, self._rung, scratch.make(os.getuid(), os.getgid()))
+
+    async def _zygote_for(self, level: Level, accepted: Rung | None) -> Zygote:
+        """A zygote on the strongest rung that this host has and ``level`` may stand on.
+
+        Levels that demand every wall are not asked about: they are built, or refused.
+        """
+        lenient = level is Level.PERMISSIVE or accepted is Rung.LANDLOCK
+        if lenient and self._host is None:
+            self._host = await asyncio.to_thread(probe.host)
+        if self._host is not None and choose_rung(level, self._host, accepted) is not self._rung:
+            self._step_down()
+        try:
+            return await self._best_zygote()
+        except WallUnavailable as error:
+            if landlock.abi() < landlock.SCOPES_SINCE or self._rung is Rung.LANDLOCK:
+                raise
+            raise WallUnavailable(error.wall, error.reason, f"{error.fix}. {ACCEPT}") from None
+
+    def _step_down(self) -> None:
+        """This host has no namespaces for us: what was begun with them is dropped."""
+        self._rung = Rung.LANDLOCK
+        scratch.sweep()
+        launch, self._launch = self._launch, None
+        zygote, self._bare = self._bare, None
+        if zygote is not None:
+            zygote.close()
+        elif launch is not None:
+            launch.end()
 
     async def _best_zygote(self) -> Zygote:
         """The warm one once it stands, else the bare one; a new one for one that is gone."""
@@ -141,7 +203,7 @@ class Runtime:
             self._warming = asyncio.get_running_loop().create_task(self._warm_up())
 
     async def _warm_up(self) -> None:
-        zygote = Zygote(Launch(list(self.settings.warm), self.settings.workdir))
+        zygote = Zygote(self._new_launch(list(self.settings.warm)))
         try:
             await zygote.booted()
         except Exception:  # noqa: BLE001 — the bare one does all the same; a missing wall shows there
@@ -176,6 +238,15 @@ class Runtime:
                 zygote.close()
 
 
+def _allow_descriptors_on_their_way() -> None:
+    """Descriptors that are passed and not yet taken count for all processes of a user, and are held
+    against the sender's own limit: a front with a higher one than its guests can always send."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 #: Every session of this process, over all runtimes: one entry in the registry lists them.
 _announced: set[Session] = set()
 
@@ -183,7 +254,14 @@ _announced: set[Session] = set()
 def _announce_soon(kind: str, session: Session) -> None:
     """List the session for `kernel-runtime sessions`, when its start no longer needs the time."""
     _announced.add(session)
-    asyncio.get_running_loop().call_later(_ANNOUNCE_SECONDS, _announce, kind)
+    asyncio.get_running_loop().call_later(_ANNOUNCE_SECONDS, _announce_born, kind, session)
+
+
+def _announce_born(kind: str, session: Session) -> None:
+    """Once more later, while its first process does not exist yet."""
+    _announce(kind)
+    if session in _announced and not session.pid:
+        asyncio.get_running_loop().call_later(_ANNOUNCE_SECONDS, _announce_born, kind, session)
 
 
 def _withdraw(kind: str, session: Session) -> None:

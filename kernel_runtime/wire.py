@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.amounts import KIB, MIB
 from kernel_runtime.domain.errors import ProtocolViolation
 from kernel_runtime.domain.limits import Limits
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Exit statuses by which a branch says why it cannot go on.
-LOST_STATUS, DAMAGED_STATUS = 70, 71
+LOST_STATUS, DAMAGED_STATUS, EXHAUSTED_STATUS = 70, 71, 72
 MAX_FRAME = 64 * MIB
 MAX_DEPTH = 100
 #: What 64 MiB of JSON may become in memory: an empty list takes 3 bytes there and 64 here.
@@ -31,8 +31,14 @@ MAX_PARTS = 4_000_000
 MAX_CONTAINERS = 1_000_000
 #: Ids are the front's own or short ones of the guest; they are echoed and remembered.
 Id = Annotated[str, msgspec.Meta(max_length=1024)]
+#: Message types, streams: words of a protocol.
+Name = Annotated[str, msgspec.Meta(max_length=128)]
+#: Most characters of a prompt or of an error in one sentence; most bytes of a branch's first words.
+MAX_SAID, MAX_INFO = 64 * KIB, 64 * KIB
 #: Counted before any is decoded, for a buffer of two bytes takes sixty here.
 Buffers = Annotated[list[bytes], msgspec.Meta(max_length=4096)]
+#: Characters of a denied system call's name with its arguments.
+MAX_CALL = 120
 _LENGTH = struct.Struct(">I")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _AS_PARENS = bytes.maketrans(b"[]{}", b"()()")
@@ -118,10 +124,12 @@ class End(Frame, frozen=True, tag="end"):
 
 class Born(Frame, frozen=True, tag="born"):
     """Pid 1 stands behind its walls; ``walls`` names the ones entered, ``missing`` (level
-    permissive only) those that could not be, with the reason."""
+    permissive only) those that could not be, with the reason. ``names_denied``: denied system
+    calls will be named (the kernel gave a listener)."""
 
     walls: list[str]
     missing: dict[str, str] = {}
+    names_denied: bool = False
 
 
 class Failed(Frame, frozen=True, tag="failed"):
@@ -146,6 +154,12 @@ class Exited(Frame, frozen=True, tag="exited"):
 
     branch: int
     status: int
+
+
+class Denied(Frame, frozen=True, tag="denied"):
+    """A system call was answered with EPERM: its name. In a flood, repeats go unsaid."""
+
+    call: Annotated[str, msgspec.Meta(max_length=MAX_CALL, pattern=r"^[A-Za-z0-9_|,() ]+$")]
 
 
 # -- host → live branch -----------------------------------------------------------------------
@@ -206,22 +220,22 @@ class Ready(Frame, frozen=True, tag="ready"):
     """The shell stands and takes requests; ``info`` is JSON (python, ipython, threads)."""
 
     branch: int
-    info: bytes
+    info: Annotated[bytes, msgspec.Meta(max_length=MAX_INFO)]
 
 
 class Stream(Frame, frozen=True, tag="stream"):
     """Text of ``stdout`` or ``stderr``, for the request ``parent`` ("" for none)."""
 
-    parent: str
-    name: str
+    parent: Id
+    name: Name
     text: str
 
 
 class Publish(Frame, frozen=True, tag="publish"):
     """An IOPub message (display_data, execute_result, error, clear_output, comm_*, …)."""
 
-    parent: str
-    kind: str
+    parent: Id
+    kind: Name
     content: bytes
     metadata: bytes = b"{}"
     buffers: Buffers = []
@@ -231,16 +245,16 @@ class Ask(Frame, frozen=True, tag="ask"):
     """``input()`` or ``getpass()`` waits for an ``Answer`` with this ``id``."""
 
     id: Id
-    parent: str
-    prompt: str
+    parent: Id
+    prompt: Annotated[str, msgspec.Meta(max_length=MAX_SAID)]
     password: bool
 
 
 class Reply(Frame, frozen=True, tag="reply"):
     """The shell's reply to the request ``parent`` (content JSON, without the header)."""
 
-    parent: str
-    kind: str
+    parent: Id
+    kind: Name
     content: bytes
     metadata: bytes = b"{}"
     buffers: Buffers = []
@@ -249,23 +263,33 @@ class Reply(Frame, frozen=True, tag="reply"):
 class Done(Frame, frozen=True, tag="done"):
     """The request ``parent`` is over: nothing more is sent in its name by the shell itself."""
 
-    parent: str
+    parent: Id
 
 
 class Got(Frame, frozen=True, tag="got"):
     """Answer to ``Get`` and ``Put``: the value (``Put``: none), or the error that prevented it."""
 
-    parent: str
+    parent: Id
     value: Value | None = None
-    error: str | None = None
+    error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] | None = None
+
+
+class Limited(Frame, frozen=True, tag="limited"):
+    """The cell's error is what a limit looks like from inside: the limit's name, and the errno."""
+
+    parent: Id
+    name: Annotated[str, msgspec.Meta(max_length=32)]
+    errno: int = 0
 
 
 ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
 ToInit = Fork | Signal | End
-FromInit = Born | Failed | Forked | Exited
+FromInit = Born | Failed | Forked | Exited | Denied
 ToBranch = Begin | Request | Answer | Get | Put
-FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got
+FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited
+#: What the sink of a request takes.
+FromGuest = FromBranch | Denied
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote)

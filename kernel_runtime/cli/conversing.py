@@ -15,8 +15,8 @@ from kernel_runtime.domain.verdict import Verdict
 from kernel_runtime.jupyter.guests import Question, converse, limit_seen_inside
 
 if TYPE_CHECKING:
-    from kernel_runtime.client import Output, Result
     from kernel_runtime.jupyter.guests import Guest
+    from kernel_runtime.result import Output, Result
 
 
 def status_of_error(ename: str, evalue: str) -> str:
@@ -109,6 +109,8 @@ def finish(outcome: Conversation, *, as_json: bool) -> int:
         summary = msgspec.to_builtins(outcome) | {"exit_code": code}
         click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode())
     elif outcome.verdict is not None:
+        if outcome.verdict.raised:  # the code's own error: its traceback says where
+            click.echo(harmless("\n".join(outcome.traceback), colours=colours_wanted()), err=True)
         click.echo(f"Error: {outcome.verdict.explain()}", err=True)
     elif outcome.traceback:
         click.echo(harmless("\n".join(outcome.traceback), colours=colours_wanted()), err=True)

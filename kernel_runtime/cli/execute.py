@@ -46,7 +46,14 @@ def exec_command(
     from kernel_runtime.cli.conversing import Terminal, finish
     from kernel_runtime.client import Session
 
-    with Session(limits=settings.limits, level=settings.level, workdir=workdir, name="exec") as guest:
+    with Session(
+        limits=settings.limits,
+        level=settings.level,
+        rung=settings.rung,
+        flood=settings.flood,
+        workdir=workdir,
+        name="exec",
+    ) as guest:
         done = Terminal(guest, capture=as_json, prompts=code is not None).run(text)
     raise click.exceptions.Exit(finish(done, as_json=as_json))
 

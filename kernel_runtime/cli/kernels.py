@@ -46,10 +46,10 @@ The limits are written into the kernel; a notebook's metadata may tighten them, 
 )
 @limit_options
 def install_command(
-    user: bool, sys_prefix: bool, prefix: str, name: str, display_name: str, level: str | None, **options: Any
+    user: bool, sys_prefix: bool, prefix: str, name: str, display_name: str, **options: Any
 ) -> None:
     """Install the Jupyter kernel, with limits if you like."""
-    amounts = given_amounts(options) | ({} if level is None else {"level": level})
+    amounts = given_amounts(options) | {name: text for name, text in options.items() if text is not None}
     directory = kernelspec.kernels_dir(user=user, sys_prefix=sys_prefix, prefix=prefix)
     path = kernelspec.write_spec(directory, name, display_name, amounts)
     click.echo(f"installed {name!r} ({display_name}) in {path}")

@@ -9,8 +9,8 @@ import click
 
 from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Invalid
-from kernel_runtime.domain.level import Level
-from kernel_runtime.domain.limits import Limits, parse_limits
+from kernel_runtime.domain.level import Level, Rung
+from kernel_runtime.domain.limits import FLOODS, Limits, parse_limits
 from kernel_runtime.jupyter import paths
 from kernel_runtime.jupyter.settings import Settings, Source, apply, config_sources, environment_values
 
@@ -22,18 +22,36 @@ LIMIT_OPTIONS = {
     "memory": ("--memory", "SIZE", "Memory of the whole guest, like 512M or 2G."),
     "wall": ("--time", "TIME", "Wall time of each cell, like 30s or 5m."),
     "cpu": ("--cpu", "TIME", "CPU time of each cell, like 10s."),
+    "cpus": ("--cpus", "N", "Cores' worth of CPU time at any moment, like 0.5."),
+    "session": ("--session", "TIME", "Wall time of the whole session, like 2h."),
     "pids": ("--pids", "N", "Processes and threads at once, like 32."),
     "disk": ("--disk", "SIZE", "What the guest may write to its own layer, like 64M."),
+    "inodes": ("--inodes", "N", "Files and directories in that layer, like 10000."),
+    "file_size": ("--file-size", "SIZE", "Size of one file, like 16M."),
+    "open_files": ("--open-files", "N", "Open files of one process, like 256."),
     "output": ("--output-limit", "SIZE", "Output of each cell, like 8M."),
+    "messages": ("--messages", "N", "Output messages per second, like 1000."),
+    "network": ("--network", "SIZE", "Bytes over the network in total, like 1G."),
+    "bandwidth": ("--bandwidth", "SIZE", "Bytes over the network per second, like 1M."),
 }
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--memory`` … ``--output-limit`` and ``--level``; read them with ``asked``."""
+    """Add ``--memory`` … ``--output-limit``, ``--level`` and ``--rung``; read them with ``asked``."""
     command = click.option(
         "--level",
         type=click.Choice([str(level) for level in Level], case_sensitive=False),
         help=f"How much the guest is walled in.  [default: {Level.MODERATE}]",
+    )(command)
+    command = click.option(
+        "--rung",
+        type=click.Choice([str(rung) for rung in Rung], case_sensitive=False),
+        help="The weakest walls accepted on a host that refuses namespaces.  [default: namespaces]",
+    )(command)
+    command = click.option(
+        "--flood",
+        type=click.Choice(FLOODS, case_sensitive=False),
+        help=f"A flood of output: leave out its middle, or end the cell.  [default: {FLOODS[0]}]",
     )(command)
     for name, (flag, metavar, text) in reversed(LIMIT_OPTIONS.items()):
         default = show_amount(name, getattr(Limits(), name))
@@ -63,14 +81,14 @@ def asked(options: dict[str, Any]) -> Settings:
     configuration (``KernelRuntime.*``) and, above it, the environment (``KERNEL_RUNTIME_MEMORY``, …).
     """
     given = given_amounts(options)
-    level = options.pop("level")
+    chosen = {name: options.pop(name) for name in ("level", "rung", "flood")}
     settings = Settings()
     apply(
         settings,
         [
             *config_sources(paths.config_dirs()),
             Source("environment", environment_values(os.environ)),
-            Source("command line", given | ({} if level is None else {"level": level})),
+            Source("command line", given | {name: text for name, text in chosen.items() if text is not None}),
         ],
     )
     return settings

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
+#: Bytes that a message takes besides its content (header, parent, signature): about this much.
+MESSAGE_OVERHEAD = 600
+_BYTES = frozenset({"memory", "disk", "output", "file_size", "network"})
+_SECONDS = frozenset({"cpu", "wall", "session"})
 
 
 def show_bytes(amount: float) -> str:
@@ -17,8 +21,14 @@ def show_amount(name: str, amount: float | None) -> str:
     """An amount of the limit ``name`` as people read it."""
     if amount is None:
         return "not limited"
-    if name in ("memory", "disk", "output"):
+    if name in _BYTES:
         return show_bytes(amount)
-    if name in ("cpu", "wall"):
+    if name in _SECONDS:
         return f"{amount:.4g} s"
+    if name == "cpus":
+        return f"{amount:.4g} cores"
+    if name == "messages":
+        return f"{amount:.0f} per second"
+    if name == "bandwidth":
+        return f"{show_bytes(amount)} per second"
     return f"{amount:.0f}"

@@ -16,14 +16,21 @@ class GuestCodeError(KernelRuntimeError):
     """The guest's code raised: the fault lies in the code that was run.
 
     ``ename``, ``evalue`` and ``traceback`` (list of lines, ANSI colours) are what
-    IPython would have shown.
+    IPython would have shown. ``verdict``: the limit that is behind it (a full disk, no memory).
     """
 
-    def __init__(self, ename: str, evalue: str, traceback: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        ename: str,
+        evalue: str,
+        traceback: list[str] | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
         super().__init__(f"{ename}: {evalue}" if evalue else ename)
         self.ename = ename
         self.evalue = evalue
         self.traceback = traceback or []
+        self.verdict = verdict
 
 
 class LimitExceeded(KernelRuntimeError):

@@ -8,7 +8,7 @@ from kernel_runtime.domain.errors import Invalid
 
 
 class Level(enum.StrEnum):
-    """``strict``: every wall, no subprocess, no host files. ``moderate``: every wall, full
+    """``strict``: every wall, starts no programs (it may fork), no host files. ``moderate``: every wall, full
     Python, the directory readable. ``permissive``: walls this host lacks are named, not required.
     """
 
@@ -29,3 +29,21 @@ def parse_level(text: str, place: str = "level") -> Level:
     except ValueError:
         choices = ", ".join(Level)
         raise Invalid(f"{place}: {text!r} is not a level; choose one of {choices}") from None
+
+
+class Rung(enum.StrEnum):
+    """How strong the walls of this host can be. ``namespaces``: all of them. ``landlock``: what a
+    host without user namespaces still gives (Landlock, system-call filter, resource limits).
+    """
+
+    NAMESPACES = "namespaces"
+    LANDLOCK = "landlock"
+
+
+def parse_rung(text: str, place: str = "rung") -> Rung:
+    """``"landlock"`` → ``Rung.LANDLOCK``; ``Invalid`` names the place and the choices."""
+    try:
+        return Rung(text.strip().lower())
+    except ValueError:
+        choices = ", ".join(Rung)
+        raise Invalid(f"{place}: {text!r} is not a rung; choose one of {choices}") from None

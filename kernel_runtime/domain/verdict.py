@@ -17,8 +17,10 @@ class Reason(enum.StrEnum):
     CPU = "cpu"
     WALL = "wall"
     DISK = "disk"
+    FILES = "files"
     PIDS = "pids"
     OUTPUT = "output"
+    NETWORK = "network"
     SECCOMP = "seccomp"
     SIGNAL = "signal"
     EXIT = "exit"
@@ -26,22 +28,59 @@ class Reason(enum.StrEnum):
 
 
 #: Reasons that are limits: the run used more than it was given.
-LIMIT_REASONS = frozenset({Reason.MEMORY, Reason.CPU, Reason.WALL, Reason.DISK, Reason.PIDS, Reason.OUTPUT})
+LIMIT_REASONS = frozenset(
+    {
+        Reason.MEMORY,
+        Reason.CPU,
+        Reason.WALL,
+        Reason.DISK,
+        Reason.FILES,
+        Reason.PIDS,
+        Reason.OUTPUT,
+        Reason.NETWORK,
+    }
+)
+#: Limits that the guest's own code meets as an exception: ``survived`` then means that it got one.
+RAISED = frozenset({Reason.MEMORY, Reason.DISK, Reason.FILES, Reason.PIDS})
+
+#: Which reason a limit ends in.
+REASON_OF = {
+    "memory": Reason.MEMORY,
+    "cpu": Reason.CPU,
+    "wall": Reason.WALL,
+    "session": Reason.WALL,
+    "disk": Reason.DISK,
+    "inodes": Reason.DISK,
+    "file_size": Reason.DISK,
+    "open_files": Reason.FILES,
+    "pids": Reason.PIDS,
+    "output": Reason.OUTPUT,
+    "messages": Reason.OUTPUT,
+    "network": Reason.NETWORK,
+}
 
 _LIMIT_TEXT = {
-    Reason.MEMORY: "it used more memory than its limit",
-    Reason.CPU: "it used more CPU time than its limit",
-    Reason.WALL: "it ran longer than its limit",
-    Reason.DISK: "it wrote more to disk than its limit",
-    Reason.PIDS: "it started more processes than its limit",
-    Reason.OUTPUT: "it printed more than its limit",
+    "memory": "it used more memory than its limit",
+    "cpu": "it used more CPU time than its limit",
+    "wall": "it ran longer than its limit",
+    "session": "its session lasted longer than its limit",
+    "disk": "it wrote more to disk than its limit",
+    "inodes": "it made more files than its limit",
+    "file_size": "it wrote more into one file than its limit",
+    "files": "it opened more files at once than its limit",
+    "open_files": "it opened more files at once than its limit",
+    "pids": "it started more processes than its limit",
+    "output": "it printed more than its limit",
+    "messages": "it sent more messages than its limit",
+    "network": "it moved more over the network than its limit",
 }
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Why a guest ended: ``limit`` and ``used`` in the limit's own unit (bytes, seconds,
     count); ``evidence`` is what the host saw (a counter, a signal, an exit status).
-    ``survived``: the cell obeyed when it was interrupted; the guest lives and its state is kept.
+    ``survived``: the cell obeyed when it was interrupted, or met the limit as an exception; the
+    guest lives and its state is kept. ``amount`` names the limit where a reason has several.
     """
 
     reason: Reason
@@ -49,22 +88,34 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     used: float | None = None
     evidence: str = ""
     survived: bool = False
+    amount: str = ""
 
     @property
     def is_limit(self) -> bool:
         """Whether a limit ended the guest (and not the guest itself, or a fault)."""
         return self.reason in LIMIT_REASONS
 
+    @property
+    def raised(self) -> bool:
+        """Whether the cell met the limit as an exception of its own code (its error says which)."""
+        return self.survived and self.reason in RAISED
+
     def explain(self) -> str:
         """One plain sentence for the person in front of the notebook."""
-        if self.is_limit:
-            what = "the cell was interrupted" if self.survived else "the guest was ended"
-            text = f"{what}: {_LIMIT_TEXT[self.reason]} of {show_amount(self.reason, self.limit)}"
-            if self.used is not None:
-                text += f" (used {show_amount(self.reason, self.used)})"
-        else:
-            text = f"the guest ended: {self.evidence or self.reason}"
+        if not self.is_limit:
+            return f"the guest ended: {self.evidence or self.reason}"
+        name = self.amount or str(self.reason)
+        text = f"{self._what()}: {_LIMIT_TEXT[name]} of {show_amount(name, self.limit)}"
+        if self.used is not None and not (self.raised and self.reason is Reason.MEMORY):
+            text += f" (used {show_amount(name, self.used)})"
         return text
+
+    def _what(self) -> str:
+        if self.raised:
+            return "the cell got an error"
+        if self.survived:
+            return "the cell was interrupted"
+        return "the session was ended" if self.amount == "session" else "the guest was ended"
 
 
 def verdict_of_status(status: int) -> Verdict:
@@ -75,8 +126,9 @@ def verdict_of_status(status: int) -> Verdict:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
-        if name == "SIGSYS":
-            return Verdict(reason=Reason.SECCOMP, evidence="a forbidden system call (SIGSYS)")
+        if name == "SIGSYS":  # all other forbidden calls get an errno
+            evidence = "a forbidden system call (SIGSYS): one of another architecture, like int 0x80"
+            return Verdict(reason=Reason.SECCOMP, evidence=evidence)
         what = (
             "it crashed" if name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE") else "it was killed"
         )

@@ -17,6 +17,7 @@ import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import limits_magic, verdicts
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.advice import Advice
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.history import History
     from kernel_runtime.jupyter.messages import Message
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.settings import Settings
 
 HISTORY_SECONDS = 0.5
+#: Characters of a cell that the check reads in some milliseconds; longer ones are read beside the loop.
+READ_AT_ONCE = 4000
 
 
 class Cells:
@@ -58,6 +62,7 @@ class Cells:
         self._history = history
         self._reply = reply
         self._drain = drain
+        self._advice: Advice | None = None
         self._line: deque[Message] = deque()
         self._aborted: set[int] = set()
         self._wake = asyncio.Event()
@@ -135,11 +140,13 @@ class Cells:
         started = _now()
         count = self._take_count(request)
         self._announce(message, request, count)
+        extra: dict[str, Any] = {}
+        content: Content
         try:
             relay = self._relay(message, request, count)
+            await self._advise(message, request)
         except KernelRuntimeError as error:
-            content: Content = self._show(message, request, verdicts.trouble_from(error))
-            extra: dict[str, Any] = {}
+            content = self._show(message, request, verdicts.trouble_from(error))
         else:
             content, extra = await self._run(relay, message, request, count)
         status = content.status if isinstance(content, ExecuteReply) else "error"
@@ -162,6 +169,23 @@ class Cells:
             content = {"code": request.code, "execution_count": count}
             self._desk.publish("execute_input", content, message.raw)
 
+    async def _advise(self, message: Message, request: Execute) -> None:
+        """Say what the check finds, before the cell runs; ``CheckRefused`` when it is not to run."""
+        settings = self._settings
+        if settings.error or not (settings.check or settings.policy or settings.level is Level.STRICT):
+            return
+        if self._advice is None:
+            from kernel_runtime.jupyter.advice import advice_for  # not where nothing is checked
+
+            self._advice = advice_for(settings.check, settings.policy, settings.level)
+        if len(request.code) < READ_AT_ONCE:
+            bundle = self._advice.judge(request.code)
+        else:
+            bundle = await asyncio.to_thread(self._advice.judge, request.code)
+        if bundle and not request.silent:
+            content = {"data": bundle, "metadata": {}, "transient": {}}
+            self._desk.publish("display_data", content, message.raw)
+
     def _relay(self, message: Message, request: Execute, count: int) -> Relay:
         """The relay, with the cell's own output limit when its metadata asks for less."""
         output = 0
@@ -183,14 +207,17 @@ class Cells:
                 raise
             return self._show(message, request, INTERRUPTED), {}
         except (KernelRuntimeError, OSError) as error:
-            return self._show(message, request, verdicts.trouble_from(error)), {}
+            extra = verdicts.metadata_of(getattr(error, "verdict", None), [])
+            return self._show(message, request, verdicts.trouble_from(error)), extra
         finally:
             relay.finish()
         self.strays.remember(relay)
+        if verdict is not None and verdict.raised and isinstance(relay.reply, ExecuteReply):
+            return relay.reply, verdicts.metadata_of(verdict, relay.denied)
         if verdict is not None:
-            return self._ended(relay, message, request, verdict), verdicts.metadata_of(verdict)
+            return self._ended(relay, message, request, verdict), verdicts.metadata_of(verdict, relay.denied)
         if isinstance(relay.reply, ExecuteReply):
-            return relay.reply, {}
+            return relay.reply, verdicts.metadata_of(None, relay.denied)
         lost = verdicts.trouble(
             "ProtocolViolation", "the guest said that the cell is done, but sent no reply", []
         )
@@ -215,7 +242,7 @@ class Cells:
     def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
         """The cell's error when a limit or the guest itself ended it."""
         if not verdict.survived:
-            self._desk.comms.guest_died()
+            self._desk.guest_died()
         lines = relay.reply.traceback if isinstance(relay.reply, ExecuteReply) else None
         return self._show(message, request, verdicts.trouble_of(verdict), lines or None)
 
@@ -258,7 +285,7 @@ class Cells:
         finally:
             relay.finish()
         if verdict is not None and not verdict.survived:
-            self._desk.comms.guest_died()
+            self._desk.guest_died()
         reply = relay.reply
         if isinstance(reply, CompleteReply):
             _merge_magics(reply, read(message, Cursor))

@@ -43,6 +43,10 @@ class Comms:
             return False
         return True
 
+    def target_of(self, content: Content) -> str | None:
+        """What the comm of a guest's message was opened for; None when the guest has no such comm."""
+        return self._guest.get(content.comm_id) if isinstance(content, CommData) else None
+
     def guest_closed(self, comm_id: str) -> None:
         """Forget a comm of the guest."""
         self._guest.pop(comm_id, None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from kernel_runtime.domain.level import Level
+from kernel_runtime.jupyter.advice import Mode
 from kernel_runtime.jupyter.parameters import assigned_names
 
 if TYPE_CHECKING:
@@ -19,8 +20,16 @@ OPTIONS = (
     "--memory",
     "--time",
     "--cpu",
+    "--cpus",
+    "--session",
     "--pids",
     "--disk",
+    "--inodes",
+    "--file-size",
+    "--open-files",
+    "--messages",
+    "--network",
+    "--bandwidth",
     "--output-limit",
     "--level",
     "-i",
@@ -28,6 +37,8 @@ OPTIONS = (
     "--in",
     "--out",
     "--fresh",
+    "--check",
+    "--policy",
 )
 ACTIONS = ("list", "kill", "reset")
 _AMOUNTS = {
@@ -36,7 +47,15 @@ _AMOUNTS = {
     "--output-limit": ("1M", "8M", "64M"),
     "--time": ("10s", "30s", "5m"),
     "--cpu": ("10s", "30s", "5m"),
+    "--cpus": ("0.5", "1", "2"),
+    "--session": ("10m", "1h", "8h"),
     "--pids": ("16", "32", "64"),
+    "--inodes": ("1000", "10000"),
+    "--file-size": ("1M", "16M"),
+    "--open-files": ("64", "256", "1024"),
+    "--messages": ("100", "1000"),
+    "--network": ("100M", "1G"),
+    "--bandwidth": ("1M", "10M"),
 }
 
 
@@ -80,6 +99,8 @@ class SandboxCompletion:
             return self._guests.names()
         if before == "--level":
             return [str(level) for level in Level]
+        if before == "--check":
+            return [str(mode) for mode in Mode]
         if before in _AMOUNTS:
             return list(_AMOUNTS[before])
         if before in ("-i", "--in"):

@@ -76,6 +76,8 @@ def _json(data: bytes, place: str) -> Any:
         ) from None
     except RecursionError:
         raise Invalid(f"{place} is not a notebook: its JSON is nested too deep") from None
+    except ValueError as error:
+        raise Invalid(f"{place} is not a notebook: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -30,6 +30,7 @@ from kernel_runtime.jupyter.history import History, Question
 from kernel_runtime.jupyter.identity import kernel_info
 from kernel_runtime.jupyter.messages import Message, MessageError, Scribe
 from kernel_runtime.jupyter.outgoing import Outgoing
+from kernel_runtime.jupyter.policy import Gate
 from kernel_runtime.jupyter.prompts import Prompts
 from kernel_runtime.jupyter.publisher import Publisher
 from kernel_runtime.jupyter.relay import Desk, Relay
@@ -67,7 +68,9 @@ class Front:
         self._comms.targets["kernel_runtime.usage"] = self._report.to_comm
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[str, Callable[[Message], dict[str, Any] | Awaitable[dict[str, Any]]]] = {
-            "kernel_info_request": lambda _: kernel_info(self._settings, self._guest.walls),
+            "kernel_info_request": lambda _: kernel_info(
+                self._settings, self._guest.walls, self._guest.missing
+            ),
             "connect_request": lambda _: self._ports() | {"status": "ok"},
             "comm_info_request": self._comm_info,
             "history_request": self._ask_history,
@@ -115,7 +118,8 @@ class Front:
     def _make_desk(self) -> Desk:
         prompts = Prompts(self._scribe, self._stdin.send, self._guest.answer)
         limits = self._settings.limits
-        return Desk(self._publisher, self._comms, prompts, self._settings.level, limits.output)
+        gate = Gate(self._settings.level, self._settings.page_hosts)
+        return Desk(self._publisher, self._comms, prompts, gate, limits.output)
 
     def _handle_signals(self) -> None:
         self._loop.add_signal_handler(signal.SIGINT, self._guest.interrupt)

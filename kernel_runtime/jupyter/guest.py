@@ -6,13 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kernel_runtime import wire
+    from kernel_runtime.domain.usage import Amount
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.settings import Settings
 
-    Sink = Callable[[wire.FromBranch], None]
+    Sink = Callable[[wire.FromGuest], None]
 
 
 class Amounts(Protocol):
@@ -30,6 +31,8 @@ class Amounts(Protocol):
     def disk(self) -> int | None: ...
     @property
     def wall(self) -> float: ...
+    @property
+    def amounts(self) -> Mapping[str, Amount]: ...
 
 
 class Session(Protocol):
@@ -37,6 +40,7 @@ class Session(Protocol):
 
     execution_count: int
     walls: list[str]
+    missing: dict[str, str]
     info: dict[str, object]
 
     @property
@@ -70,6 +74,11 @@ class Guest:
         self._stray: Sink | None = None
         self._waiting: set[asyncio.Task[object]] = set()
         self.session: Session | None = None
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """The walls it stands without, with what stands in for them, as far as known."""
+        return self.session.missing if self.session else {}
 
     @property
     def walls(self) -> Sequence[str]:

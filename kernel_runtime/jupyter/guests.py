@@ -17,7 +17,7 @@ from kernel_runtime.domain.limits import Limits, parse_limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kernel_runtime.client import Output, Result
+    from kernel_runtime.result import Output, Result
 
 
 class Guest(Protocol):
@@ -50,7 +50,8 @@ class Guest(Protocol):
 
 
 def limit_seen_inside(ename: str, evalue: str) -> str | None:
-    """The limit behind an error that the guest's own code got to see: ``memory``, ``disk`` or None."""
+    """The limit behind an error that the guest's own code got to see: ``memory``, ``disk`` or None.
+    For outcomes that carry no verdict of the host's."""
     if ename == "MemoryError":
         return "memory"
     if ename == "OSError" and evalue.startswith(("[Errno 27]", "[Errno 28]")):  # EFBIG, ENOSPC

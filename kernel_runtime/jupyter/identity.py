@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import __version__
 from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.jupyter.messages import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kernel_runtime.jupyter.settings import Settings
 
 PYTHON = sys.version.split()[0]
 
 
-def kernel_info(settings: Settings, walls: Sequence[str] = ()) -> dict[str, Any]:
+def kernel_info(
+    settings: Settings, walls: Sequence[str] = (), missing: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Content of ``kernel_info_reply``; only what is true is listed as supported."""
     debugger = has_debugger()
     return {
@@ -36,7 +39,7 @@ def kernel_info(settings: Settings, walls: Sequence[str] = ()) -> dict[str, Any]
             "nbconvert_exporter": "python",
             "file_extension": ".py",
         },
-        "banner": banner(settings, walls),
+        "banner": banner(settings, walls, missing),
         "debugger": debugger,
         "help_links": [
             {"text": "Python Reference", "url": f"https://docs.python.org/{PYTHON.rpartition('.')[0]}"},
@@ -52,13 +55,15 @@ def has_debugger() -> bool:
     return importlib.util.find_spec("debugpy") is not None
 
 
-def banner(settings: Settings, walls: Sequence[str] = ()) -> str:
+def banner(settings: Settings, walls: Sequence[str] = (), missing: Mapping[str, str] | None = None) -> str:
     """What a console prints first: versions, level, walls, memory; or why no cell will run."""
     lines = [f"kernel_runtime {__version__}: Python {PYTHON} in a sandboxed guest"]
     memory = show_amount("memory", settings.limits.memory)
     lines.append(f"Level {settings.level}, memory {memory}; %limits shows what holds")
     if walls:
-        lines.append(f"Walls: {', '.join(walls)}")
+        rung = Rung.NAMESPACES if "pid" in walls else Rung.LANDLOCK
+        lines.append(f"Walls (rung {rung}): {', '.join(walls)}")
+    lines += [f"Without {wall}: {why}" for wall, why in (missing or {}).items()]
     if settings.error:
         lines.append(f"No cell runs: {settings.error}")
     return "\n".join(lines) + "\n"

@@ -11,6 +11,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # a kernelspec without -P: what lies beside the notebook is not ours to import
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -27,7 +30,12 @@ class RuntimeHouse:
 
     def open_session(self, settings: Settings) -> Session:
         return self._runtime.open_session(
-            limits=settings.limits, level=settings.level, name=_name(), arguments=settings.arguments
+            limits=settings.limits,
+            level=settings.level,
+            name=_name(),
+            arguments=settings.arguments,
+            rung=settings.rung,
+            flood=settings.flood,
         )
 
     def warm_up(self) -> None:

@@ -58,7 +58,8 @@ def make_spec(display_name: str, amounts: Mapping[str, str], extra: Sequence[str
         raise Invalid(f"install: no setting is called {unknown[0]!r}; there are {', '.join(NAMES)}")
     flags = [word for name, amount in amounts.items() for word in (f"--{name}", amount)]
     return {
-        "argv": [sys.executable, "-m", MODULE, "-f", "{connection_file}", *flags, *extra],
+        # -P: what lies beside the notebook is not the front's to import
+        "argv": [sys.executable, "-P", "-m", MODULE, "-f", "{connection_file}", *flags, *extra],
         "display_name": display_name,
         "language": "python",
         "interrupt_mode": "message",

@@ -25,10 +25,23 @@ HELP = """%limits
 _MEANING = {
     "memory": "of the whole guest",
     "cpu": "of CPU time per cell",
+    "cpus": "of CPU time at any moment; beyond it slower, not ended",
     "wall": "of time per cell",
+    "session": "for the whole session",
     "pids": "processes and threads at once",
     "disk": "written to the layer in memory",
+    "inodes": "files and directories in that layer",
+    "file_size": "in one file",
+    "open_files": "open at once in one process",
     "output": "of output per cell",
+    "messages": "of output at length",
+    "network": "over the network in total",
+    "bandwidth": "over the network",
+}
+
+_FLOODS = {
+    "cut": "cut: its middle is left out, the cell goes on",
+    "end": "end: it ends its cell",
 }
 
 
@@ -56,6 +69,7 @@ def table(settings: Settings) -> list[tuple[str, str, str]]:
         amount = show_amount(name, getattr(settings.limits, name))
         meaning = f" {_MEANING[name]}" if amount != "not limited" else ""
         rows.append((name, amount + meaning, origin(name, "default")))
+    rows.append(("flood", _FLOODS[settings.flood], origin("flood", "default")))
     return rows
 
 

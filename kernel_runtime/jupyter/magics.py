@@ -12,6 +12,8 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.level import Level, parse_level
+from kernel_runtime.domain.limits import Limits
+from kernel_runtime.jupyter.advice import Advice, advice_for
 from kernel_runtime.jupyter.completion import SandboxCompletion
 from kernel_runtime.jupyter.guests import Guest, Guests, converse
 from kernel_runtime.jupyter.showing import SandboxError, Showing, error_of, plain_error
@@ -22,10 +24,8 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from kernel_runtime.domain.limits import Limits
-
 DEFAULT = "default"
-AMOUNTS = ("memory", "wall", "cpu", "pids", "disk", "output")
+AMOUNTS = Limits.__struct_fields__
 _extensions: dict[int, SandboxMagics] = {}
 
 
@@ -37,6 +37,7 @@ class SandboxMagics(Magics):
         super().__init__(shell)
         self.host = shell
         self.guests = guests or Guests(open_guest)
+        self._advices: dict[tuple[str, str, str, Level], Advice] = {}
         self.completion = SandboxCompletion(shell, self.guests)
 
     @magic_arguments()
@@ -46,10 +47,25 @@ class SandboxMagics(Magics):
     @argument("--memory", metavar="SIZE", help="Memory of the whole guest, like 512M.")
     @argument("--time", dest="wall", metavar="TIME", help="Wall time of each cell, like 30s.")
     @argument("--cpu", metavar="TIME", help="CPU time of each cell, like 10s.")
+    @argument("--cpus", metavar="N", help="Cores' worth of CPU time at any moment, like 0.5.")
+    @argument("--session", metavar="TIME", help="Wall time of the whole session, like 2h.")
     @argument("--pids", metavar="N", help="Processes and threads at once, like 32.")
     @argument("--disk", metavar="SIZE", help="What the guest may write to its own layer, like 64M.")
+    @argument("--inodes", metavar="N", help="Files and directories in that layer, like 10000.")
+    @argument("--file-size", metavar="SIZE", help="Size of one file, like 16M.")
+    @argument("--open-files", metavar="N", help="Open files of one process, like 256.")
+    @argument("--messages", metavar="N", help="Output messages per second, like 1000.")
+    @argument("--network", metavar="SIZE", help="Bytes over the network in total, like 1G.")
+    @argument("--bandwidth", metavar="SIZE", help="Bytes over the network per second, like 1M.")
     @argument("--output-limit", dest="output", metavar="SIZE", help="Output of each cell, like 8M.")
     @argument("--level", metavar="LEVEL", help="strict, moderate (default) or permissive.")
+    @argument(
+        "--check",
+        metavar="MODE",
+        default="",
+        help="Read the cell before it runs: off, show or refuse. Default: show at strict or with --policy.",
+    )
+    @argument("--policy", metavar="FILE", default="", help="Rules for the check (TOML).")
     @argument(
         "-i",
         "--in",
@@ -83,6 +99,7 @@ class SandboxMagics(Magics):
             inputs = self._inputs(asked.inputs)
             _check_names("-o", asked.outputs)
             guest = self.guests.take(asked.name, amounts, level, fresh=asked.fresh)
+            self._advise(asked, guest.level, cell)
             for name, value in inputs.items():
                 _put(guest, name, value)
             self._run(guest, asked.name, cell)
@@ -93,6 +110,15 @@ class SandboxMagics(Magics):
         error = error_of(converse(guest, cell, showing.show), name)
         if error is not None:
             raise error
+
+    def _advise(self, asked: argparse.Namespace, level: Level, cell: str) -> None:
+        """Show what the check finds, or refuse, before the cell goes to its guest."""
+        key = (asked.name, asked.check, asked.policy, level)
+        if key not in self._advices:
+            self._advices[key] = advice_for(asked.check, asked.policy, level)
+        bundle = self._advices[key].judge(cell)
+        if bundle:
+            self.host.display_pub.publish(data=bundle)
 
     def _inputs(self, names: list[str]) -> dict[str, Any]:
         _check_names("-i", names)

@@ -134,7 +134,7 @@ def run_notebook(
 def _manager(settings: Settings) -> AsyncKernelManager:
     manager = AsyncKernelManager()
     manager._kernel_spec = KernelSpec(
-        argv=[sys.executable, "-m", _KERNEL_MODULE, "-f", "{connection_file}", *kernel_flags(settings)],
+        argv=[sys.executable, "-P", "-m", _KERNEL_MODULE, "-f", "{connection_file}", *kernel_flags(settings)],
         display_name="Python (kernel_runtime)",
         language="python",
         interrupt_mode="message",
@@ -147,6 +147,9 @@ def kernel_flags(settings: Settings) -> list[str]:
     amounts = msgspec.structs.asdict(settings.limits)
     given = {"level": settings.level} | {
         name: "none" if value is None else value for name, value in amounts.items()
+    }
+    given |= {
+        name: value for name in ("check", "policy", "rung", "flood") if (value := getattr(settings, name))
     }
     return [f"--KernelRuntime.{name}={value}" for name, value in given.items()]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel_runtime.domain.amounts import MESSAGE_OVERHEAD
 from kernel_runtime.jupyter import zmtp
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 #: Streams grow up to this while they wait; bigger messages help nobody.
 MERGE_BYTES = 256 * 1024
-_OVERHEAD = 600  # header, parent, signature: about this much
 #: Output a reader can do without when it does not fit; all else is never dropped.
 DROPPABLE = frozenset({"stream", "display_data", "update_display_data", "execute_result"})
 
@@ -52,7 +52,7 @@ class Outgoing:
         self.name = ""
         self.count = 1
         self.texts: list[str] = []
-        self.size = _OVERHEAD + len(content) + len(metadata) + sum(map(len, buffers))
+        self.size = MESSAGE_OVERHEAD + len(content) + len(metadata) + sum(map(len, buffers))
         self._wire: bytes | None = None
 
     @property
@@ -73,7 +73,7 @@ class Outgoing:
     def append(self, other: Outgoing) -> None:
         """Grow by the text of ``other``."""
         self.texts += other.texts
-        self.size += other.size - _OVERHEAD
+        self.size += other.size - MESSAGE_OVERHEAD
         self.count += other.count
 
     def copy(self) -> Outgoing:
@@ -98,5 +98,5 @@ def stream(name: str, texts: list[str], parent: bytes, size: int | None = None) 
     out = Outgoing("stream", b"", parent)
     out.name = name
     out.texts = texts
-    out.size = _OVERHEAD + sum(map(len, texts)) if size is None else size
+    out.size = MESSAGE_OVERHEAD + sum(map(len, texts)) if size is None else size
     return out

@@ -8,6 +8,7 @@ import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.jupyter.contents import encode
+from kernel_runtime.jupyter.page_text import clean_terminal
 from kernel_runtime.jupyter.requests import Input, read
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from kernel_runtime.jupyter.messages import Message, Scribe
 
-MAX_PROMPT = 64 * 1024
+MAX_PROMPT = 2000
+#: A password is asked for by foreign code: the person should know before typing one.
+MARK = "[sandboxed code asks] "
 
 
 class _Parent(msgspec.Struct):
@@ -42,7 +45,8 @@ class Prompts:
     def ask(self, frame: wire.Ask, message: Message) -> None:
         """Send an input_request to the client that sent ``message``."""
         self.withdraw(message.id)  # a shell has one prompt at a time
-        content = encode({"prompt": frame.prompt[:MAX_PROMPT], "password": frame.password})
+        prompt = shown_prompt(frame.prompt, password=frame.password)
+        content = encode({"prompt": prompt, "password": frame.password})
         parts = self._scribe.write("input_request", content, message.raw)
         request = msgspec.json.decode(parts[2], type=_Parent).msg_id
         self._open[request] = _Asked(frame.id, message.id, message.identities)
@@ -70,3 +74,9 @@ class Prompts:
     def _last_of(self, identities: list[bytes]) -> str | None:
         mine = [key for key, asked in self._open.items() if asked.identities == identities]
         return mine[-1] if mine else None
+
+
+def shown_prompt(text: str, *, password: bool) -> str:
+    """A guest's prompt as a person sees it: bounded, without escapes, marked when it asks for a secret."""
+    text = clean_terminal(text[-MAX_PROMPT:]).replace("\r", "").replace("\b", "")
+    return MARK + text.replace("\n", " ") if password else text

@@ -15,14 +15,14 @@ from kernel_runtime.domain.errors import ProtocolViolation
 from kernel_runtime.jupyter import contents
 from kernel_runtime.jupyter.budget import OutputBudget
 from kernel_runtime.jupyter.outgoing import Outgoing, stream
-from kernel_runtime.jupyter.policy import admit
+from kernel_runtime.jupyter.page_text import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kernel_runtime.domain.level import Level
     from kernel_runtime.jupyter.comms import Comms
     from kernel_runtime.jupyter.messages import Message
+    from kernel_runtime.jupyter.policy import Gate
     from kernel_runtime.jupyter.prompts import Prompts
     from kernel_runtime.jupyter.publisher import Publisher
 
@@ -33,14 +33,17 @@ REMEMBERED = 1000
 class Desk:
     """What all relays share."""
 
-    def __init__(
-        self, publisher: Publisher, comms: Comms, prompts: Prompts, level: Level, output: int
-    ) -> None:
+    def __init__(self, publisher: Publisher, comms: Comms, prompts: Prompts, gate: Gate, output: int) -> None:
         self.publisher = publisher
         self.comms = comms
         self.prompts = prompts
-        self.level = level
+        self.gate = gate
         self.output = output
+
+    def guest_died(self) -> None:
+        """What the guest had open is gone with it."""
+        self.comms.guest_died()
+        self.gate.guest_died()
 
     def publish(self, kind: str, content: object, parent: bytes, metadata: object = None) -> None:
         """Publish the front's own words."""
@@ -56,13 +59,15 @@ class Relay:
     ) -> None:
         self.message = message
         self.reply: contents.Content | None = None
+        self.denied: list[str] = []
         self._desk = desk
         self._count = count
         self._allow_stdin = allow_stdin
         self._budget = OutputBudget(output or desk.output)
+        self._terminal = Terminal()
         self._expected = message.kind.removesuffix("_request") + "_reply"
 
-    def __call__(self, frame: wire.FromBranch) -> None:
+    def __call__(self, frame: wire.FromGuest) -> None:
         if isinstance(frame, wire.Stream):
             self._stream(frame)
         elif isinstance(frame, wire.Publish):
@@ -71,6 +76,8 @@ class Relay:
             self._replied(frame)
         elif isinstance(frame, wire.Ask):
             self._asked(frame)
+        elif isinstance(frame, wire.Denied):
+            self.denied.append(frame.call)
 
     def finish(self) -> None:
         """The request is over: close its prompts, publish what its budget held back."""
@@ -85,20 +92,20 @@ class Relay:
     def _stream(self, frame: wire.Stream) -> None:
         if frame.name not in ("stdout", "stderr"):
             raise ProtocolViolation(f"no stream is called {frame.name[:80]!r}")
-        if frame.text:
-            self._send(stream(frame.name, [frame.text], self.message.raw))
+        if text := self._terminal.feed(frame.name, frame.text):
+            self._send(stream(frame.name, [text], self.message.raw))
 
     def _published(self, frame: wire.Publish) -> None:
         content = contents.read_published(frame.kind, frame.content)
         metadata = contents.read_object("metadata", frame.metadata)
-        if not self._desk.comms.of_guest(content):
-            return
-        admitted = admit(frame.kind, content, self._desk.level)
-        if admitted is None:
+        buffers = list(frame.buffers)
+        target = self._desk.comms.target_of(content)
+        admitted = self._desk.gate.admit(frame.kind, content, buffers, target)
+        if admitted is None or not self._desk.comms.of_guest(admitted):
             return
         if isinstance(admitted, contents.Result):
             admitted.execution_count = self._count
-        self._send(self._outgoing(frame.kind, admitted, metadata, frame.buffers))
+        self._send(self._outgoing(frame.kind, admitted, metadata, buffers))
         if frame.kind == "comm_close" and isinstance(admitted, contents.CommData):
             self._desk.comms.guest_closed(admitted.comm_id)
 
@@ -112,7 +119,7 @@ class Relay:
         if frame.kind != self._expected or self.reply is not None:
             raise ProtocolViolation(f"a {frame.kind[:80]!r} where one {self._expected} was due")
         content = contents.read_reply(frame.kind, frame.content)
-        self.reply = admit(frame.kind, content, self._desk.level)
+        self.reply = self._desk.gate.admit(frame.kind, content, [])
 
     def _asked(self, frame: wire.Ask) -> None:
         if self._allow_stdin:
@@ -135,7 +142,7 @@ class Strays:
         if len(self._relays) > REMEMBERED:
             self._relays.popitem(last=False)
 
-    def __call__(self, frame: wire.FromBranch) -> None:
+    def __call__(self, frame: wire.FromGuest) -> None:
         """Frames of a known request in its name, of none in the last one's; the rest is lost."""
         if not isinstance(frame, wire.Stream | wire.Publish | wire.Ask) or not self._relays:
             return

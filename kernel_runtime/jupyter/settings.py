@@ -15,15 +15,16 @@ import msgspec
 
 from kernel_runtime.domain.amounts import MIB, show_amount
 from kernel_runtime.domain.errors import Invalid
-from kernel_runtime.domain.level import Level, parse_level
-from kernel_runtime.domain.limits import Limits, parse_limits
+from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
+from kernel_runtime.domain.limits import FLOODS, Limits, parse_flood, parse_limits
 from kernel_runtime.jupyter import paths
+from kernel_runtime.jupyter.page_hosts import parse_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 LIMITS = Limits.__struct_fields__
-NAMES = (*LIMITS, "level", "history")
+NAMES = (*LIMITS, "flood", "level", "rung", "history", "page_hosts", "check", "policy")
 CONFIG = "jupyter_kernel_runtime_config"
 MAX_NOTEBOOK = 256 * MIB
 _HISTORY_TRAIT = "--HistoryManager.hist_file"
@@ -38,17 +39,25 @@ class Source(msgspec.Struct, frozen=True):
 
 class Settings(msgspec.Struct, kw_only=True):
     """What this kernel runs with. ``origins`` names the place of each setting, ``notes`` what was
-    asked and not given, ``error`` what keeps cells from running.
+    asked and not given, ``error`` what keeps cells from running. ``check`` (off, show, refuse; empty:
+    as the level has it) and ``policy`` (a file): whether cells are read before they run, and by what.
+    ``rung``: the weakest that was accepted for levels that demand every wall. ``flood``: what
+    becomes of a cell whose output is one (cut, end).
     """
 
     limits: Limits = Limits()
+    flood: str = FLOODS[0]
     level: Level = Level.MODERATE
+    rung: Rung | None = None
     origins: dict[str, str] = {}
     notes: list[str] = []
     error: Invalid | None = None
     history: str = ""
+    page_hosts: frozenset[str] = frozenset()
     connection_file: str = ""
     arguments: list[str] = []
+    check: str = ""
+    policy: str = ""
 
 
 class Arguments(msgspec.Struct):
@@ -70,7 +79,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
             found.connection_file = value if equals else next(words, "")
         elif flag == _HISTORY_TRAIT:
             found.values["history"] = value
-        elif flag.startswith("--") and name in NAMES:
+        elif flag.startswith("--") and (name := name.replace("-", "_")) in NAMES:
             found.values[name] = value if equals else next(words, "")
         else:
             found.rest.append(word)
@@ -89,6 +98,7 @@ def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Setting
         ]
         apply(settings, sources)
         tighten(settings, notebook_source(environment))
+        check_policy(settings)
     except Invalid as error:
         settings.error = error
     return settings
@@ -101,8 +111,25 @@ def apply(settings: Settings, sources: Iterable[Source]) -> None:
         settings.limits = parse_limits(amounts, settings.limits, source.place)
         if level := source.values.get("level"):
             settings.level = parse_level(level, f"{source.place}.level")
+        if flood := source.values.get("flood"):
+            settings.flood = parse_flood(flood, f"{source.place}.flood")
+        if rung := source.values.get("rung"):
+            settings.rung = parse_rung(rung, f"{source.place}.rung")
+        settings.check = source.values.get("check") or settings.check
+        if policy := source.values.get("policy"):
+            settings.policy = str(Path(policy).absolute())
+        if hosts := source.values.get("page_hosts"):
+            settings.page_hosts = parse_hosts(hosts, f"{source.place}.page_hosts")
         settings.history = source.values.get("history") or settings.history
         settings.origins |= dict.fromkeys((k for k in source.values if k in NAMES), source.place)
+
+
+def check_policy(settings: Settings) -> None:
+    """``Invalid`` when what is to check the cells is malformed: found at the start, not at a cell."""
+    if settings.check or settings.policy:
+        from kernel_runtime.jupyter.advice import advice_for
+
+        advice_for(settings.check, settings.policy, settings.level)
 
 
 def tighten(settings: Settings, source: Source | None) -> None:
@@ -112,6 +139,8 @@ def tighten(settings: Settings, source: Source | None) -> None:
     for name, text in source.values.items():
         if name == "level":
             _tighten_level(settings, parse_level(text, f"{source.place}.level"), source.place)
+        elif name == "flood":
+            _tighten_flood(settings, parse_flood(text, f"{source.place}.flood"), source.place)
         elif name in LIMITS:
             wanted = parse_limits({name: text}, settings.limits, source.place)
             _tighten_limit(settings, name, wanted, source.place)
@@ -123,6 +152,14 @@ def _tighten_level(settings: Settings, wanted: Level, place: str) -> None:
         settings.origins["level"] = place
     elif wanted is not settings.level:
         settings.notes.append(f"{place} asks for level {wanted}: it may only tighten, {settings.level} holds")
+
+
+def _tighten_flood(settings: Settings, wanted: str, place: str) -> None:
+    if FLOODS.index(wanted) > FLOODS.index(settings.flood):
+        settings.flood = wanted
+        settings.origins["flood"] = place
+    elif wanted != settings.flood:
+        settings.notes.append(f"{place} asks for flood {wanted}: it may only tighten, {settings.flood} holds")
 
 
 def _tighten_limit(settings: Settings, name: str, wanted: Limits, place: str) -> None:
@@ -175,6 +212,7 @@ def _named(place: str, values: Mapping[str, Any]) -> dict[str, str]:
 class _Mine(msgspec.Struct, frozen=True):
     limits: dict[str, Any] = {}
     level: str | None = None
+    flood: str | None = None
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -210,9 +248,10 @@ def cell_source(metadata: bytes) -> Source | None:
 
 
 def asked(mine: _Mine, place: str) -> Source:
-    """``{"limits": {...}, "level": ...}`` → a source."""
+    """``{"limits": {...}, "level": ..., "flood": ...}`` → a source."""
     values = {name: str(value) for name, value in mine.limits.items()}
     unknown = [name for name in values if name not in LIMITS]
     if unknown:
         raise Invalid(f"{place}: no limit is called {unknown[0]!r}; there are {', '.join(LIMITS)}")
-    return Source(place, values | ({"level": mine.level} if mine.level else {}))
+    words = {"level": mine.level, "flood": mine.flood}
+    return Source(place, values | {name: text for name, text in words.items() if text})

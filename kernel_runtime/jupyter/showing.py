@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import verdicts
-from kernel_runtime.jupyter.cleaning import clean_bundle
+from kernel_runtime.jupyter.cleaning import WIDGET, clean_bundle, clean_metadata
 from kernel_runtime.jupyter.guests import Question
+from kernel_runtime.jupyter.page_hosts import Page
+from kernel_runtime.jupyter.page_text import Terminal, clean_terminal
+from kernel_runtime.jupyter.prompts import shown_prompt
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from kernel_runtime.client import Output, Result
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guests import Guest
+    from kernel_runtime.result import Output, Result
 
 NO_WIDGETS = (
     "note: %%sandbox shows no widgets: they need a live connection between guest and page. "
     "The kernel 'Python (kernel_runtime)' has it.\n"
 )
-LEFT_OUT = "(an output that may not be shown here; --level permissive lets everything pass)"
-_WIDGET = "application/vnd.jupyter.widget-view+json"
+LEFT_OUT = "(an output that may not be shown here)"
 
 
 class SandboxError(KernelRuntimeError):
@@ -36,7 +38,8 @@ class SandboxError(KernelRuntimeError):
 
     def __init__(self, ename: str, evalue: str, traceback: list[str]) -> None:
         super().__init__(f"{ename}: {evalue}" if evalue else ename)
-        self.ename, self.evalue, self._lines = ename, evalue, traceback
+        self.ename, self.evalue = clean_terminal(ename), clean_terminal(evalue)
+        self._lines = [clean_terminal(line) for line in traceback]
 
     def _render_traceback_(self) -> list[str]:  # IPython's protocol for errors that draw themselves
         return self._lines
@@ -50,7 +53,7 @@ def plain_error(error: BaseException) -> SandboxError:
 
 def error_of(result: Result, name: str) -> SandboxError | None:
     """What a cell's end shows as: nothing, the guest's own traceback, or why it was ended."""
-    if result.verdict is not None:
+    if result.verdict is not None and not (result.verdict.raised and result.error is not None):
         return _ended(result.verdict, name)
     if result.error is not None:
         return SandboxError(result.error.ename, result.error.evalue, result.error.traceback)
@@ -75,7 +78,9 @@ class Showing:
         self._shell = shell
         self._name = name
         self._guest = guest
+        self._page = Page(frames=guest.level is not Level.STRICT)
         self._noted = False
+        self._terminal = Terminal()
 
     def show(self, event: Output | Question) -> None:
         """One output or question; errors are raised at the end instead."""
@@ -87,7 +92,7 @@ class Showing:
     def _show(self, output: Output) -> None:
         match output["output_type"]:
             case "stream":
-                self._write(output["name"], output["text"])
+                self._write(output["name"], self._terminal.feed(output["name"], output["text"]))
             case "clear_output":
                 self._shell.display_pub.clear_output(wait=bool(output.get("wait")))
             case "display_data" | "execute_result" | "update_display_data" as kind:
@@ -95,7 +100,7 @@ class Showing:
 
     def _ask(self, question: Question) -> None:
         """Ask the person in the guest's name, marked so that nobody takes it for the notebook's own."""
-        prompt = f"[sandbox {self._name}] {question.prompt}"
+        prompt = f"[sandbox {self._name}] {shown_prompt(question.prompt, password=False)}"
         text: str | None = None
         try:
             # the kernel's own input() where there is one, else the terminal's
@@ -114,14 +119,13 @@ class Showing:
 
     def _display(self, output: Output, *, update: bool) -> None:
         data, metadata, transient = (_mapping(output, part) for part in ("data", "metadata", "transient"))
-        if data.pop(_WIDGET, None) is not None:
+        if data.pop(WIDGET, None) is not None:
             self._note_widgets()
-        if self._guest.level is not Level.PERMISSIVE:
-            data = clean_bundle(data)
+        data = clean_bundle(data, metadata, self._page)
         given = transient.get("display_id")
         self._shell.display_pub.publish(
             data=data or {"text/plain": LEFT_OUT},
-            metadata=metadata,
+            metadata=clean_metadata(metadata),
             transient={} if given is None else {"display_id": f"sandbox-{id(self._guest)}-{given}"},
             update=update,
         )

@@ -20,10 +20,24 @@ class KernelRuntime(Configurable):
     )
     memory = Unicode("", help="Memory of the whole guest, like 512M or 4G.").tag(config=True)
     cpu = Unicode("", help="CPU time per cell, like 30s or 5m; none: not limited.").tag(config=True)
+    cpus = Unicode("", help="Cores' worth of CPU time at any moment, like 0.5; none: not limited.").tag(
+        config=True
+    )
+    session = Unicode("", help="Time of the whole session, like 2h; none: not limited.").tag(config=True)
     wall = Unicode("", help="Time per cell, like 30s or 5m; none: not limited.").tag(config=True)
     pids = Unicode("", help="Processes and threads at once, like 128.").tag(config=True)
     disk = Unicode("", help="Bytes a guest may write to its layer in memory, like 512M.").tag(config=True)
+    inodes = Unicode("", help="Files and directories in that layer, like 65536.").tag(config=True)
+    file_size = Unicode("", help="Bytes of one file, like 64M; none: as much as the layer.").tag(config=True)
+    open_files = Unicode("", help="Descriptors of one process, like 4096.").tag(config=True)
+    messages = Unicode("", help="Output messages per second, like 1000; none: not limited.").tag(config=True)
+    network = Unicode("", help="Bytes over the network in total, like 1G.").tag(config=True)
+    bandwidth = Unicode("", help="Bytes over the network per second, like 1M.").tag(config=True)
+    flood = Unicode("", help="cut or end: what becomes of a cell whose output is a flood.").tag(config=True)
     output = Unicode("", help="Bytes of output per cell, like 64M.").tag(config=True)
+    page_hosts = Unicode(
+        "", help="Hosts that outputs may load pictures from and link to, like cdn.example.org."
+    ).tag(config=True)
     history = Unicode("", help="The history file; :memory: keeps none.").tag(config=True)
 
 

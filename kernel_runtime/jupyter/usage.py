@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.guest import Guest
 
@@ -45,6 +47,7 @@ class UsageReport:
             "pids": used.pids,
             "disk": used.disk,
             "wall": used.wall,
+            "amounts": msgspec.to_builtins(used.amounts),
         }
 
     def _percent(self, cpu: float) -> float:

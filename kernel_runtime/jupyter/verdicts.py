@@ -18,8 +18,10 @@ NAMES: dict[Reason, str] = {
     Reason.CPU: "CpuLimitExceeded",
     Reason.WALL: "WallLimitExceeded",
     Reason.DISK: "DiskLimitExceeded",
+    Reason.FILES: "FilesLimitExceeded",
     Reason.PIDS: "PidsLimitExceeded",
     Reason.OUTPUT: "OutputLimitExceeded",
+    Reason.NETWORK: "NetworkLimitExceeded",
     Reason.SECCOMP: "ForbiddenSystemCall",
     Reason.SIGNAL: "GuestKilled",
     Reason.EXIT: "GuestExited",
@@ -53,9 +55,14 @@ def trouble(ename: str, evalue: str, lines: list[str]) -> Trouble:
     return Trouble(ename=ename, evalue=evalue, traceback=[*lines, f"{_RED}{ename}{_PLAIN}: {evalue}"])
 
 
-def metadata_of(verdict: Verdict) -> dict[str, Any]:
-    """Metadata for the reply: the verdict for programs."""
-    return {"kernel_runtime": {"verdict": msgspec.to_builtins(verdict)}}
+def metadata_of(verdict: Verdict | None, denied: list[str]) -> dict[str, Any]:
+    """Metadata for the reply, for programs: the verdict, and the system calls that were denied."""
+    told: dict[str, Any] = {}
+    if verdict is not None:
+        told["verdict"] = msgspec.to_builtins(verdict)
+    if denied:
+        told["denied"] = denied
+    return {"kernel_runtime": told} if told else {}
 
 
 def sentence(text: str) -> str:

@@ -111,7 +111,9 @@ class Peer:
             yield flags, body
 
     def _command(self, body: bytes, fresh: list[bytes]) -> bytes:
-        name, rest = body[1 : 1 + body[0]], body[1 + body[0] :] if body else b""
+        if not body:
+            raise ZmtpError("a command without a name")
+        name, rest = body[1 : 1 + body[0]], body[1 + body[0] :]
         if name == b"READY":
             self.ready = True
         elif name == b"ERROR":

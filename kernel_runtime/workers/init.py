@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import GuestLost, WallUnavailable
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.sandbox import landlock
+from kernel_runtime.sandbox.rungs import ABSENT, ACCEPT
+from kernel_runtime.workers import scratch, tree
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.meter import Meter
 
@@ -18,10 +24,15 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.errors import ProtocolViolation
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.sandbox.plan import GuestPlan
+    from kernel_runtime.workers.account import Account
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.zygote import Zygote
 
 BORN_SECONDS = 60.0
+
+
+def _has_ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], 0)[0])
 
 
 class Owner(Protocol):
@@ -29,6 +40,12 @@ class Owner(Protocol):
 
     def on_exited(self, number: int, status: int) -> None:
         """The branch ``number`` ended with this exit code."""
+
+    def on_denied(self, frame: wire.Denied) -> None:
+        """A system call of the guest was denied."""
+
+    def on_scratch_full(self, verdict: Verdict) -> None:
+        """It holds more in its directory on the host than it may."""
 
     def on_init_failed(self, error: str) -> None:
         """Pid 1 could not go on, after it was born."""
@@ -40,11 +57,15 @@ class Owner(Protocol):
 class Init:
     """A first process behind its walls. ``walls`` stand; ``missing`` do not (permissive)."""
 
-    def __init__(self, zygote: Zygote, limits: Limits, owner: Owner) -> None:
+    def __init__(self, zygote: Zygote, limits: Limits, owner: Owner, account: Account | None = None) -> None:
         self.zygote = zygote
         self.walls: list[str] = []
         self.missing: dict[str, str] = {}
-        self.meter = Meter(limits)
+        self.names_denied = False
+        self.scratch = ""
+        self._spaces = True
+        self._holding: asyncio.Task[None] | None = None
+        self.meter = Meter(limits, account)
         self._owner = owner
         self._pidfd = -1
         self._born: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,14 +74,35 @@ class Init:
 
     async def spawn(self, plan: GuestPlan) -> None:
         """Have the zygote fork it, and wait until its walls stand. Closes itself on failure."""
+        self.scratch, self._spaces = plan.scratch, plan.rung is Rung.NAMESPACES
         try:
             with self._guest_socket as guest:
                 self._pidfd = await self.zygote.spawn(plan, [guest.fileno(), *self.meter.join_fds()])
             self.meter.started(self._pidfd)
+            if self.scratch:
+                self._watch_scratch(scratch.Watch(self.scratch, plan.disk, plan.inodes))
             await asyncio.wait_for(asyncio.shield(self._born), BORN_SECONDS)
         except BaseException:
             self.close()
             raise
+
+    def _watch_scratch(self, watch: scratch.Watch) -> None:
+        self.meter.processes.writes_to(watch)
+
+        async def hold() -> None:
+            self._owner.on_scratch_full(await watch.exceeded())
+
+        self._holding = asyncio.get_running_loop().create_task(hold())
+
+    @property
+    def rung(self) -> Rung:
+        """How strong its walls could be here."""
+        return Rung.NAMESPACES if self._spaces else Rung.LANDLOCK
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Environment of a guest that has no root of its own: where it may write."""
+        return {"HOME": self.scratch, "TMPDIR": self.scratch} if self.scratch else {}
 
     @property
     def closed(self) -> bool:
@@ -72,18 +114,26 @@ class Init:
         self._link.send(frame, branch.guest_fds())
         branch.let_go()
         self.meter.mark()
+        self.meter.release_cpu(False)
 
     def signal(self, branch: Branch, number: int) -> None:
         """Send a signal to the branch's process group."""
         self._link.send(wire.Signal(branch=branch.number, number=number))
 
     def end_branches(self) -> None:
-        """Kill every process of the session but pid 1."""
+        """Kill every process of the session but pid 1, at full speed."""
+        self.meter.release_cpu(True)
         self._link.send(wire.End())
 
+    def catch_up(self) -> None:
+        """Take what pid 1 has said by now: it tells of a denied call before the call returns."""
+        self._link.drain()
+
     def kill(self) -> None:
-        """Kill pid 1; the kernel kills whatever is left in its pid namespace."""
+        """Kill pid 1; the kernel kills whatever is left in its pid namespace (if it has one)."""
         if self._pidfd >= 0:
+            if not self._spaces and self.meter.init_pid and not _has_ended(self._pidfd):
+                tree.end_below(self.meter.init_pid)
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:
@@ -98,23 +148,35 @@ class Init:
         self._guest_socket.close()
         self._link.close()
         self.meter.close()
+        if self._holding is not None:
+            self._holding.cancel()
+        if self.scratch:
+            threading.Thread(target=scratch.remove, args=(self.scratch,), name="scratch-removal").start()
+            self.scratch = ""
 
     def _on_frame(self, frame: wire.FromInit) -> None:
         if isinstance(frame, wire.Born):
             self.walls, self.missing = frame.walls, frame.missing
+            self.names_denied = frame.names_denied
             if not self._born.done():
                 self._born.set_result(None)
         elif isinstance(frame, wire.Failed):
             if self._born.done():
                 self._owner.on_init_failed(frame.error)
             else:
-                self._born.set_exception(WallUnavailable(frame.wall, frame.error, frame.fix))
+                fix = frame.fix
+                if self._spaces and frame.wall in ABSENT and landlock.abi() >= landlock.SCOPES_SINCE:
+                    fix = f"{fix}. {ACCEPT}"
+                self._born.set_exception(WallUnavailable(frame.wall, frame.error, fix))
         elif isinstance(frame, wire.Exited):
             self._owner.on_exited(frame.branch, frame.status)
+        elif isinstance(frame, wire.Denied):
+            self._owner.on_denied(frame)
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
         if self._born.done():
-            self._owner.on_init_closed(error)
+            if not self._born.exception():  # else whoever waits for its birth has been told
+                self._owner.on_init_closed(error)
         else:
             evidence = str(error or "its first process ended while starting")
             lost = GuestLost(Verdict(reason=Reason.PROTOCOL, evidence=evidence))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel_runtime import wire
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.sandbox import image as images
 
 if TYPE_CHECKING:
@@ -32,13 +35,36 @@ class Launch:
     Interpreter start and staging then overlap with the start of the front.
     """
 
-    def __init__(self, preload: list[str], workdir: str | None) -> None:
-        self.image: ImagePlan = images.describe(preload, workdir)
+    def __init__(
+        self, preload: list[str], workdir: str | None, rung: Rung = Rung.NAMESPACES, cache: str = ""
+    ) -> None:
+        self.image: ImagePlan = images.describe(preload, workdir, rung, cache)
         host, child = socket.socketpair()
         self.pid = _start(child.fileno())
         child.close()
         host.sendall(wire.pack(wire.Boot(image=msgspec.msgpack.encode(self.image))))
         self.socket = host
+
+    def end(self) -> None:
+        """Kill the launcher (the zygote dies with it, by its parent-death signal) and bury it."""
+        self.socket.close()
+        end(self.pid)
+        remove_cache(self.image)
+
+
+def remove_cache(image: ImagePlan) -> None:
+    """Remove what the zygote has written outside a stage of its own."""
+    if image.cache:
+        from kernel_runtime.workers import scratch
+
+        with contextlib.suppress(OSError):  # the zygote is only just ending: the next front sweeps
+            scratch.remove(image.cache)
+
+
+def end(pid: int) -> None:
+    """Kill and bury a launcher."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _start(fd: int) -> int:

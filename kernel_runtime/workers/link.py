@@ -1,8 +1,9 @@
 """The host's end of a guest's socket: frames in and out within the event loop.
 
 The peer is hostile. A frame is bounded in size before it is decoded; when frames come faster
-than ``RATE`` for longer than ``BURST`` allows, reading pauses and the guest waits. What is
-not a frame ends the link with a ``ProtocolViolation``; an end in the middle of a frame, too.
+than ``RATE`` (or the link's own) for longer than ``BURST`` allows, reading pauses and the guest
+waits. What is not a frame ends the link with a ``ProtocolViolation``; an end in the middle of a
+frame, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
+from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import ProtocolViolation
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ _MAX_FDS = 8
 MAX_WAITING = 4 * wire.MAX_FRAME
 #: Far more than the buffers of a socket or a pipe hold of a peer that has ended.
 _LAST_CHUNKS = 64
+#: What a guest's frames may cost the host at a time; beyond it, half of the time belongs to others.
+_LONG_SECONDS = 0.05
 
 
 class Link:
@@ -47,6 +51,7 @@ class Link:
         on_closed: Callable[[ProtocolViolation | None], None],
         *,
         takes_fds: bool = False,
+        rate: float | None = None,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
@@ -57,8 +62,8 @@ class Link:
         self._takes_fds = takes_fds
         self._outgoing: deque[memoryview] = deque()
         self._waiting = 0
-        self._tokens = float(BURST)
-        self._filled = self._loop.time()
+        now = self._loop.time()
+        self._bucket = Bucket(RATE, BURST, now) if rate is None else Bucket(rate, 2 * rate, now)
         self.fds: deque[int] = deque()
         self.chunks = 0
         self.closed = False
@@ -143,6 +148,7 @@ class Link:
         self._reader.feed(data)
         self.chunks += 1
         count = 0
+        begun = self._loop.time()
         try:
             for frame in self._reader.frames():
                 count += 1
@@ -158,16 +164,17 @@ class Link:
             )
             self._end(ProtocolViolation(f"a frame could not be handled: {type(error).__name__}: {error}"))
             return False
-        return self._within_rate(count)
+        return self._within_rate(count, self._loop.time() - begun)
 
-    def _within_rate(self, count: int) -> bool:
-        now = self._loop.time()
-        self._tokens = min(BURST, self._tokens + (now - self._filled) * RATE) - count
-        self._filled = now
-        if self._tokens >= 0:
+    def _within_rate(self, count: int, spent: float) -> bool:
+        """Too many frames, or frames that took the host long: as long again it does not read."""
+        wait = self._bucket.owe(self._loop.time(), count)
+        if spent > _LONG_SECONDS:
+            wait = max(wait, spent)
+        if wait == 0:
             return True
         self.pause()
-        self._loop.call_later(-self._tokens / RATE, self.resume)
+        self._loop.call_later(wait, self.resume)
         return False
 
     def pause(self) -> None:
@@ -196,6 +203,10 @@ class Link:
         self._socket.close()
         while self.fds:
             os.close(self.fds.popleft())
+
+    def fail(self, error: ProtocolViolation) -> None:
+        """End it for what a frame turned out to be after it was handed out."""
+        self._end(error)
 
     def _end(self, error: ProtocolViolation | None) -> None:
         if not self.closed:

@@ -1,64 +1,105 @@
-"""Measure one session from outside, and notice when a limit is reached.
+"""Measure one session from outside.
 
-With control groups the kernel counts and holds memory and processes. Without them the
-processes of the session are summed up (PSS, so that pages shared with the zygote count once)
-and compared with the limit every ``_TICK``.
+With control groups the kernel counts and holds memory, processes and CPU time. Without them
+the processes of the session are summed up (PSS, so that pages shared with the zygote count
+once, and the files in its layer, which are memory, too).
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel_runtime.domain.level import Rung
+from kernel_runtime.domain.usage import Usage
 from kernel_runtime.domain.verdict import Reason, Verdict
-from kernel_runtime.sandbox import cgroups
+from kernel_runtime.sandbox import cgroups, hierarchy
+from kernel_runtime.sandbox.image import is_roots_own
+from kernel_runtime.workers.account import Account
+from kernel_runtime.workers.processes import Process, Processes
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.sandbox.plan import ImagePlan
 
-_TICK = 0.05
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session uses: ``memory`` and ``peak`` bytes, ``cpu`` seconds since its start,
-    ``pids`` processes and threads, ``disk`` bytes written to its layer in memory (None: unknown),
-    ``wall`` seconds since its start.
-    """
-
-    memory: int = 0
-    peak: int = 0
-    cpu: float = 0.0
-    pids: int = 0
-    disk: int | None = None
-    wall: float = 0.0
+#: What stands in for a controller that this host does not offer, by the limit it holds.
+PARTIAL = {
+    "memory": "no control group: RLIMIT_DATA for each process, and the sum is looked at every 50 ms; a burst "
+    "between two looks can exceed it, and files without a name (memfd) are not seen",
+    "pids": "no control group: RLIMIT_NPROC of the guest's own user, two more than the limit",
+    "cpu": "no control group: the sum over its processes; a child that nobody waits for is missed",
+    "cpus": "no control group: its processes are stopped for moments; a short burst can exceed it",
+}
+#: Where RLIMIT_NPROC does not hold the guest to ``pids``.
+PIDS_BRAKED = (
+    "no control group: RLIMIT_NPROC counts all processes of the guest's user, and only slows a flood down"
+)
+PIDS_NOT_HELD = "not held: no control group, and the kernel exempts its own root from RLIMIT_NPROC"
+_SHARE_SECONDS = 0.05
 
 
 @functools.cache
-def world() -> cgroups.World:
+def world() -> hierarchy.World:
     """This host's control groups, found out once; leftovers of dead fronts are removed."""
-    found = cgroups.detect()
+    found = hierarchy.detect()
     cgroups.sweep(found)
     return found
 
 
-class Meter:
-    """The measure of one session, made before its first process; ``close`` when that is gone."""
+def partial(limits: Limits, image: ImagePlan) -> dict[str, str]:
+    """The limits of these that this host cannot hold exactly for guests of ``image``, and why."""
+    here = world()
+    pids = PIDS_BRAKED if image.rung is Rung.LANDLOCK else PARTIAL["pids"]
+    reasons = PARTIAL | {"pids": PIDS_NOT_HELD if is_roots_own(image.ids) else pids}
+    counted = {
+        "memory": "memory" in here.limits,
+        "pids": "pids" in here.limits,
+        "cpu": here.counts_cpu,
+        "cpus": "cpu" in here.limits,
+    }
+    return {
+        name: why for name, why in reasons.items() if not counted[name] and getattr(limits, name) is not None
+    }
 
-    def __init__(self, limits: Limits) -> None:
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A quick look: ``memory`` bytes (no less than they are: where there is no control group, pages
+    that several processes hold count for each), ``cpu`` seconds and ``pids`` so far and now,
+    out-of-memory ``kills``, and the ``processes`` where they had to be looked at.
+    """
+
+    memory: int
+    cpu: float
+    pids: int
+    kills: int
+    processes: list[Process] = []
+
+
+class Meter:
+    """The measure of one session's first process and all below it, made before that exists;
+    ``close`` when it is gone. ``account`` counts on over several of them.
+    """
+
+    def __init__(self, limits: Limits, account: Account | None = None) -> None:
+        self.limits = limits
+        self.account = account or Account(limits)
         self._group = cgroups.create(world(), limits)
         self._fds = self._group.procs_fds() if self._group else []
         self.init_pid = 0
-        self._begun = time.monotonic()
+        self.processes = Processes(0)
         self._peak = 0
         self._oom_kills = 0
+        self.kills_told = 0
+        self._forks_told = 0
         self._held_since: float | None = None
         self._held = 0.0
+        self._cell: tuple[float, float | None] | None = None
+        self._share = (time.monotonic(), 0.0, 0.0)
 
     def join_fds(self) -> list[int]:
         """To be passed to the first process, which joins by them."""
@@ -67,52 +108,166 @@ class Meter:
     def started(self, pidfd: int) -> None:
         """The first process exists."""
         self.init_pid = _pid_of(pidfd)
+        self.processes = Processes(self.init_pid)
         self._close_fds()
 
     def _close_fds(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
 
+    # -- what the kernel counts here -----------------------------------------------------------
+
     @property
-    def _counts_memory(self) -> bool:
+    def counts_memory(self) -> bool:
+        """Whether the kernel holds the memory limit by itself."""
         return self._group is not None and "memory" in world().limits
 
-    def mark(self) -> None:
-        """A live branch begins: out-of-memory kills are counted from here."""
-        if self._group is not None:
-            self._oom_kills = self._group.usage().oom_kills
+    @property
+    def throttles(self) -> bool:
+        """Whether the kernel holds the CPU share by itself."""
+        return self._group is not None and "cpu" in world().limits
+
+    @property
+    def _counts_pids(self) -> bool:
+        return self._group is not None and "pids" in world().limits
+
+    @property
+    def _counts_cpu(self) -> bool:
+        return self._group is not None and world().counts_cpu
+
+    # -- the picture of a moment ---------------------------------------------------------------
+
+    def look(self) -> Look:
+        """What changes quickly, at the price of a few small reads."""
+        found = [] if self._counts_everything else self.processes.look()
+        counted = self._group.usage() if self._group is not None else None
+        if counted and self.counts_memory:
+            memory, self._peak = counted.memory, counted.peak
+        else:
+            memory = sum(p.resident for p in found) + self._in_layer()
+        return Look(
+            memory=memory,
+            cpu=counted.cpu if counted and self._counts_cpu else sum(p.cpu for p in found),
+            pids=counted.pids if counted and self._counts_pids else sum(p.threads for p in found),
+            kills=counted.oom_kills if counted else 0,
+            processes=found,
+        )
+
+    def memory(self, look: Look) -> int:
+        """The memory of this look, exactly: where the host sums up itself, each page once."""
+        if self.counts_memory:
+            return look.memory
+        summed = self.processes.shared_out(look.processes) + self._in_layer()
+        self._peak = max(self._peak, summed)
+        return summed
+
+    def kept_memory(self, look: Look) -> int:
+        """The memory of this look without what the kernel can take back (copies of files)."""
+        if self._group is not None and self.counts_memory:
+            return max(0, look.memory - self._group.file_pages())
+        return self.memory(look)
 
     def usage(self) -> Usage:
         """Now; by the control group where there is one, else by the sum of the processes."""
-        if self._group is not None and self._counts_memory:
-            counted = self._group.usage()
-            memory, peak, cpu, pids = counted.memory, counted.peak, counted.cpu, counted.pids
-        else:
-            memory, cpu, pids = _sum_of_processes(self.init_pid)
-            peak = self._peak = max(self._peak, memory)
+        look = self.look()
+        layer = self.processes.layer()
+        seconds, spent = self._of_cell(look.cpu)
         return Usage(
-            memory=memory,
-            peak=peak,
-            cpu=cpu,
-            pids=pids,
-            disk=_disk(self.init_pid),
-            wall=time.monotonic() - self._begun,
+            memory=self.memory(look),
+            peak=self._peak,
+            cpu=look.cpu,
+            cpus=self._lately(look.cpu),
+            pids=look.pids,
+            disk=None if layer is None else layer.used,
+            inodes=None if layer is None else layer.inodes,
+            open_files=self.processes.open_files(),
+            wall=self.account.seconds,
+            cell_cpu=spent,
+            cell_wall=seconds,
+            output=self.account.output,
+            messages=self.account.message_rate(),
+            network=self.account.network,
+            denied=self.account.denied,
+            limits=self.limits,
         )
 
-    def out_of_memory(self, limits: Limits) -> Verdict | None:
-        """The verdict, if the kernel has killed for memory since ``mark``."""
+    @property
+    def _counts_everything(self) -> bool:
+        return self.counts_memory and self._counts_pids and self._counts_cpu
+
+    def _in_layer(self) -> int:
+        layer = self.processes.layer()
+        return 0 if layer is None or not layer.in_memory else layer.used
+
+    def _lately(self, cpu: float) -> float:
+        """Cores' worth of CPU time since the last look (at least a moment ago)."""
+        then, before, share = self._share
+        now = time.monotonic()
+        if now - then >= _SHARE_SECONDS:
+            share = max(0.0, cpu - before) / (now - then) if before else 0.0
+            self._share = (now, cpu, share)
+        return share
+
+    # -- causes --------------------------------------------------------------------------------
+
+    def mark(self) -> None:
+        """A live branch begins: out-of-memory kills are counted from here."""
+        self._oom_kills = self.kills_told = self.kills()
+
+    def kills(self) -> int:
+        """Processes of the session that the kernel has killed because memory ran out."""
+        return self._group.usage().oom_kills if self._group is not None else 0
+
+    def forks_were_denied(self) -> bool:
+        """Whether the kernel has refused it a process or thread since the last question; where it
+        does not count them: whether there are about as many as it may have.
+        """
+        if self._group is None or not self._counts_pids:
+            return self.limits.pids is not None and self.look().pids >= self.limits.pids / 2
+        told, self._forks_told = self._forks_told, self._group.usage().pids_denied
+        return self._forks_told > told
+
+    def out_of_memory(self, since: int | None = None) -> Verdict | None:
+        """The verdict, if the kernel has killed for memory (``since`` so many kills, or ``mark``)."""
         if self._group is None:
             return None
-        counted = self._group.usage()
-        kills = counted.oom_kills - self._oom_kills
+        counted, limit = self._group.usage(), self.limits.memory
+        kills = counted.oom_kills - (self._oom_kills if since is None else since)
         if kills <= 0:
             return None
         return Verdict(
             reason=Reason.MEMORY,
-            limit=limits.memory,
-            used=min(counted.peak, limits.memory) if limits.memory else counted.peak,
+            limit=limit,
+            used=min(counted.peak, limit) if limit else counted.peak,
             evidence=f"the control group counted {kills} out-of-memory kill(s)",
         )
+
+    def release_cpu(self, released: bool) -> None:
+        """Let it run without its CPU share (a tree that is to end must not wait for its turn)."""
+        if self.throttles and self._group is not None and self.limits.cpus is not None:
+            self._group.limit_cpu(None if released else self.limits.cpus)
+
+    def carried(self, size: int) -> float:
+        """Bytes about to be carried over the network for it; see ``Account.carried``."""
+        return self.account.carried(size)
+
+    # -- clocks --------------------------------------------------------------------------------
+
+    def begin_cell(self) -> None:
+        """A cell starts now: its seconds are counted from here."""
+        self.account.output = 0
+        self._cell = (self.clock(), None if self.limits.cpu is None else self.look().cpu)
+
+    @property
+    def cell(self) -> tuple[float, float | None]:
+        """When the cell began, by ``clock``, and the CPU seconds at that moment (if they are limited)."""
+        return self._cell or (self.clock(), None)
+
+    def _of_cell(self, cpu: float) -> tuple[float | None, float | None]:
+        if self._cell is None:
+            return None, None
+        begun, before = self._cell
+        return self.clock() - begun, None if before is None else max(0.0, cpu - before)
 
     def hold_wall(self, held: bool) -> None:
         """Stop the clock of the wall limit, or let it go on."""
@@ -120,69 +275,23 @@ class Meter:
             self._held += time.monotonic() - self._held_since
         self._held_since = time.monotonic() if held else None
 
-    def _clock(self) -> float:
+    @property
+    def held(self) -> bool:
+        """Whether the clock of the wall limit stands still."""
+        return self._held_since is not None
+
+    def clock(self) -> float:
         """Seconds that count for the wall limit."""
         now = time.monotonic() if self._held_since is None else self._held_since
         return now - self._held
 
-    async def cell_exceeded(self, limits: Limits) -> Verdict:
-        """Wait until the cell that starts now reaches its CPU or wall limit; else for ever."""
-        begun = self._clock()
-        if limits.cpu is None:
-            return await self._wall_exceeded(begun, limits.wall)
-        cpu_begun = self._cpu()
-        while True:
-            await asyncio.sleep(_TICK)
-            if limits.wall is not None and self._clock() - begun >= limits.wall:
-                return _wall_verdict(limits.wall)
-            cpu = self._cpu() - cpu_begun
-            if cpu >= limits.cpu:
-                return Verdict(
-                    reason=Reason.CPU, limit=limits.cpu, used=cpu, evidence="CPU seconds counted outside"
-                )
-
-    async def _wall_exceeded(self, begun: float, wall: float | None) -> Verdict:
-        if wall is None:
-            return await _never()
-        while (left := begun + wall - self._clock()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left if self._held_since is None else _TICK)  # a clock, no event
-        return _wall_verdict(wall)
-
-    async def memory_exceeded(self, limits: Limits) -> Verdict:
-        """Without a control group: watch the sum of the processes; else wait for ever."""
-        if self._counts_memory or limits.memory is None:
-            return await _never()
-        tick = _TICK
-        while True:
-            await asyncio.sleep(tick)
-            looked = time.monotonic()
-            used, _, _ = _sum_of_processes(self.init_pid)
-            if used >= limits.memory:
-                return Verdict(
-                    reason=Reason.MEMORY, limit=limits.memory, used=used, evidence="PSS of its processes"
-                )
-            # Summing up a large process takes a while: never spend over a tenth of the time on it.
-            tick = max(_TICK, 10 * (time.monotonic() - looked))
-
-    def _cpu(self) -> float:
-        return self._group.usage().cpu if self._group is not None else _sum_of_processes(self.init_pid)[1]
-
     def close(self) -> None:
         """Remove the control group, out of the loop's way: its processes may be leaving still."""
         self._close_fds()
+        self.processes.close()
         group, self._group = self._group, None
         if group is not None and not group.remove(patience=0):
             threading.Thread(target=group.remove, name="cgroup-removal").start()
-
-
-async def _never() -> NoReturn:
-    """For ever, until cancelled."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError
-
-
-def _wall_verdict(wall: float) -> Verdict:
-    return Verdict(reason=Reason.WALL, limit=wall, used=wall, evidence="the host's clock")
 
 
 def _pid_of(pidfd: int) -> int:
@@ -192,32 +301,3 @@ def _pid_of(pidfd: int) -> int:
             if line.startswith("Pid:"):
                 return int(line.split()[1])
     return 0
-
-
-def _sum_of_processes(root: int) -> tuple[int, float, int]:
-    """(PSS bytes, CPU seconds, threads) of a process and all below it; the dead are left out."""
-    import psutil
-
-    memory, cpu, threads = 0, 0.0, 0
-    try:
-        tree = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
-    except psutil.Error:
-        return 0, 0.0, 0
-    for process in tree:
-        try:
-            memory += process.memory_full_info().pss
-            times = process.cpu_times()
-            cpu += times.user + times.system + times.children_user + times.children_system
-            threads += process.num_threads()
-        except psutil.Error:
-            continue
-    return memory, cpu, threads
-
-
-def _disk(init_pid: int) -> int | None:
-    """Bytes in the session's writable layer: its /tmp is a mount that no guest can move."""
-    try:
-        status = os.statvfs(f"/proc/{init_pid}/root/tmp")
-    except OSError:
-        return None
-    return (status.f_blocks - status.f_bfree) * status.f_frsize

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.sandbox.names import start_time
 
 _MAX_BYTES = 1024 * 1024
 
@@ -29,7 +30,7 @@ def directory() -> Path:
 def announce(info: dict[str, Any]) -> None:
     """Write or replace this process's entry; ``info`` is JSON (``kind``, ``sessions``, …)."""
     place = _own_directory()
-    entry = {**info, "pid": os.getpid(), "started": _started(os.getpid())}
+    entry = {**info, "pid": os.getpid(), "started": start_time(os.getpid())}
     temporary = place / f".{os.getpid()}.tmp"
     descriptor = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
@@ -83,14 +84,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file:
             entry = json.loads(file.read(_MAX_BYTES))
-        if entry["pid"] == int(path.stem) and entry["started"] == _started(entry["pid"]):
+        if entry["pid"] == int(path.stem) and entry["started"] == start_time(entry["pid"]) != 0:
             return dict(entry)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
-
-
-def _started(pid: int) -> int:
-    """When a process started, in clock ticks since boot (field 22 of its stat line)."""
-    line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return int(line[line.rindex(")") + 2 :].split()[19])

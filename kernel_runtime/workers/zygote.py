@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import ProtocolViolation, WallUnavailable, ZygoteLost
+from kernel_runtime.sandbox.rungs import FIX_ANY, FIXES
+from kernel_runtime.workers.launch import end, remove_cache
 from kernel_runtime.workers.link import Link
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.launch import Launch
 
 _ANSWER_SECONDS = 10.0
-_FIX_USER = (
-    "Allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-    "user.max_user_namespaces > 0; on Ubuntu 24.04+ an AppArmor profile; in Docker a seccomp profile that "
-    "lets unshare pass). `kernel-runtime doctor` tries each wall and names the fix"
-)
 
 
 class Zygote:
@@ -79,14 +75,16 @@ class Zygote:
             self._refused(frame)
 
     def _refused(self, frame: wire.Refused) -> None:
-        error = WallUnavailable(frame.wall, frame.error, _FIX_USER if frame.wall == "user" else "")
+        fix = FIXES.get("zygote" if frame.wall == "user" else frame.wall, FIX_ANY)
+        error = WallUnavailable(frame.wall, frame.error, fix)
         if frame.id == -1:
             self._fail(error)
         elif (waiting := self._waiting.pop(frame.id, None)) and not waiting.done():
             waiting.set_exception(error)
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
-        _end(self.pid)
+        end(self.pid)
+        remove_cache(self.image)
         detail = f" ({error})" if error else ""
         self._fail(ZygoteLost(f"the zygote ended{detail}; a new one is started for the next guest"))
 
@@ -104,10 +102,5 @@ class Zygote:
         """End the zygote and, with its pid namespace, every guest of it."""
         if not self._link.closed:
             self._link.close()
-            _end(self.pid)
-
-
-def _end(pid: int) -> None:
-    """Kill the launcher (the zygote dies with it, by its parent-death signal) and bury it."""
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+            end(self.pid)
+            remove_cache(self.image)

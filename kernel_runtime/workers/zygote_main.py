@@ -17,17 +17,23 @@ import signal
 import socket
 import sys
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import WallUnavailable
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.guest import init
 from kernel_runtime.guest.channel import Channel
-from kernel_runtime.sandbox import enter, stage
+from kernel_runtime.guest.denials import Denials
+from kernel_runtime.sandbox import enter, landlock, stage
 from kernel_runtime.sandbox import syscalls as sc
 from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+from kernel_runtime.workers import tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Preloading this module builds the shell, too.
 SHELL = "kernel_runtime.guest.shell"
@@ -48,13 +54,17 @@ def main() -> None:
     if os.getppid() != image.parent:  # it ended before its death could have ended us
         return
     try:
-        stage.found(image)
+        if image.rung is Rung.NAMESPACES:
+            stage.found(image)
         pid = os.fork()
         if pid == 0:
             sc.set_pdeathsig(signal.SIGKILL)
             os.setsid()
-            stage.build(image)
-            _settle()
+            if image.rung is Rung.NAMESPACES:
+                stage.build(image)
+            else:
+                sc.set_child_subreaper()
+            _settle(image.cache or stage.CACHE)
     except OSError as error:
         channel.send(wire.Refused(id=-1, wall=_wall_of(error), error=str(error)))
         os._exit(1)
@@ -83,9 +93,9 @@ def _stand_by(pid: int) -> NoReturn:
     os._exit(0)
 
 
-def _settle() -> None:
-    """Libraries that write caches when imported (matplotlib) get a place on the stage for it."""
-    os.environ.update(HOME=stage.CACHE, MPLCONFIGDIR=stage.CACHE, MPLBACKEND=_BACKEND)
+def _settle(cache: str) -> None:
+    """Libraries that write caches when imported (matplotlib) get a place of their own for it."""
+    os.environ.update(HOME=cache, MPLCONFIGDIR=cache, MPLBACKEND=_BACKEND)
     os.chdir("/")
 
 
@@ -98,10 +108,11 @@ def _wall_of(error: OSError) -> str:
 
 
 class Zygote:
-    """Pid 1 of its own namespace: preloads, then forks on request."""
+    """Pid 1 of its own namespace (if the rung has one): preloads, then forks on request."""
 
     def __init__(self, channel: Channel, image: ImagePlan) -> None:
         self._channel = channel
+        self._has_namespace = image.rung is Rung.NAMESPACES
         self._poll = select.poll()
         self._children: dict[int, int] = {}  # pidfd → pid
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -132,6 +143,18 @@ class Zygote:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         os.waitpid(self._children.pop(pidfd), 0)
+        if not self._has_namespace:
+            self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """What a first process left behind when it was killed is a child of ours now."""
+        sessions = set(self._children.values())
+        while orphans := tree.children(os.getpid()) - sessions:
+            for pid in orphans:
+                tree.end(pid)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
     def _spawn(self, frame: wire.Spawn) -> None:
         fds = list(self._channel.fds)
@@ -142,11 +165,13 @@ class Zygote:
                 wire.Refused(id=frame.id, wall="zygote", error=f"it has Python threads: {names}")
             )
             return
-        sc.unshare(sc.CLONE_NEWPID)
+        if self._has_namespace:
+            sc.unshare(sc.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
             self._become_first_process(frame, fds)
-        sc.setns(self._own_pids, sc.CLONE_NEWPID)
+        if self._has_namespace:
+            sc.setns(self._own_pids, sc.CLONE_NEWPID)
         for fd in fds:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
@@ -158,18 +183,62 @@ class Zygote:
         """Only the control socket and the cgroup files survive; then the walls, then pid 1's life."""
         try:
             os.setsid()
+            if not self._has_namespace:
+                sc.set_child_subreaper()
             kept = _keep_only(fds)
             control = Channel(socket.socket(fileno=kept[0]), wire.decode_to_init)
             plan = msgspec.msgpack.decode(frame.plan, type=GuestPlan)
-            walls, missing = enter.enter(plan, kept[1:])
+            listeners: list[int] = []
+            walls, missing = enter.enter(plan, kept[1:], listeners)
+            spaces = plan.rung is Rung.NAMESPACES
             remove_ipc = sc.remove_ipc if "ipc" in walls else _leave_ipc
-            init.serve(control, wire.Born(walls=walls, missing=missing), sc.set_dumpable, remove_ipc)
+            denials = Denials(listeners[0], plan.calls) if listeners else None
+            born = wire.Born(walls=walls, missing=missing, names_denied=denials is not None)
+            protect = _protect_apart if not spaces and "landlock" in walls else sc.set_dumpable
+            kill_others = None if spaces else _killer("landlock" in walls)
+            init.serve(control, born, protect, remove_ipc, denials, kill_others)
         except WallUnavailable as error:
             control.send(wire.Failed(wall=error.wall, error=error.reason, fix=error.fix))
         except BaseException as error:  # noqa: BLE001 — whatever it was, this is no zygote and must end
             control.send(wire.Failed(wall="guest", error=f"{type(error).__name__}: {error}"))
         finally:
             os._exit(1)
+
+
+def _protect_apart(dumpable: bool) -> None:
+    """Where no pid namespace protects the first process, a live branch leaves its Landlock domain
+    for one below it, out of which it cannot signal the first."""
+    sc.set_dumpable(dumpable)
+    if dumpable:
+        landlock.set_apart()
+
+
+def _killer(walled: bool) -> Callable[[], None]:
+    """How a first process without a pid namespace kills its session, and nobody else."""
+    own, parent = os.getpid(), os.getppid()
+    if not walled or landlock.abi() < landlock.SCOPES_SINCE:
+
+        def kill_found() -> None:
+            if os.getpid() == own:
+                tree.end_below(own)
+
+        return kill_found
+
+    def kill_scoped() -> None:
+        """All at once: behind Landlock's scope, "everybody" are the processes of this session."""
+        if os.getpid() == own and not _can_signal(parent):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(-1, signal.SIGKILL)
+
+    return kill_scoped
+
+
+def _can_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _leave_ipc() -> None:

@@ -1,0 +1,320 @@
+"""A guest's life: its first process, the live branch, every end with its cause, the next beginning.
+
+User code can do nothing here but end its own branch: then the requests in flight end with the
+verdict, and a new live branch is forked from the pristine one before anybody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded, ProtocolViolation
+from kernel_runtime.domain.level import Rung
+from kernel_runtime.workers import causes
+from kernel_runtime.workers.account import Account
+from kernel_runtime.workers.branch import Branch, Keeper, Pending
+from kernel_runtime.workers.denials import UNNAMED
+from kernel_runtime.workers.init import Init, Owner
+from kernel_runtime.workers.meter import partial
+from kernel_runtime.workers.throttle import hold_share
+from kernel_runtime.workers.watch import memory_exceeded, session_over
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kernel_runtime.domain.level import Level
+    from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+    from kernel_runtime.workers.meter import Meter
+    from kernel_runtime.workers.terms import Terms
+    from kernel_runtime.workers.zygote import Zygote
+
+_START_SECONDS = 60.0
+_EXIT_SECONDS = 2.0
+
+
+class Life(Keeper, Owner):
+    """The life alone: ``Session`` adds the requests, and takes what its branches send."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        zygote: Callable[[], Awaitable[Zygote]],
+        plan: Callable[[ImagePlan], GuestPlan],
+    ) -> None:
+        self.terms = terms
+        self.info: dict[str, object] = {}
+        self.walls: list[str] = []
+        self.missing: dict[str, str] = {}
+        self.used = False
+        self.execution_count = 0
+        self.began = time.time()
+        self.partial: dict[str, str] = {}
+        self.over: Verdict | None = None
+        self.account = Account(terms.limits)
+        self._provide_zygote = zygote
+        self._plan = plan
+        self._init: Init | None = None
+        self._guards: list[asyncio.Task[None]] = []
+        self._branch: Branch | None = None
+        self._count = 0
+        self._starting: asyncio.Task[Branch] | None = None
+        self._closed = False
+
+    @property
+    def zygote(self) -> Zygote | None:
+        """The zygote that this session's guest was forked from."""
+        return self._init.zygote if self._init is not None else None
+
+    @property
+    def pid(self) -> int:
+        """The host's pid of the guest's first process; 0 while there is none."""
+        return self._init.meter.init_pid if self._init is not None else 0
+
+    @property
+    def rung(self) -> Rung:
+        """How strong the walls of this guest could be on this host."""
+        return self._init.rung if self._init is not None else Rung.NAMESPACES
+
+    @property
+    def standing(self) -> dict[str, object]:
+        """Level, rung, the walls that stand and those that do not (with what stands in for them)."""
+        return {
+            "level": str(self.level),
+            "rung": str(self.rung),
+            "walls": self.walls,
+            "missing": self.missing,
+        }
+
+    @property
+    def limits(self) -> Limits:
+        return self.terms.limits
+
+    @property
+    def level(self) -> Level:
+        return self.terms.level
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a live branch takes requests now."""
+        return self._branch is not None and self._branch.ready.done()
+
+    # -- beginnings ----------------------------------------------------------------------------
+
+    def start(self) -> asyncio.Task[Branch]:
+        """Begin to make a live branch, unless one is being made already."""
+        if self._closed:
+            raise Conflict("the session is closed")
+        if self.over is not None:
+            raise LimitExceeded(self.over)
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+            self._starting.add_done_callback(self._started)
+        return self._starting
+
+    def _started(self, task: asyncio.Task[Branch]) -> None:
+        self._starting = None
+        if not task.cancelled():
+            task.exception()  # whoever waits for the branch gets it; nobody may wait yet
+
+    async def ready(self) -> Branch:
+        """Wait for a live branch. Raises what prevented it; the next call tries again."""
+        branch = self._branch
+        if branch is not None and not branch.link.closed and self._starting is None:
+            return branch
+        return await asyncio.shield(self.start())
+
+    async def _start(self) -> Branch:
+        try:
+            init = self._init
+            if init is None or init.closed:
+                init = await self._spawn()
+            return await self._fork(init)
+        except (OSError, TimeoutError) as error:
+            raise GuestLost(causes.broken(f"it did not start: {error}")) from error
+
+    async def _spawn(self) -> Init:
+        """A first process, behind its walls and in its control groups."""
+        zygote = await self._provide_zygote()
+        init = Init(zygote, self.limits, self, self.account)
+        await init.spawn(self._plan(zygote.image))
+        self._init = init
+        self.walls, self.missing = init.walls, init.missing
+        self.partial = partial(self.limits, zygote.image)
+        guards = (self._guard_memory(init.meter), self._guard_session(init.meter), hold_share(init.meter))
+        self._guards = [asyncio.get_running_loop().create_task(guard) for guard in guards]
+        return init
+
+    async def _fork(self, init: Init) -> Branch:
+        self._count += 1
+        branch = self._branch = Branch(self._count, self)
+        begin = wire.Begin(
+            branch=branch.number,
+            cwd=self.terms.cwd if self.terms.workdir or not init.scratch else init.scratch,
+            env=self.terms.env | init.places,
+            limits=self.limits,
+            level=self.level,
+            execution_count=self.execution_count,
+            arguments=self.terms.arguments,
+        )
+        init.fork(branch, begin)
+        try:
+            said = await asyncio.wait_for(asyncio.shield(branch.ready), _START_SECONDS)
+            self.info = (
+                said
+                | self.standing
+                | {"partial": self.partial, "denials": "named" if init.names_denied else UNNAMED}
+            )
+        except TimeoutError:
+            self._kill(causes.broken(f"it did not answer for {_START_SECONDS:.0f} s"))
+            raise
+        except asyncio.CancelledError:
+            if branch.cause is None and not branch.ready.cancelled():
+                raise
+            raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
+        return branch
+
+    async def restart(self) -> None:
+        """A new live branch from the pristine one, or from a warmer zygote if there is one by now.
+
+        Every process of the guest ends; what it wrote to its layer stays until it is closed.
+        """
+        self.execution_count = 0
+        self.used = False
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        branch = self._branch
+        if branch is not None:
+            branch.cause = branch.cause or causes.ended("it was restarted")
+        if await self._provide_zygote() is not self.zygote:
+            self._drop_init()
+        elif branch is not None:
+            self._kill(causes.ended("it was restarted"))
+            self._finish(branch)
+        await self.ready()
+
+    async def renew(self) -> None:
+        """Leave an unused guest for one of a warmer zygote, if there is one by now."""
+        zygote = await self._provide_zygote()
+        if not (self.used or self._closed or zygote is self.zygote or self._starting is not None):
+            self._drop_init()
+            self.start()
+
+    async def close(self) -> None:
+        """End the guest and everything that belongs to it."""
+        self._closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        self._drop_init()
+
+    def _drop_init(self) -> None:
+        branch, self._branch = self._branch, None
+        init, self._init = self._init, None
+        if init is not None:
+            init.close()
+        if branch is not None:
+            branch.end(branch.cause or causes.ended("the session was closed"))
+        for guard in self._guards:
+            guard.cancel()
+        self._guards = []
+
+    # -- ends brought about ----------------------------------------------------------------------
+
+    async def _guard_session(self, meter: Meter) -> None:
+        """End the whole session when its time is over; it takes nothing from then on."""
+        self.over = await session_over(meter)
+        if self._branch is not None:
+            self._branch.cause = self._branch.cause or self.over
+        self._drop_init()
+
+    async def _guard_memory(self, meter: Meter) -> None:
+        """Where the kernel does not hold the memory limit: kill at once, an interrupt frees nothing."""
+        while True:
+            self._kill(await memory_exceeded(meter))
+            await asyncio.sleep(_EXIT_SECONDS)
+
+    def _kill_if_running(self, branch: Branch, pending: Pending, verdict: Verdict) -> None:
+        if not pending.ended.done() and branch is self._branch:
+            self._kill(verdict)
+
+    def _kill(self, verdict: Verdict) -> None:
+        """End the live branch and all it started; the cause is recorded first."""
+        branch, init = self._branch, self._init
+        if branch is None:
+            return
+        branch.cause = branch.cause or verdict
+        if init is not None:
+            init.end_branches()
+            asyncio.get_running_loop().call_later(_EXIT_SECONDS, _kill_if_stuck, init, branch)
+
+    def _send_signal(self, branch: Branch, number: int) -> None:
+        if self._init is not None:
+            self._init.signal(branch, number)
+
+    # -- ends that happen -------------------------------------------------------------------------
+
+    def on_exited(self, number: int, status: int) -> None:
+        """A branch ended; what the host recorded before, or the kernel counted, explains it."""
+        branch = self._branch
+        if branch is None or branch.number != number:
+            return
+        branch.cause = branch.cause or causes.of_exit(status, self.limits, self._init)
+        self._finish(branch)
+
+    def on_scratch_full(self, verdict: Verdict) -> None:
+        """A full directory on the host outlives a branch: the whole guest ends, and its files go."""
+        branch, init = self._branch, self._init
+        if branch is not None and init is not None:
+            branch.cause = branch.cause or verdict
+            self._drop_init()
+            self._begin_again()
+
+    def on_init_failed(self, error: str) -> None:
+        """Pid 1 is about to end; its own words explain it best."""
+        if self._branch is not None:
+            self._branch.cause = causes.broken(f"its first process could not go on: {error}")
+
+    def on_init_closed(self, error: ProtocolViolation | None) -> None:
+        """Pid 1 is gone, and with it every process of the session."""
+        branch, init = self._branch, self._init
+        if branch is not None and init is not None:  # its own socket may have closed before this one
+            branch.cause = branch.cause or causes.of_loss(init, error)
+            self._finish(branch)
+        self._drop_init()
+        self._begin_again()
+
+    def on_branch_closed(self, branch: Branch, error: ProtocolViolation | None) -> None:
+        """Its socket closed. Normally it has exited, and pid 1 is about to say so."""
+        if error is not None:
+            branch.cause = branch.cause or causes.broken(error)
+            self._kill(branch.cause)
+        asyncio.get_running_loop().call_later(_EXIT_SECONDS, self._closed_but_alive, branch)
+
+    def _closed_but_alive(self, branch: Branch) -> None:
+        if branch is self._branch and self._init is not None:
+            branch.cause = branch.cause or causes.broken("it closed its connection")
+            self._init.end_branches()
+            self._finish(branch)
+
+    def _finish(self, branch: Branch) -> None:
+        """The branch's requests end with its verdict; the next branch is begun."""
+        if branch is not self._branch:
+            return
+        self._branch = None
+        branch.end(branch.cause or causes.ended("it ended"))
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        if not self._closed and self.over is None and self._starting is None and self.info:
+            self.start()
+
+
+def _kill_if_stuck(init: Init, branch: Branch) -> None:
+    """Pid 1 was to end the branch, and did not: then it goes itself."""
+    if not branch.link.closed:
+        init.kill()
