@@ -4,16 +4,23 @@ over all of them, or not at all unless told."""
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from kernel_runtime.client import Session
+from kernel_runtime.domain.verdict import Reason
 from kernel_runtime.workers.meter import world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.walls.conftest import Guest, House
+
+MEMORY_GROUP = pytest.mark.skipif("memory" not in world().limits, reason="needs a memory control group")
 
 INOTIFY = """
 import ctypes
@@ -91,22 +98,6 @@ try:
 except OSError as error:
     print(error.errno, os.fstat(file).st_size >> 20)
 """
-PID_1 = """
-import os
-def tried(what):
-    try:
-        what()
-    except PermissionError:
-        return "refused"
-    return "done"
-[
-    tried(lambda: os.setpriority(os.PRIO_PROCESS, 1, 5)),
-    tried(lambda: os.setpriority(os.PRIO_USER, 0, 5)),
-    tried(lambda: os.sched_setaffinity(1, os.sched_getaffinity(1))),
-    tried(lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))),
-    tried(lambda: os.nice(1)),
-]
-"""
 
 
 @pytest.fixture
@@ -130,7 +121,7 @@ def test_mount_the_hosts_terminals_are_left_to_others(attack: Callable[..., str]
     assert attack(TERMINALS, without=("mount", "landlock", "user")) == "80"
 
 
-@pytest.mark.skipif("memory" not in world().limits, reason="needs a memory control group")
+@MEMORY_GROUP
 def test_cgroup_buffers_of_sockets_are_limited(attack: Callable[..., str]) -> None:
     """The kernel's pages for TCP are one number for the host: a guest that took them stopped others."""
     assert attack(BUFFERS, without=("cgroup",)) == "300"
@@ -151,7 +142,7 @@ def test_descriptors_on_their_way_do_not_stop_another(neighbours: tuple[Session,
     assert two.run("6 * 7").result == "42"
 
 
-@pytest.mark.skipif("memory" not in world().limits, reason="needs a memory control group")
+@MEMORY_GROUP
 def test_shared_memory_goes_with_its_branch(directory: Path) -> None:
     with Session(workdir=directory, memory="128M") as session:
         for _ in range(3):
@@ -168,36 +159,237 @@ def test_a_full_layer_leaves_room_for_the_next_branch(directory: Path) -> None:
         assert session.run("6 * 7").result == "42"
 
 
-def test_seccomp_pid_1_keeps_its_place_with_the_scheduler(attack: Callable[..., str]) -> None:
-    """It outlives restarts: what is done to it would be done to every later branch."""
-    assert attack(PID_1) == "['refused', 'refused', 'refused', 'refused', 'done']"
-    assert attack(PID_1, without=("seccomp",)) == "['done', 'done', 'done', 'done', 'done']"
-
-
 def test_seccomp_no_lease_on_a_file_of_the_image(attack: Callable[..., str]) -> None:
     code = "import fcntl; file = open('/tmp/own', 'w'); fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)"
     assert "Operation not permitted" in attack(code)
     assert attack(code, without=("seccomp",)) == "0"
 
 
-def test_strict_no_program_starts(directory: Path) -> None:
-    code = """
-import ctypes, os, subprocess
-libc = ctypes.CDLL(None, use_errno=True)
-def refused(what):
-    try:
-        return what() != 0
-    except PermissionError:
-        return True
-def raw():
-    return libc.execv(b"/bin/true", (ctypes.c_char_p * 2)(b"true", None))
-def unnamed():
-    file = os.memfd_create("x", 0)
-    os.write(file, open("/bin/true", "rb").read())
-    return libc.syscall(322 if os.uname().machine == "x86_64" else 281, file, b"", None, None, 0x1000)
-[refused(lambda: subprocess.run(["true"]).returncode), refused(lambda: os.system("true")),
- refused(lambda: os.posix_spawn("/bin/true", ["true"], {})), refused(raw), refused(unnamed)]
+ALLOCATE = "kept = [bytearray(8 << 20) for _ in range(32)]; len(kept)"
+SHARED = """
+import mmap
+kept = [mmap.mmap(-1, 8 << 20) for _ in range(32)]
+for block in kept:
+    block.write(b"x" * len(block))
+len(kept)
 """
-    with Session(workdir=directory, level="strict") as session:
-        assert session.run(code).result == "[True, True, True, True, True]"
-        assert session.run(f"import os; os.path.exists({str(directory)!r})").result == "False"
+CHILDREN = """
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        kept = bytearray(b"x") * (32 << 20)
+        time.sleep(60)
+        os._exit(0)
+time.sleep(2)
+len("done")
+"""
+
+
+@pytest.mark.parametrize("code", [ALLOCATE, pytest.param(SHARED, marks=MEMORY_GROUP)], ids=["loop", "shared"])
+def test_cgroup_memory_is_held(house: House, code: str) -> None:
+    """256 MB in a guest of 128: an error in Python first where it can be, else the end of the branch."""
+    guest = house.open(memory="128M")
+    result = guest.run(code)
+    if result.verdict is None:
+        assert result.error is not None
+        assert result.error.ename == "MemoryError"
+    else:
+        assert result.verdict.reason is Reason.MEMORY
+    assert guest.answer("6 * 7") == "42"
+    guest.close()
+    assert house.run(code, memory="512M").result == "32", "the control: with enough, it goes through"
+
+
+@MEMORY_GROUP
+def test_cgroup_memory_of_children_is_held(house: House) -> None:
+    """Each stays below the limit of one process; together they do not."""
+    guest = house.open(memory="128M")
+    guest.run(CHILDREN)
+    assert guest.usage().memory <= 130 * 2**20
+    guest.restart()
+    assert guest.answer("6 * 7") == "42"
+    guest.close()
+
+
+INODES = """
+count = 0
+try:
+    for count in range(4000):
+        open(f"/tmp/{count}", "w").close()
+except OSError as error:
+    print(error.errno)
+count
+"""
+
+
+def test_mount_files_are_counted(house: House) -> None:
+    """Empty files take no bytes; their number has a limit of its own, beside which others live."""
+    guest, other = house.open(inodes=1000), house.open(inodes=1000)
+    result = guest.run(INODES)
+    assert result.stdout == "28\n"
+    assert int(str(result.result)) <= 1000
+    assert other.answer("open('/tmp/mine', 'w').write('x')") == "1"
+    guest.restart()
+    assert guest.answer("6 * 7") == "42"
+    guest.close()
+    other.close()
+    assert house.run(INODES).result == "3999"
+
+
+DESCRIPTORS = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+kept = []
+try:
+    while len(kept) < 5000:
+        kept.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+len(kept)
+"""
+PIPES = DESCRIPTORS.replace(
+    'kept.append(os.open("/dev/null", os.O_RDONLY))',
+    """kept += os.pipe()
+        try:
+            import fcntl; fcntl.fcntl(kept[-1], 1031, 1 << 20)
+        except OSError:
+            pass""",
+)
+
+
+@pytest.mark.parametrize("code", [DESCRIPTORS, PIPES], ids=["files", "pipes"])
+def test_rlimits_descriptors_end(house: House, code: str) -> None:
+    """The guest runs out of them, its connection and its neighbours do not."""
+    guest, other = house.open(), house.open()
+    before = psutil.Process().num_fds()
+    assert 4000 < int(guest.answer(code)) < 4096
+    assert guest.answer("[os.close(fd) for fd in kept] and 6 * 7") == "42"
+    assert (
+        other.answer("import os, subprocess; subprocess.run(['echo', 'x'], capture_output=True).stdout")
+        == "b'x\\n'"
+    )
+    assert psutil.Process().num_fds() == before
+    guest.close()
+    other.close()
+    if psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[1] > 5000:
+        assert int(str(house.run(code, without=("rlimits",)).result)) >= 5000
+
+
+TIMERS = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+slot = ctypes.c_void_p()
+count = 0
+while count < 6000 and libc.timer_create(0, None, ctypes.byref(slot)) == 0:
+    count += 1
+count
+"""
+
+
+def test_user_timers_are_counted_for_each_guest(house: House) -> None:
+    """Timers and queued signals are counted over a user: one guest's end is not another's."""
+    one, other = house.open(), house.open()
+    assert 3000 < int(one.answer(TIMERS)) < 4200
+    assert 3000 < int(other.answer(TIMERS)) < 4200
+    one.close()
+    other.close()
+    assert int(str(house.run(TIMERS, without=("rlimits",)).result)) > 4200
+
+
+def test_rlimits_cannot_be_raised(attack: Callable[..., str]) -> None:
+    code = """
+import resource
+raised = []
+for name in dir(resource):
+    if name.startswith("RLIMIT_"):
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        try:
+            resource.setrlimit(number, (hard, hard + 1 if hard >= 0 else hard))
+            raised += [name] if hard >= 0 else []
+        except (ValueError, OSError):
+            pass
+raised
+"""
+    assert attack(code) == "[]"
+
+
+CLOCK = """
+import time
+time.time = time.monotonic = time.perf_counter = lambda: 0.0
+try:
+    time.clock_settime(time.CLOCK_REALTIME, 0)
+except PermissionError:
+    pass
+while True:
+    pass
+"""
+
+
+def test_the_clock_of_a_limit_is_the_hosts(open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest(wall="0.3s")
+    result = guest.run(CLOCK)
+    assert result.verdict is not None
+    assert result.verdict.reason is Reason.WALL
+
+
+def test_what_is_used_is_not_forgotten_by_a_restart(open_guest: Callable[..., Guest]) -> None:
+    """The layer and the processor time belong to the session; a limit for a cell begins anew with each."""
+    guest = open_guest(disk="8M", cpu="0.4s")
+    guest.run("open('/tmp/kept', 'wb').write(bytes(5 << 20))")
+    busy = "import time\nend = time.process_time() + 9\nwhile time.process_time() < end: pass"
+    assert guest.run(busy).verdict is not None
+    spent = guest.usage().cpu
+    guest.restart()
+    assert (guest.usage().disk or 0) >= 5 << 20
+    assert guest.usage().cpu >= spent > 0.3
+    assert "No space left" in guest.answer(
+        "open('/tmp/more', 'wb', buffering=0).write(bytes(5 << 20)); open('/tmp/most', 'wb', buffering=0).write(bytes(1 << 20))"
+    )
+    assert guest.run(busy).verdict is not None
+
+
+FLOODS = {
+    "stdout": "print('x' * 100_000)",
+    "stderr": "print('x' * 100_000, file=sys.stderr)",
+    "descriptor": "os.write(1, b'x' * 60_000)",
+    "display": "display({'text/plain': 'x' * 100_000}, raw=True)",
+    "update": "display({'text/plain': 'x' * 100_000}, raw=True, display_id='one', update=True)",
+    "clear": "clear_output(); print('x' * 50_000)",
+    "comm": "comm.send('x' * 100_000)",
+}
+
+
+@pytest.mark.parametrize("channel", FLOODS)
+def test_floods_are_cut(open_guest: Callable[..., Guest], channel: str) -> None:
+    """100 MB on each channel against a limit of 1 MB: the front keeps about that, and goes on."""
+    guest = open_guest(output="1M")
+    before = psutil.Process().memory_info().rss
+    code = f"""
+import os, sys
+from IPython.display import display, clear_output
+from comm import create_comm
+comm = create_comm(target_name="nobody")
+for _ in range(1000):
+    {FLOODS[channel]}
+"""
+    result = guest.run(code)
+    kept = sum(len(str(output)) for output in result.outputs)
+    assert kept < 1.5 * 2**20
+    assert psutil.Process().memory_info().rss - before < 150 * 2**20
+    assert guest.answer("6 * 7") == "42"
+
+
+def test_a_flood_after_the_cell(open_guest: Callable[..., Guest]) -> None:
+    """By a thread that goes on: the next cells are answered, and it ends with a restart."""
+    guest = open_guest(output="1M")
+    guest.run(
+        "import threading, time\ndef flood():\n    while True: print('x' * 10_000)\n"
+        "threading.Thread(target=flood, daemon=True).start()"
+    )
+    for _ in range(3):
+        begun = time.monotonic()
+        guest.run("kept = 42")
+        assert time.monotonic() - begun < 30
+    guest.restart()
+    assert guest.answer("6 * 7") == "42"

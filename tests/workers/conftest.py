@@ -51,7 +51,7 @@ def session(open_session: Callable[..., kernel_runtime.Session]) -> kernel_runti
 def cgroup_world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both worlds: with the control groups of this host, and as if it had none."""
     if request.param == "no cgroup":
-        monkeypatch.setattr(meter, "world", lambda: meter.cgroups.World({}))
+        monkeypatch.setattr(meter, "world", lambda: meter.hierarchy.World({}))
     elif not meter.world().limits >= {"memory", "pids"}:
         pytest.skip("needs cgroup v1 or v2, writable")
     return str(request.param)

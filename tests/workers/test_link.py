@@ -185,3 +185,24 @@ def test_draining_does_not_wait_for_a_writer_that_goes_on(monkeypatch: pytest.Mo
             assert len(peer.frames) == 3
 
     asyncio.run(story())
+
+
+def test_frames_that_take_the_host_long_are_read_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a frame costs the host is charged to its guest: for as long again nothing of it is read."""
+
+    async def story() -> list[float]:
+        loop = asyncio.get_running_loop()
+        clock = [100.0]
+        waits: list[float] = []
+        with Peer() as peer:
+            monkeypatch.setattr(loop, "time", lambda: clock[0])
+            monkeypatch.setattr(loop, "call_later", lambda wait, _: waits.append(wait))
+            for cost in (0.01, 3.0):
+                monkeypatch.setattr(
+                    peer.link, "_on_frame", lambda _, cost=cost: clock.__setitem__(0, clock[0] + cost)
+                )
+                peer.link._deliver(wire.pack(wire.Done(parent="1")))
+            monkeypatch.undo()
+        return waits
+
+    assert asyncio.run(story()) == [pytest.approx(3.0)]

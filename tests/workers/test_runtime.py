@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -149,8 +151,11 @@ def test_live_sessions_are_listed_and_leave_the_list(
 
     async def story(runtime: Runtime) -> tuple[list[Any], list[Any]]:
         session = await _session(runtime)
-        await asyncio.sleep(0.7)
-        during = registry.listing()
+        during: list[Any] = []
+        deadline = time.monotonic() + 20
+        while not any(e["sessions"][0]["pid"] for e in during) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+            during = registry.listing()
         await session.close()
         return during, registry.listing()
 
@@ -177,3 +182,16 @@ def test_nothing_of_the_environment_but_language_and_terminal_is_passed_on(
     environment = guest_environment("/home/ada")
     assert "planted" not in str(environment)
     assert environment["LANG"] == "de_DE.UTF-8"
+
+
+def test_a_front_can_pass_on_more_descriptors_than_its_guests_hold() -> None:
+    """What is on its way counts for all processes of the user: a guest must not use up the front's."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limit[1]))
+        Runtime(Settings(warm=()))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert hard == limit[1]
+    assert soft == 65_536 or soft == hard < 65_536

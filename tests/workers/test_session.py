@@ -15,6 +15,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
+from tests.walls.escape import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,7 +334,7 @@ def test_strict_sees_no_directory_and_starts_no_program(
     session = open_session(level="strict")
     assert session.run(f"import os; os.path.exists({str(directory / 'data.txt')!r})").result == "False"
     with pytest.raises(GuestCodeError, match=r"PermissionError|Operation not permitted"):
-        session.run("import subprocess; subprocess.run(['/bin/true'])")
+        session.run(escaped("import subprocess; subprocess.run(['/bin/true'])"))
 
 
 def test_async_sessions_run_side_by_side(directory: Path) -> None:

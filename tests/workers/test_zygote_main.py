@@ -117,7 +117,8 @@ def test_a_first_process_forks_runs_signals_ends_and_reports(zygote: Zygote) -> 
     init = zygote.spawn()
     born = init.receive()
     assert isinstance(born, wire.Born)
-    assert set(born.walls) == {"pid", "cgroup", "net", "ipc", "uts", "rlimits", "capabilities"}
+    assert set(born.walls) == {"pid", "net", "ipc", "uts", "rlimits", "capabilities"}
+    assert set(born.missing) == {"cgroup"}, "a namespace alone is no control group"
     first = Branch(init, 1, Limits(memory=512 * 2**20))
     first.execute("print(6 * 7)")
     assert any(isinstance(f, wire.Stream) and f.text == "42\n" for f in first.until(wire.Done))

@@ -1,0 +1,75 @@
+"""What a front may leave behind, counted from outside: descriptors, processes, groups, mounts, files."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+
+import msgspec
+import psutil
+
+from tests.journeys.processes import groups_of, open_fds
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of everything there is, for the front ``pid`` and all below it."""
+
+    fds: int
+    threads: int
+    processes: int
+    zombies: int
+    groups: int
+    mounts: int
+    files: int
+
+
+def count(pid: int) -> Count:
+    """Count now. Mounts are those of the front and of each namespace below it."""
+    below = psutil.Process(pid).children(recursive=True)
+    return Count(
+        fds=open_fds(pid) + sum(map(_fds, below)),
+        threads=psutil.Process(pid).num_threads(),
+        processes=len(below),
+        zombies=sum(_is_zombie(one) for one in below),
+        groups=len(groups_of(pid)),
+        mounts=_mounts(pid) + sum(_mounts(one.pid) for one in below),
+        files=len(glob.glob(f"{tempfile.gettempdir()}/*kernel*runtime*")),
+    )
+
+
+def _fds(process: psutil.Process) -> int:
+    try:
+        return open_fds(process.pid)
+    except OSError:
+        return 0
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _mounts(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/mountinfo") as file:
+            return sum(1 for _ in file)
+    except OSError:
+        return 0
+
+
+def memory(pid: int) -> int:
+    """Private bytes of one process, in memory now."""
+    return int(psutil.Process(pid).memory_full_info().uss)
+
+
+def zygotes(pid: int) -> list[int]:
+    """The processes below the front that live as long as it does."""
+    return [one.pid for one in psutil.Process(pid).children(recursive=True)]
+
+
+def amount(name: str, few: int) -> int:
+    """How often to repeat: ``few``, or what the environment variable ``name`` says (``make soak``)."""
+    return int(os.environ.get(name, few))
