@@ -18,11 +18,13 @@ from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.runtime import PRELOAD, default_settings, guest_environment
 from kernel_runtime.sandbox.plan import GuestPlan, plan_guest
+from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.branch import Branch, Pending
 from kernel_runtime.workers.launch import Launch
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.meter import Meter
-from kernel_runtime.workers.session import Session, Terms
+from kernel_runtime.workers.session import Session
+from kernel_runtime.workers.terms import Terms
 from kernel_runtime.workers.zygote import Zygote
 
 if TYPE_CHECKING:
@@ -85,6 +87,19 @@ def stand(preload: Sequence[str] = PRELOAD) -> Iterator[Stand]:
         made.close()
 
 
+class Alone:
+    """Whom a branch's output concerns when nobody keeps it: no limit ends it, nothing is watched."""
+
+    def __init__(self) -> None:
+        self.account = Account(_LIMITS)
+
+    def on_branch_closed(self, *_: object) -> None: ...
+    def on_stray_frame(self, *_: object) -> None: ...
+    def on_output(self, *_: object) -> None: ...
+    def on_cut(self, *_: object) -> None: ...
+    def on_failed(self, *_: object) -> None: ...
+
+
 class Guest:
     """One guest, step by step; ``moments`` says when each step was over (``begun`` first)."""
 
@@ -113,7 +128,7 @@ class Guest:
 
     async def fork(self) -> None:
         """A live branch, ready for cells."""
-        branch = self.branch = Branch(1, lambda _: None, lambda *_: None)
+        branch = self.branch = Branch(1, Alone())
         begin = wire.Begin(
             branch=1,
             cwd=self._stand.workdir or "/",
@@ -158,8 +173,13 @@ class Guest:
         """Seconds between two moments."""
         return self.moments[later] - self.moments[earlier]
 
+    @staticmethod
+    def now() -> float:
+        """The clock of ``moments``."""
+        return time.perf_counter()
+
     def _mark(self, name: str) -> None:
-        self.moments[name] = time.perf_counter()
+        self.moments[name] = self.now()
 
     def _on_frame(self, frame: wire.FromInit) -> None:
         if isinstance(frame, wire.Born):

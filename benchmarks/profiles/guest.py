@@ -1,4 +1,4 @@
-"""Where the time of a guest's start goes: step by step, and each wall by leaving it out."""
+"""Where the time of a guest's start goes, step by step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import peers
 from benchmarks.guests import Guest, Stand, run, stand
 from benchmarks.registry import profile
 from benchmarks.suite.guest import CODE
-from benchmarks.turns import turns
-from kernel_runtime.runtime import PRELOAD
-from kernel_runtime.sandbox.plan import WALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +29,7 @@ _STEPS = (
 
 @profile("guest", "From the spawn to the first result, warm zygote")
 def guest(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Medians of the steps; then the same with pid 1 given time to prepare; then the walls."""
+    """Medians of the steps; then the same with pid 1 given time to prepare. (What each wall costs: the benchmark ``walls``.)"""
     count = scale.rounds * 5
     with stand() as ours:
         guests = [ours.wait(_live(ours, wait=0.0)) for _ in range(count)]
@@ -48,25 +44,6 @@ def guest(scale: Scale) -> Iterator[tuple[str, float]]:
             "as a session, control groups and all",
             statistics.median([ours.wait(_session(ours)) for _ in range(count)]),
         )
-        yield from _walls(ours, count)
-
-
-def _walls(ours: Stand, count: int) -> Iterator[tuple[str, float]]:
-    """In turns: all walls, none, and all but one; what leaving a wall out saves is its cost."""
-    plans: dict[str, tuple[str, ...]] = {"": (), "*": WALLS, **{wall: (wall,) for wall in WALLS}}
-    times: dict[str, list[float]] = {name: [] for name in plans}
-    with peers.forker(PRELOAD) as forker:
-        forked = []
-        for name in turns(count, list(plans)):
-            times[name].append(ours.wait(_born(ours, plans[name])))
-            if not name:
-                forked.append(forker.fork("pass").started)
-    everything = statistics.median(times.pop(""))
-    yield "plain fork of an equally warm process → child's first word", statistics.median(forked)
-    yield "spawn → Born without any wall", statistics.median(times.pop("*"))
-    yield "spawn → Born with all walls", everything
-    for wall, values in times.items():
-        yield f"  saved without {wall}", everything - statistics.median(values)
 
 
 async def _live(ours: Stand, wait: float) -> Guest:
@@ -78,14 +55,6 @@ async def _live(ours: Stand, wait: float) -> Guest:
     one.end()
     await asyncio.sleep(0.02)
     return one
-
-
-async def _born(ours: Stand, without: tuple[str, ...]) -> float:
-    one = Guest(ours, ours.plan(*without))
-    await one.be_born()
-    one.end()
-    await asyncio.sleep(0.02)
-    return one.since("born")
 
 
 async def _session(ours: Stand) -> float:
