@@ -14,7 +14,7 @@ FIND_PYTHON = for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12
 	    && { echo "$$python"; exit 0; }; \
 	done; exit 1
 
-.PHONY: help setup demo test lab bench check docs lock changelog clean
+.PHONY: help setup demo test fuzz soak matrix lab bench check docs lock changelog clean
 
 help:  ## show this list
 	@echo "kernel_runtime: what this Makefile can do (each target sets up .venv by itself)"
@@ -53,7 +53,22 @@ demo: $(STAMPS)/kernelspec  ## run notebooks/00_start.ipynb in the sandbox, here
 
 test: $(STAMPS)/kernelspec  ## the whole suite: unit, walls, journeys, notebooks, with coverage
 	@mkdir -p .coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest --cov --cov-report=term -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
+
+FUZZ_SECONDS ?= 300
+
+fuzz: $(STAMPS)/kernelspec  ## frames, contents, limits and system calls by chance (FUZZ_SECONDS=300 a part)
+	@KERNEL_RUNTIME_HYPOTHESIS=long KERNEL_RUNTIME_FUZZ_SECONDS=$(FUZZ_SECONDS) \
+	  KERNEL_RUNTIME_FUZZ_SEED=$${KERNEL_RUNTIME_FUZZ_SEED:-$$RANDOM} \
+	  $(BIN)/python -m pytest tests/test_fuzz.py tests/test_wire.py tests/domain/test_limits.py \
+	  tests/walls/test_syscall_fuzz.py --timeout=7200 $(ARGS)
+
+soak: $(STAMPS)/kernelspec  ## 10,000 guests and 1,000 hostile cells: nothing may be left, nothing may grow
+	@KERNEL_RUNTIME_SOAK_GUESTS=10000 KERNEL_RUNTIME_SOAK_CELLS=1000 \
+	  $(BIN)/python -m pytest tests/soak -o log_cli=true --log-cli-level=INFO --timeout=7200 $(ARGS)
+
+matrix:  ## the walls with every library, on each Python 3.11 to 3.14 that is found here
+	@bash tests/matrix.sh $(ARGS)
 
 lab: $(STAMPS)/kernelspec  ## JupyterLab with the kernel "Python (kernel_runtime)"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)

@@ -200,3 +200,20 @@ def test_ids_are_short() -> None:
     long = wire.pack(wire.Ask(id="x" * 5000, parent="", prompt="", password=False))
     with pytest.raises(ProtocolViolation, match="1024"):
         wire.decode(wire.decode_from_branch, long[4:])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        wire.Stream(parent="p" * 1025, name="stdout", text="x"),
+        wire.Stream(parent="", name="n" * 129, text="x"),
+        wire.Publish(parent="", kind="k" * 129, content=b"{}"),
+        wire.Ask(id="1", parent="", prompt="p" * (wire.MAX_SAID + 1), password=False),
+        wire.Got(parent="1", error="e" * (wire.MAX_SAID + 1)),
+        wire.Ready(branch=1, info=b"x" * (wire.MAX_INFO + 1)),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_what_a_branch_says_beside_its_content_is_short(frame):
+    with pytest.raises(ProtocolViolation, match="length"):
+        wire.decode(wire.decode_from_branch, wire.pack(frame)[4:])

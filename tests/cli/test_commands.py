@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,8 @@ if TYPE_CHECKING:
     Notebook = Callable[..., Path]
 
 
-def test_version_is_quick(program: Program) -> None:
-    began = time.monotonic()
+def test_version_loads_little(program: Program) -> None:
     assert program("--version").stdout.startswith("kernel-runtime, version ")
-    assert time.monotonic() - began < 1.0
     code = "import sys, kernel_runtime.cli; print([m for m in ('IPython', 'zmq', 'nbclient', 'rich') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -42,8 +39,10 @@ def test_help_tells_exit_codes_and_lines(invoke: Invoke, command: str) -> None:
     result = invoke(*([command] if command else []), "--help")
     assert result.exit_code == 0
     assert "Usage: kernel-runtime" in result.output
-    if command in ("", "run", "exec", "doctor"):
+    if command in ("", "run", "exec"):
         assert "a limit ended the run" in result.output
+    elif command == "doctor":
+        assert "no attack got through" in result.output
 
 
 @pytest.mark.parametrize(
@@ -133,7 +132,7 @@ def test_install_list_uninstall(invoke: Invoke, tmp_path: Path, monkeypatch: pyt
     )
     assert result.exit_code == 0, result.output
     spec = json.loads((tmp_path / "p/share/jupyter/kernels/careful/kernel.json").read_text())
-    assert spec["argv"][5:] == ["--memory", "1G", "--wall", "30s", "--level", "strict"]
+    assert spec["argv"][6:] == ["--memory", "1G", "--wall", "30s", "--level", "strict"]
     listed = json.loads(invoke("kernels", "--json").output)
     assert ("careful", "Careful", "") in [
         (one["name"], one["display_name"], one["trouble"]) for one in listed

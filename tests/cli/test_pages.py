@@ -6,9 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 import nbformat
-import pytest
 
-from kernel_runtime.jupyter.cleaning import clean_bundle, clean_html
 from kernel_runtime.jupyter.page import render_page
 
 if TYPE_CHECKING:
@@ -17,39 +15,6 @@ if TYPE_CHECKING:
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-
-
-@pytest.mark.parametrize(
-    ("html", "cleaned"),
-    [
-        ("<b onclick='x()'>a</b>", "<b>a</b>"),
-        ("<script>x()</script>a<style>b{}</style>", "a"),
-        ("<SCRIPT >x()</SCRIPT >a", "a"),
-        ("<img src='https://leak/?q=1' onerror=x()>", "<img>"),
-        ("<img src='data:image/png;base64,AAAA'>", '<img src="data:image/png;base64,AAAA">'),
-        ("<img src='data:image/svg+xml,x'>", "<img>"),
-        ("<a href='javascript:x()'>a</a>", "<a>a</a>"),
-        ("<a href='https://example.org/'>a</a>", '<a href="https://example.org/">a</a>'),
-        ("<iframe src='https://x/'></iframe><form><input></form>a", "a"),
-        ("<div style='background:url(https://leak/);color:red'>a</div>", '<div style="color: red;">a</div>'),
-        ("<svg><script>x()</script></svg><math><mtext>t</mtext></math>", "t"),
-        (
-            "<table><thead><tr><th>h</th></tr></thead></table>",
-            "<table><thead><tr><th>h</th></tr></thead></table>",
-        ),
-    ],
-)
-def test_html(html: str, cleaned: str) -> None:
-    assert clean_html(html).strip().replace("color:red", "color: red") == cleaned
-
-
-def test_bundles() -> None:
-    bundle = {"text/plain": "x", "application/javascript": "x()", "image/svg+xml": "<svg/>", "image/png": "AA",
-              "text/markdown": "**a** <script>x()</script>"}  # fmt: skip
-    cleaned = clean_bundle(bundle)
-    assert set(cleaned) == {"text/plain", "image/png", "text/html"}
-    assert "<strong>a</strong>" in cleaned["text/html"]
-    assert "script" not in cleaned["text/html"]
 
 
 def test_a_page_holds_its_pictures_and_no_script(tmp_path: Path) -> None:

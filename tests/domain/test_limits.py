@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from kernel_runtime.domain.amounts import GIB, MIB, show_amount
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, parse_level
-from kernel_runtime.domain.limits import Limits, parse_bytes, parse_limits, parse_seconds
+from kernel_runtime.domain.limits import (
+    ALWAYS,
+    FLOORS,
+    Limits,
+    parse_bytes,
+    parse_flood,
+    parse_limits,
+    parse_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +65,17 @@ def test_none_lifts_what_may_be_lifted() -> None:
         parse_limits({"output": "none"})
 
 
-_limits = st.builds(
-    Limits,
-    memory=st.none() | st.integers(1, 10**12),
-    cpu=st.none() | st.floats(0.01, 1e6),
-    wall=st.none() | st.floats(0.01, 1e6),
-    pids=st.none() | st.integers(4, 10**6),
-    disk=st.integers(1, 10**12),
-    output=st.integers(1, 10**12),
-)
+def _amounts(name: str) -> st.SearchStrategy[float | None]:
+    """Every amount a limit may have."""
+    kind = float if name in ("cpu", "cpus", "wall", "session") else int
+    least = kind(FLOORS[name])
+    given: st.SearchStrategy[float] = (
+        st.floats(max(FLOORS[name], 0.01), 1e6) if kind is float else st.integers(least, 10**12)
+    )
+    return given if name in ALWAYS else st.none() | given
+
+
+_limits = st.builds(Limits, **{name: _amounts(name) for name in Limits.__struct_fields__})
 
 
 def _within(inner: Limits, outer: Limits) -> bool:
@@ -96,3 +106,66 @@ def test_levels() -> None:
     assert [level.rank for level in (Level.STRICT, Level.MODERATE, Level.PERMISSIVE)] == [0, 1, 2]
     with pytest.raises(Invalid, match="strict, moderate, permissive"):
         parse_level("none", "app.toml: level")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "amount"),
+    [
+        ("cpus", "0.5", 0.5),
+        ("cpus", "150%", 1.5),
+        ("session", "2h", 7200),
+        ("inodes", "1000", 1000),
+        ("file_size", "16M", 16 * MIB),
+        ("open_files", "256", 256),
+        ("messages", "100/s", 100),
+        ("network", "1G", GIB),
+        ("network", "0", 0),
+        ("bandwidth", "1M/s", MIB),
+    ],
+)
+def test_each_limit_has_its_text(name: str, text: str, amount: float) -> None:
+    assert getattr(parse_limits({name: text}), name) == amount
+
+
+def test_every_limit_has_a_floor_and_a_text_form() -> None:
+    assert set(FLOORS) == set(Limits.__struct_fields__)
+    for name, floor in FLOORS.items():
+        assert getattr(parse_limits({name: str(floor)}), name) == floor
+        if floor > 0:
+            with pytest.raises(Invalid, match="least"):
+                parse_limits({name: "0"})
+        if name not in ALWAYS:
+            assert getattr(parse_limits({name: "none"}), name) is None
+        else:
+            with pytest.raises(Invalid):
+                parse_limits({name: "none"})
+
+
+@given(_limits)
+def test_the_defaults_written_out_are_read_back(limits: Limits) -> None:
+    texts = {name: getattr(limits, name) for name in Limits.__struct_fields__}
+    written: dict[str, object] = {
+        n: "none" if v is None else f"{v:.9f}" if isinstance(v, float) else v for n, v in texts.items()
+    }
+    read = parse_limits(written)
+    for name, amount in texts.items():
+        assert getattr(read, name) == (None if amount is None else pytest.approx(amount, abs=1e-6))
+
+
+@given(
+    st.sampled_from(Limits.__struct_fields__),
+    st.text(max_size=40) | st.from_regex(r"\s*[0-9.]+ ?[a-zA-Z%/]*\s*"),
+)
+def test_any_text_is_an_amount_within_bounds_or_refused_with_its_place(name: str, text: str) -> None:
+    try:
+        amount = getattr(parse_limits({name: text}), name)
+    except Invalid as error:
+        assert f"limits.{name}" in str(error)
+    else:
+        assert amount is None or FLOORS[name] <= amount < float("inf")
+
+
+def test_flood() -> None:
+    assert parse_flood(" End ") == "end"
+    with pytest.raises(Invalid, match="cut, end"):
+        parse_flood("drop", "notebook.flood")

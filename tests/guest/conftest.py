@@ -59,7 +59,9 @@ class Outcome:
 class Host:
     """One guest process; closes with the test."""
 
-    def __init__(self, cwd: str = "/tmp", limits: Limits | None = None, **begin: Any) -> None:
+    def __init__(
+        self, cwd: str = "/tmp", limits: Limits | None = None, level: str = "moderate", **begin: Any
+    ) -> None:
         ours, theirs = socket.socketpair()
         env = {"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8"}
         first = wire.Begin(
@@ -67,7 +69,7 @@ class Host:
             cwd=str(cwd),
             env=env,
             limits=limits or Limits(memory=512 * MIB),
-            level="moderate",
+            level=level,
             **begin,
         )
         body = wire.pack(first)[4:]
@@ -208,7 +210,7 @@ def guest(tmp_path: Path) -> Iterator[Host]:
     host.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_guest() -> type[Host]:
     """For tests that begin a branch in their own way; they close it."""
     return Host

@@ -71,3 +71,31 @@ def test_hint_is_the_last_line_of_the_traceback(shared: Host) -> None:
     (error,) = shared.run("raise MemoryError").published("error")
     assert error["traceback"][-1] == "kernel_runtime: this guest may use 512 MB of memory (%limits)"
     assert error["evalue"] == ""
+
+
+REFUSED = PermissionError(errno.EPERM, "Operation not permitted")
+MANY = [f"socket(AF_{number})" for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("error", "denied", "text"),
+    [
+        (REFUSED, ["socket(AF_VSOCK)"], "denied: socket(AF_VSOCK)"),
+        (REFUSED, ["bpf", "unshare"], "denied: bpf, unshare"),
+        (REFUSED, ["socket(AF_NETLINK)"], "denied: socket(AF_NETLINK)"),
+        (REFUSED, MANY, f"denied: …, {', '.join(MANY[-5:])}"),
+        (ValueError("x"), ["bpf"], "denied: bpf"),
+        (ValueError("x"), ["socket(AF_NETLINK)", "io_uring_setup"], None),
+        (ValueError("x"), ["socket(AF_NETLINK)", "bpf"], "denied: bpf"),
+        (PermissionError(errno.EPERM, "x", "true"), ["execve"], "denied: execve"),
+    ],
+)
+def test_denied_calls_are_named(error: BaseException, denied: list[str], text: str | None) -> None:
+    assert hint(error, LIMITS, "/work", denied=denied) == text
+
+
+def test_denied_calls_come_last() -> None:
+    text = hint(MemoryError(), LIMITS, "/work", denied=["bpf"])
+    assert text is not None
+    assert text.splitlines()[0].startswith("kernel_runtime: this guest may use")
+    assert text.splitlines()[1] == "denied: bpf"

@@ -44,10 +44,8 @@ def test_end_of_input(shared: Host, text: str | None) -> None:
 def test_interrupt_while_waiting(shared: Host) -> None:
     name = shared.start("input()")
     asked(shared)
-    begun = time.monotonic()
     shared.interrupt()
     assert shared.finish(name).error == "KeyboardInterrupt"
-    assert time.monotonic() - begun < 0.2
     assert shared.run("1 + 1").result == "2"
 
 

@@ -117,10 +117,16 @@ class Notebook:
         self._address = address
         self._place = place
 
-    def open(self, *sources: str, name: str = "notebook.ipynb") -> None:
-        """A new notebook with these cells, its kernel ready."""
-        notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
-        notebook.metadata["kernelspec"] = {"name": OURS, "display_name": OURS, "language": "python"}
+    def open(
+        self, *sources: str, name: str = "notebook.ipynb", kernel: str = OURS, hidden: bool = False
+    ) -> None:
+        """A new notebook with these cells, its kernel ready. A failing cell does not stop the others.
+
+        ``hidden``: only outputs are shown, which is much quicker with many cells.
+        """
+        metadata = {"tags": ["raises-exception"]} | ({"jupyter": {"source_hidden": True}} if hidden else {})
+        notebook = new_notebook(cells=[new_code_cell(source, metadata=metadata) for source in sources])
+        notebook.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
         nbformat.write(notebook, self._place / "work" / name)
         self.driver.get(f"{self._address}/lab/tree/{name}?reset")
         wait_until(lambda: len(self.cells()) >= len(sources), 60, "the notebook does not open")
@@ -167,6 +173,21 @@ class Notebook:
             ran, seconds, f"cell {index} did not run: {self.prompt(index)!r}, the kernel is {self.status()!r}"
         )
         return self.expect(index, shows, seconds)
+
+    def run_all(self, seconds: float = 60) -> None:
+        """Run every cell until the last one has its number and the kernel is idle."""
+        self.driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        last = "return window.jupyterapp.shell.currentWidget.content.widgets.at(-1).model.executionCount"
+        ran = lambda: self.driver.execute_script(last) and self.status() == "idle"  # noqa: E731
+        wait_until(ran, seconds, f"the last cell did not run, the kernel is {self.status()!r}")
+
+    def that_ran(self) -> list[WebElement]:
+        """The cells that have a number."""
+        script = (
+            "return window.jupyterapp.shell.currentWidget.content.widgets"
+            ".filter(cell => cell.model.executionCount).map(cell => cell.node)"
+        )
+        return list(self.driver.execute_script(script))
 
     def output(self, index: int) -> str:
         """The text of a cell's outputs."""

@@ -18,8 +18,10 @@ EVERY_OUTPUT = [
     "print('to stdout')\nprint('more')",
     "import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three')",
     "import sys\nsys.stdout.write('no newline')",
-    "import os\nos.write(1, b'descriptor 1\\n')",
-    "import subprocess\nsubprocess.run(['sh', '-c', 'echo out; echo err >&2'])",
+    # Plain ipykernel reads descriptors in threads, one each, some time later: hence the pauses.
+    "import os, time\nos.write(1, b'descriptor 1\\n'); time.sleep(1)",
+    "import subprocess\ndone = subprocess.run(['sh', '-c', 'echo out']); time.sleep(1)\ndone",
+    "done = subprocess.run(['sh', '-c', 'echo err >&2']); time.sleep(1)\ndone",
     "!echo shell escape",
     "%%bash\necho from bash\necho to stderr >&2",
     "print('carriage\\rreturn'); print('\\x1b[31mred\\x1b[0m'); print('snowman \\u2603 \\U0001F600')",
@@ -104,7 +106,7 @@ def every_output(kernel: str) -> NotebookNode:
 #: What may differ between two runs: addresses, times, files of a cell's code, ids of models.
 _VOLATILE = [
     (re.compile(r"0x[0-9a-f]{6,}"), "0xADDRESS"),
-    (re.compile(r"[\d.]+ [nuµμm]?s\b"), "TIME"),
+    (re.compile(r"[\d.]+(?:e[+-]?\d+)? [nuµμm]?s\b"), "TIME"),
     (re.compile(r"ipykernel_\d+[/\\]\d+\.py"), "CELL.py"),
     (re.compile(r"[0-9a-f]{32}"), "MODEL"),
     (re.compile(r"\b\d{8}-\d{6}\b"), "STAMP"),

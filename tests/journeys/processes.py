@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from kernel_runtime.sandbox import cgroups
+from kernel_runtime.sandbox import hierarchy
+from kernel_runtime.sandbox.names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +45,8 @@ def eventually(holds: Callable[[], object], seconds: float, step: float = 0.02) 
 
 def groups_of(pid: int) -> list[Path]:
     """Control groups that the front ``pid`` made."""
-    homes = {home.directory for home in cgroups.detect().homes.values()}
-    return [path for home in homes for path in home.glob(f"{cgroups.PREFIX}-*-{pid}-*")]
+    homes = {home.directory for home in hierarchy.detect().homes.values()}
+    return [path for home in homes for path in home.glob(f"{PREFIX}-*-{pid}-*")]
 
 
 def pss(pid: int) -> int:

@@ -13,6 +13,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat.v4 import new_code_cell, new_notebook
 
+from kernel_runtime.jupyter.page_hosts import QUIET
+from kernel_runtime.jupyter.page_widgets import clean_output
 from tests.journeys.kernels import OURS, PLAIN
 from tests.journeys.notebooks import EVERY_OUTPUT, every_output, outputs_by_source, widget_states
 
@@ -41,11 +43,17 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookNode]:
 SOURCES = [entry if isinstance(entry, str) else entry[0] for entry in EVERY_OUTPUT]
 
 
+#: What the page's rules write anew: styles of tables, Markdown, SVG, metadata and mime types of one's own.
+CHANGED_FOR_THE_PAGE = ("DataFrame", "arkdown", "SVG(", "_repr_mimebundle_", "metadata={")
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=[source.replace("\n", "; ")[:40] for source in SOURCES])
 @pytest.mark.timeout(180)
 def test_every_output_is_plain_ipykernels(both, source):
     ours, plain = (outputs_by_source(both[name])[source] for name in (OURS, PLAIN))
-    assert ours == plain
+    if ours != plain:
+        assert any(mark in source for mark in CHANGED_FOR_THE_PAGE), (ours, plain)
+        assert ours == [plain[0], [clean_output(dict(each), QUIET) for each in plain[1]]]
 
 
 def test_the_widgets_state_is_saved_as_with_ipykernel(both):
@@ -69,7 +77,7 @@ def test_every_kind_of_output_was_there(both):
     }
     mimes = {mime for output in outputs for mime in output.get("data", {})}
     assert mimes >= {
-        "text/plain", "text/html", "text/latex", "text/markdown", "application/json", "image/png", "image/svg+xml",
+        "text/plain", "text/html", "text/latex", "application/json", "image/png", "image/svg+xml",
         "application/vnd.jupyter.widget-view+json",
     }  # fmt: skip
 

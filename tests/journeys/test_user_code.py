@@ -48,10 +48,6 @@ ENDS = {
         "import os; os.closerange(0, 65536)",
         r"(Guest|guest).*(connection|descriptor|exited)",
     ),
-    "memory in objects": (
-        "kept = []\nwhile True: kept.append(b'x' * (1 << 20) + bytes([len(kept) % 251]))",
-        "MemoryLimitExceeded: .*limit of 512 MB",
-    ),
     "memory in a shared map": (
         "import mmap\nm = mmap.mmap(-1, 2 << 30)\nfor i in range(0, 2 << 30, 4096): m[i] = 1",
         "MemoryLimitExceeded: .*limit of 512 MB",

@@ -28,7 +28,7 @@ def manager(module: str = SCRIPTED, *arguments: str, **options: Any) -> KernelMa
     """A manager whose kernel is ``module``, history in memory unless told otherwise."""
     found = KernelManager(**options)
     extra = arguments if any("hist_file" in word for word in arguments) else (MEMORY_HISTORY, *arguments)
-    how = [module] if module.endswith(".py") else ["-m", module]
+    how = [module] if module.endswith(".py") else ["-P", "-m", module]
     argv = [sys.executable, *how, "-f", "{connection_file}", *extra]
     found._kernel_spec = KernelSpec(
         argv=argv, display_name="test", language="python", interrupt_mode="message"

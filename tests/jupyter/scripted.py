@@ -37,6 +37,7 @@ class ScriptedSession:
     def __init__(self) -> None:
         self.execution_count = 0
         self.walls = ["user", "mount"]
+        self.missing: dict[str, str] = {}
         self.info: dict[str, object] = {}
         self._stray: Any = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
@@ -93,7 +94,7 @@ class ScriptedSession:
         elif request.kind == "is_complete_request":
             self._reply(request, sink, {"status": "complete"})
         elif request.kind == "comm_msg":
-            body = json.dumps({"comm_id": content["comm_id"], "data": {"echo": content["data"]}}).encode()
+            body = json.dumps({"comm_id": content["comm_id"], "data": content["data"]}).encode()
             sink(wire.Publish(parent=request.id, kind="comm_msg", content=body, buffers=request.buffers))
 
     async def _execute(self, request: wire.Request, code: str, sink: Any) -> None:
@@ -149,6 +150,8 @@ class ScriptedSession:
             raise Died(Verdict(reason=Reason.WALL, limit=1.0, used=1.1, survived=True))
         elif word == "raise":
             raise Raised
+        elif word == "deny":
+            sink(wire.Denied(call=rest))
         elif word == "ask":
             sink(wire.Ask(id="q", parent=request.id, prompt=rest, password=False))
             stream("stdout", repr(await self._answers.get()))

@@ -52,6 +52,14 @@ def test_the_guest_cannot_choose_reply_metadata(kernel: Kernel) -> None:
     assert reply["metadata"]["started"] != "never"
 
 
+@pytest.mark.parametrize("end", ["say well", "raise", "crash"])
+def test_denied_calls_are_in_the_reply_for_programs(kernel: Kernel, end: str) -> None:
+    reply, outputs = kernel.run(f"deny socket(AF_VSOCK)\ndeny bpf\n{end}")
+    assert reply["metadata"]["kernel_runtime"]["denied"] == ["socket(AF_VSOCK)", "bpf"]
+    assert "AF_VSOCK" not in json.dumps([output["content"] for output in outputs[1:]])
+    assert "kernel_runtime" not in kernel.run("say again")[0]["metadata"]
+
+
 def test_front_sets_the_count_of_results(kernel: Kernel) -> None:
     body = {"data": {"text/plain": "2"}, "metadata": {}, "execution_count": 5000, "extra": 1}
     reply, outputs = kernel.run(f"publish execute_result {json.dumps(body)}")
@@ -126,7 +134,7 @@ def test_no_abort_when_the_client_says_so(kernel: Kernel) -> None:
 
 
 def test_answers_while_a_cell_runs(kernel: Kernel) -> None:
-    cell = kernel.kc.execute("sleep 1.5")
+    cell = kernel.kc.execute("sleep 6")
     begun = time.monotonic()
     assert kernel.ask("shell", "kernel_info_request")["implementation"] == "kernel_runtime"
     assert kernel.ask("control", "kernel_info_request")["debugger"] is True
@@ -137,7 +145,7 @@ def test_answers_while_a_cell_runs(kernel: Kernel) -> None:
     assert kernel.ask("shell", "connect_request")["shell_port"] == kernel.km.shell_port
     limits = kernel.kc.execute("%limits")
     assert "memory" in str(kernel.outputs(limits)[-1]["content"]["data"]["text/plain"])
-    assert time.monotonic() - begun < 1.4
+    assert time.monotonic() - begun < 5.5  # the cell runs on
     assert kernel.reply(cell)["content"]["status"] == "ok"
 
 
@@ -176,13 +184,15 @@ def test_a_guest_cannot_imitate_a_target_of_the_front(kernel: Kernel) -> None:
 
 
 def test_comms_reach_the_guest_while_a_cell_runs(kernel: Kernel) -> None:
-    kernel.run('publish comm_open {"comm_id":"c1","target_name":"jupyter.widget","data":{}}')
+    state = {"_model_module": "@jupyter-widgets/controls", "_model_name": "TextModel"}
+    opened = {"comm_id": "c1", "target_name": "jupyter.widget", "data": {"state": state, "buffer_paths": []}}
+    kernel.run(f"publish comm_open {json.dumps(opened)}")
     assert kernel.ask("shell", "comm_info_request")["comms"]["c1"] == {"target_name": "jupyter.widget"}
     cell = kernel.kc.execute("sleep 1")
-    message = kernel.kc.session.msg("comm_msg", {"comm_id": "c1", "data": {"n": 1}})
+    message = kernel.kc.session.msg("comm_msg", {"comm_id": "c1", "data": {"method": "custom", "content": 1}})
     kernel.kc.shell_channel.send(message)
     outputs = kernel.outputs(message["header"]["msg_id"], 0.9)
-    assert outputs[0]["content"]["data"] == {"echo": {"n": 1}}
+    assert outputs[0]["content"]["data"] == {"method": "custom", "content": 1}
     kernel.finish(cell)
     kernel.run("die exit")
     assert "c1" not in kernel.ask("shell", "comm_info_request")["comms"]

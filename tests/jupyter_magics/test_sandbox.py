@@ -142,7 +142,10 @@ def test_rich_displays(shell: InteractiveShell, displays: Displays) -> None:
         ),
     )
     first, update, script, result = displays.published
-    assert first["data"]["text/html"] == "<b>hi</b><img>"
+    assert first["data"]["text/html"].startswith(
+        "<b>hi</b><img><small>[image not loaded: http://leak/]</small>"
+    )
+    assert "a script in this output was left out" in first["data"]["text/html"]
     assert update["update"]
     assert update["transient"] == first["transient"]
     assert first["transient"]["display_id"] != "d"
@@ -151,13 +154,14 @@ def test_rich_displays(shell: InteractiveShell, displays: Displays) -> None:
     assert displays.cleared == [True]
 
 
-def test_permissive_lets_everything_pass(shell: InteractiveShell, displays: Displays) -> None:
+def test_the_rules_of_the_page_hold_at_every_level(shell: InteractiveShell, displays: Displays) -> None:
     run(
         shell,
         "--level permissive",
         "from IPython.display import Javascript, display\ndisplay(Javascript('x()'))",
     )
-    assert displays.published[0]["data"]["application/javascript"] == "x()"
+    assert displays.published[0]["data"].keys() == {"text/plain", "text/html"}
+    assert "JavaScript was not run" in displays.published[0]["data"]["text/html"]
 
 
 def test_widgets_are_left_out_with_one_note(
@@ -204,7 +208,7 @@ def test_ctrl_c_interrupts_the_guest(shell: InteractiveShell) -> None:
     began = time.monotonic()
     with pytest.raises(SandboxError, match="KeyboardInterrupt"):
         run(shell, "", "import time\ntime.sleep(30)")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     run(shell, "", "assert x == 5")
 
 
