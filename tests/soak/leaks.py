@@ -34,7 +34,8 @@ def count(pid: int) -> Count:
         zombies=sum(_is_zombie(one) for one in below),
         groups=len(groups_of(pid)),
         mounts=_mounts(pid) + sum(_mounts(one.pid) for one in below),
-        files=len(glob.glob(f"{tempfile.gettempdir()}/*kernel*runtime*")),
+        # by their names, of this front alone: others may be at work beside it
+        files=len(glob.glob(f"{tempfile.gettempdir()}/kernel-runtime*/*-{pid}-*")),
     )
 
 
