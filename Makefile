@@ -88,7 +88,7 @@ docs: $(STAMPS)/package  ## the documentation as HTML, in docs/_build/html
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
 
 lock:  ## resolve constraints/dev.txt anew (needs uv; Python 3.11 to 3.14 in one file)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --upgrade --quiet \
 	  --no-emit-index-url --no-header --no-annotate --all-extras pyproject.toml -o constraints/dev.txt
 
 changelog: $(STAMPS)/package  ## what the next release's changelog would say

@@ -27,7 +27,10 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KernelMan
 def execute(
     client: BlockingKernelClient, code: str, answer: str | None = None
 ) -> tuple[dict[str, Any], list[Any]]:
-    """The reply's content, and (type, content) of what was published."""
+    """The reply's content, and (type, content) of what was published.
+
+    For a moment after an error ipykernel aborts what comes next, unless it is told not to.
+    """
     outputs: list[Any] = []
 
     def keep(message: dict[str, Any]) -> None:
@@ -39,7 +42,12 @@ def execute(
         client.input(answer or "")
 
     reply = client.execute_interactive(
-        code, allow_stdin=answer is not None, output_hook=keep, stdin_hook=typed, timeout=60
+        code,
+        allow_stdin=answer is not None,
+        stop_on_error=False,
+        output_hook=keep,
+        stdin_hook=typed,
+        timeout=60,
     )
     return reply["content"], outputs
 
@@ -86,7 +94,7 @@ def test_headless_prompts_fail_inside(kernel: tuple[KernelManager, BlockingKerne
 def test_interrupt(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     manager, client = kernel
     execute(client, "%%sandbox\nkept = 5")
-    client.execute("%%sandbox\nimport time\nprint('go', flush=True)\ntime.sleep(60)")
+    client.execute("%%sandbox\nimport time\nprint('go', flush=True)\ntime.sleep(60)", stop_on_error=False)
     while True:
         message = client.get_iopub_msg(timeout=30)
         if message["msg_type"] == "stream" and "go" in message["content"]["text"]:
