@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.errors import (
         CapabilityDenied,
         Conflict,
+        ExternalStateError,
         GuestCodeError,
         GuestLost,
         Invalid,
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
         LimitExceeded,
         NotFound,
         ProtocolViolation,
+        UnsafeThreads,
         WallUnavailable,
         ZygoteLost,
     )
     from kernel_runtime.domain.level import Level
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.snapshot import Budget, Snapshot
     from kernel_runtime.domain.usage import Amount, Nearly, Usage
     from kernel_runtime.domain.verdict import Reason, Verdict
     from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
@@ -41,6 +44,7 @@ _HOMES = {
     "Session": "kernel_runtime.client",
     "CapabilityDenied": _ERRORS,
     "Conflict": _ERRORS,
+    "ExternalStateError": _ERRORS,
     "GuestCodeError": _ERRORS,
     "GuestLost": _ERRORS,
     "Invalid": _ERRORS,
@@ -48,12 +52,15 @@ _HOMES = {
     "LimitExceeded": _ERRORS,
     "NotFound": _ERRORS,
     "ProtocolViolation": _ERRORS,
+    "UnsafeThreads": _ERRORS,
     "WallUnavailable": _ERRORS,
     "ZygoteLost": _ERRORS,
     "Level": "kernel_runtime.domain.level",
     "Limits": "kernel_runtime.domain.limits",
     "Nearly": "kernel_runtime.domain.usage",
+    "Budget": "kernel_runtime.domain.snapshot",
     "Reason": "kernel_runtime.domain.verdict",
+    "Snapshot": "kernel_runtime.domain.snapshot",
     "Usage": "kernel_runtime.domain.usage",
     "Verdict": "kernel_runtime.domain.verdict",
     "load_ipython_extension": "kernel_runtime.jupyter.magics",
@@ -63,8 +70,10 @@ _HOMES = {
 __all__ = [
     "Amount",
     "AsyncSession",
+    "Budget",
     "CapabilityDenied",
     "Conflict",
+    "ExternalStateError",
     "GuestCodeError",
     "GuestLost",
     "Invalid",
@@ -78,6 +87,8 @@ __all__ = [
     "Reason",
     "Result",
     "Session",
+    "Snapshot",
+    "UnsafeThreads",
     "Usage",
     "Verdict",
     "WallUnavailable",

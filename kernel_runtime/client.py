@@ -25,6 +25,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import Limits, parse_flood, parse_limits
+from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.workers import session as sessions
+    from kernel_runtime.workers.snapshots import Restoration
 
 __all__ = ["AsyncSession", "Output", "Result", "Session"]
 _request_numbers = itertools.count(1)
@@ -48,6 +51,9 @@ class AsyncSession:
     ``flood``: ``"cut"`` leaves out the middle of a flood of output and the code goes on, ``"end"``
     ends it with a verdict. ``on_warning`` is called with a ``Nearly`` when a run has used 80 % of a
     limit, once for each; without it the warning is a line on the run's stderr.
+
+    ``automatic``: whether there is a snapshot before each run, so that one that is killed leaves the
+    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``).
 
     ``workdir``: the directory the guest may read (default: the current one; None: none; never
     your home directory). ``rung="landlock"`` accepts walls without namespaces, on a host that
@@ -65,9 +71,13 @@ class AsyncSession:
         flood: str = "cut",
         rung: Rung | str | None = None,
         on_warning: Callable[[Nearly], None] | None = None,
+        automatic: bool = True,
+        snapshots: Budget | None = None,
         **amounts: object,
     ) -> None:
         self.level = parse_level(level)
+        self._budget = (snapshots or Budget()).check()
+        self._automatic = automatic
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(flood)
         self.limits = parse_limits(amounts, limits, place="Session") if amounts else limits or Limits()
@@ -95,6 +105,8 @@ class AsyncSession:
                 name=self.name,
                 flood=self.flood,
                 notices=self._on_warning is None,
+                snapshots=self._budget,
+                automatic=self._automatic,
             )
         if self._on_warning is not None:
             self._session.on_warning(self._on_warning)
@@ -190,6 +202,60 @@ class AsyncSession:
         ``usage.amounts["memory"]`` has what is used and the limit, by each limit's name."""
         return await self._open.usage()
 
+    # -- snapshots -------------------------------------------------------------------------------
+
+    async def snapshot(self, name: str = "", *, pin: bool = False, refuse: bool = False) -> Snapshot:
+        """Keep the present state. ``pin``: whatever the budget says; ``refuse``: raise
+        ``ExternalStateError`` while the code holds sockets or child processes, which no copy has.
+
+        Raises ``UnsafeThreads`` naming the threads that run beside the code, ``Conflict`` while code
+        runs or for a name that is taken, ``Invalid`` for one that is no name.
+        """
+        return await self._open.snapshots.take(name, pinned=pin, refuse=refuse)
+
+    async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
+        """Go back to a snapshot, by name or number; as often as you like. ``reseed``: random
+        generators begin anew. The present state can be had back by ``redo``."""
+        return await self._open.snapshots.restore(name, reseed=reseed)
+
+    async def undo(self, runs: int = 1) -> Restoration:
+        """The state before the last ``runs`` runs. Files that were written stay written."""
+        return await self._open.snapshots.undo(runs)
+
+    async def redo(self) -> Restoration:
+        """Take back the last ``undo`` or ``restore``."""
+        return await self._open.snapshots.redo()
+
+    async def branch(self, line: str) -> Restoration | Snapshot:
+        """Go over to the line of state ``line``: where it was left, or a new one that begins here."""
+        return await self._open.snapshots.branch(line)
+
+    @property
+    def line(self) -> str:
+        """The line of state that runs (``main`` at first)."""
+        return self._open.snapshots.line
+
+    def snapshots(self) -> list[Snapshot]:
+        """All of them, the automatic ones too, oldest first."""
+        return self._open.snapshots.listing()
+
+    async def pin(self, name: str | int, pinned: bool = True) -> Snapshot:
+        """Keep a snapshot whatever the budget says, or no longer."""
+        return self._open.snapshots.pin(name, pinned)
+
+    async def drop(self, name: str | int) -> Snapshot:
+        """Forget a snapshot."""
+        return self._open.snapshots.drop(name)
+
+    async def pause(self) -> int:
+        """Stop everything in the guest and give back what memory the kernel can take; the next run
+        goes on. Returns bytes given back."""
+        return await self._open.pause()
+
+    async def resume(self) -> None:
+        """Let a paused guest go on."""
+        self._open.resume()
+
 
 class Session:
     """``AsyncSession`` for callers that cannot await: the same methods, blocking."""
@@ -204,6 +270,8 @@ class Session:
         flood: str = "cut",
         rung: Rung | str | None = None,
         on_warning: Callable[[Nearly], None] | None = None,
+        automatic: bool = True,
+        snapshots: Budget | None = None,
         **amounts: object,
     ) -> None:
         self._session = AsyncSession(
@@ -214,6 +282,8 @@ class Session:
             flood=flood,
             rung=rung,
             on_warning=on_warning,
+            automatic=automatic,
+            snapshots=snapshots,
             **amounts,
         )
         self._portal = _portal()
@@ -299,6 +369,51 @@ class Session:
     def usage(self) -> Usage:
         """What the guest uses now, measured from outside (from another thread: also during a run)."""
         return self._portal.call(self._session.usage())
+
+    def snapshot(self, name: str = "", *, pin: bool = False, refuse: bool = False) -> Snapshot:
+        """Keep the present state; see ``AsyncSession.snapshot``."""
+        return self._portal.call(self._session.snapshot(name, pin=pin, refuse=refuse))
+
+    def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
+        """Go back to a snapshot; see ``AsyncSession.restore``."""
+        return self._portal.call(self._session.restore(name, reseed=reseed))
+
+    def undo(self, runs: int = 1) -> Restoration:
+        """The state before the last ``runs`` runs."""
+        return self._portal.call(self._session.undo(runs))
+
+    def redo(self) -> Restoration:
+        """Take back the last ``undo`` or ``restore``."""
+        return self._portal.call(self._session.redo())
+
+    def branch(self, line: str) -> Restoration | Snapshot:
+        """Go over to a line of state; see ``AsyncSession.branch``."""
+        return self._portal.call(self._session.branch(line))
+
+    @property
+    def line(self) -> str:
+        """The line of state that runs."""
+        return self._session.line
+
+    def snapshots(self) -> list[Snapshot]:
+        """All of them, oldest first."""
+        return self._session.snapshots()
+
+    def pin(self, name: str | int, pinned: bool = True) -> Snapshot:
+        """Keep a snapshot whatever the budget says, or no longer."""
+        return self._portal.call(self._session.pin(name, pinned))
+
+    def drop(self, name: str | int) -> Snapshot:
+        """Forget a snapshot."""
+        return self._portal.call(self._session.drop(name))
+
+    def pause(self) -> int:
+        """Stop everything in the guest; see ``AsyncSession.pause``."""
+        return self._portal.call(self._session.pause())
+
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        self._portal.call(self._session.resume())
 
 
 def _accepted_rung(rung: Rung | str | None) -> Rung | None:

@@ -13,6 +13,7 @@ import msgspec
 from kernel_runtime.domain.errors import Conflict, WallUnavailable
 from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.sandbox import image as images
 from kernel_runtime.sandbox import landlock
 from kernel_runtime.sandbox.plan import GUEST_TMP, plan_guest
@@ -94,12 +95,15 @@ class Runtime:
         rung: Rung | None = None,
         flood: str = "cut",
         notices: bool = True,
+        snapshots: Budget | None = None,
+        automatic: bool = True,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
         weakest that is accepted (default: what the runtime's settings say). ``flood``: what
         becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
-        are also lines on the cell's stderr."""
+        are also lines on the cell's stderr. ``snapshots``: what snapshots may take; ``automatic``:
+        whether there is one before each cell."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -114,6 +118,8 @@ class Runtime:
             grace=grace,
             flood=flood,
             notices=notices,
+            snapshots=snapshots or Budget(),
+            automatic=automatic,
         )
         accepted = rung or self.settings.rung
         session = Session(

@@ -39,6 +39,8 @@ MAX_SAID, MAX_INFO = 64 * KIB, 64 * KIB
 Buffers = Annotated[list[bytes], msgspec.Meta(max_length=4096)]
 #: Characters of a denied system call's name with its arguments.
 MAX_CALL = 120
+#: What a guest lists for people: descriptors, threads, mappings.
+Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=64)]
 _LENGTH = struct.Struct(">I")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _AS_PARENS = bytes.maketrans(b"[]{}", b"()()")
@@ -116,7 +118,42 @@ class Signal(Frame, frozen=True, tag="signal"):
 
 
 class End(Frame, frozen=True, tag="end"):
-    """Kill every process of the session but pid 1."""
+    """Kill every process of the session but pid 1, its frozen branches, and the branches to ``spare``;
+    answered by ``Ended``. ``number`` tells one order from another."""
+
+    number: int = 0
+    spare: list[int] = []
+
+
+class Rest(Frame, frozen=True, tag="rest"):
+    """This process is a frozen branch: it is stopped, and spared when others are killed."""
+
+    pid: Annotated[int, msgspec.Meta(gt=1)]
+
+
+class Wake(Frame, frozen=True, tag="wake"):
+    """Let a stopped frozen branch run: an order for it is on its way."""
+
+    pid: Annotated[int, msgspec.Meta(gt=1)]
+
+
+class Drop(Frame, frozen=True, tag="drop"):
+    """End a frozen branch."""
+
+    pid: Annotated[int, msgspec.Meta(gt=1)]
+
+
+class Adopt(Frame, frozen=True, tag="adopt"):
+    """The process, frozen until now, is the live branch of this number."""
+
+    branch: int
+    pid: Annotated[int, msgspec.Meta(gt=1)]
+
+
+class Pause(Frame, frozen=True, tag="pause"):
+    """Stop every process of the session but pid 1, or let all but the frozen ones go on."""
+
+    paused: bool
 
 
 # -- the session's pid 1 → host ------------------------------------------------------------
@@ -154,6 +191,12 @@ class Exited(Frame, frozen=True, tag="exited"):
 
     branch: int
     status: int
+
+
+class Ended(Frame, frozen=True, tag="ended"):
+    """The order ``End`` of this number is carried out."""
+
+    number: int
 
 
 class Denied(Frame, frozen=True, tag="denied"):
@@ -213,14 +256,58 @@ class Put(Frame, frozen=True, tag="put"):
     value: Value
 
 
+class Freeze(Frame, frozen=True, tag="freeze"):
+    """Fork a frozen copy of this process, to wait at the socket that lies beside. ``refuse``: not
+    while it holds what a copy cannot have (sockets, child processes)."""
+
+    id: str
+    refuse: bool = False
+
+
+class Go(Frame, frozen=True, tag="go"):
+    """To a branch that was thawed and said ``Ready``: the one before it has ended."""
+
+
+# -- host → frozen branch ---------------------------------------------------------------------
+
+
+class Thaw(Frame, frozen=True, tag="thaw"):
+    """Leave a frozen copy and become the live branch; fds beside as for ``Fork``. ``token`` is to be
+    repeated in ``Ready``; ``reseed``: random generators begin anew."""
+
+    branch: int
+    token: str
+    reseed: bool = False
+
+
+class Weigh(Frame, frozen=True, tag="weigh"):
+    """Measure the memory of this frozen process."""
+
+
 # -- live branch → host -----------------------------------------------------------------------
 
 
 class Ready(Frame, frozen=True, tag="ready"):
-    """The shell stands and takes requests; ``info`` is JSON (python, ipython, threads)."""
+    """The shell stands and takes requests; ``info`` is JSON (python, ipython, threads). A thawed
+    branch says its ``pid`` within the session, and repeats its ``token``."""
 
     branch: int
     info: Annotated[bytes, msgspec.Meta(max_length=MAX_INFO)]
+    pid: int = 0
+    token: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Froze(Frame, frozen=True, tag="froze"):
+    """Answer to ``Freeze``: seconds that this branch stood still. ``threads``: what runs beside and
+    makes the copy worthless; ``external``: why there is none (a shared mapping, or what ``refuse``
+    refuses); ``error``: what else prevented it.
+    """
+
+    parent: Id
+    pause: float = 0.0
+    threads: Names = []
+    external: Names = []
+    error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""
 
 
 class Stream(Frame, frozen=True, tag="stream"):
@@ -282,12 +369,31 @@ class Limited(Frame, frozen=True, tag="limited"):
     errno: int = 0
 
 
+# -- frozen branch → host -----------------------------------------------------------------------
+
+
+class Frozen(Frame, frozen=True, tag="frozen"):
+    """A frozen copy waits (again). ``external``: what it does not have that the original had."""
+
+    pid: Annotated[int, msgspec.Meta(gt=1)]
+    external: Names = []
+
+
+class Weighed(Frame, frozen=True, tag="weighed"):
+    """Bytes of this process: pages that several hold divided among them (PSS), and its own alone."""
+
+    shared_out: int
+    private: int
+
+
 ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
-ToInit = Fork | Signal | End
-FromInit = Born | Failed | Forked | Exited | Denied
-ToBranch = Begin | Request | Answer | Get | Put
-FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited
+ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
+FromInit = Born | Failed | Forked | Exited | Ended | Denied
+ToBranch = Begin | Request | Answer | Get | Put | Freeze | Go
+FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze
+ToFrozen = Thaw | Weigh
+FromFrozen = Frozen | Weighed
 #: What the sink of a request takes.
 FromGuest = FromBranch | Denied
 
@@ -298,6 +404,8 @@ decode_to_init = msgspec.msgpack.Decoder(ToInit)
 decode_from_init = msgspec.msgpack.Decoder(FromInit)
 decode_to_branch = msgspec.msgpack.Decoder(ToBranch)
 decode_from_branch = msgspec.msgpack.Decoder(FromBranch)
+decode_to_frozen = msgspec.msgpack.Decoder(ToFrozen)
+decode_from_frozen = msgspec.msgpack.Decoder(FromFrozen)
 
 
 def pack(frame: msgspec.Struct, limit: int = MAX_FRAME) -> bytes:

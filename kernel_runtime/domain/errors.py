@@ -53,6 +53,32 @@ class GuestLost(KernelRuntimeError):
         self.verdict = verdict
 
 
+class UnsafeThreads(KernelRuntimeError):
+    """Threads run beside the code: a copy of the process would not have them. End them first (shut
+    executors down, close clients), or save a checkpoint. ``names``: which.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"no snapshot while other threads run: {', '.join(names)}. A copy of the process would not have "
+            "them; end them first (shut executors down, close clients)"
+        )
+        self.names = names
+
+
+class ExternalStateError(KernelRuntimeError):
+    """The code holds what leads out of its process and cannot be copied: sockets, pipes, child
+    processes, shared memory. Close it first, or register hooks that do. ``names``: which.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"no snapshot while the code holds what cannot be copied: {', '.join(names)}. Close it first, or "
+            "register hooks (kernel_runtime.sdk.branches)"
+        )
+        self.names = names
+
+
 class ProtocolViolation(KernelRuntimeError):
     """The guest sent something that is not a frame, or one that is out of bounds."""
 

@@ -81,6 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     count); ``evidence`` is what the host saw (a counter, a signal, an exit status).
     ``survived``: the cell obeyed when it was interrupted, or met the limit as an exception; the
     guest lives and its state is kept. ``amount`` names the limit where a reason has several.
+    ``state``: what state the session is in afterwards, in words.
     """
 
     reason: Reason
@@ -89,6 +90,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str = ""
     survived: bool = False
     amount: str = ""
+    state: str = ""
 
     @property
     def is_limit(self) -> bool:
@@ -101,7 +103,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.survived and self.reason in RAISED
 
     def explain(self) -> str:
-        """One plain sentence for the person in front of the notebook."""
+        """One plain sentence for the person in front of the notebook, or two: where that leaves them."""
+        return f"{self._why()}. {self.state[:1].upper()}{self.state[1:]}" if self.state else self._why()
+
+    def _why(self) -> str:
         if not self.is_limit:
             return f"the guest ended: {self.evidence or self.reason}"
         name = self.amount or str(self.reason)

@@ -52,7 +52,8 @@ class Connection:
         self._reading = threading.Lock()
         self._reader = wire.FrameReader(wire.decode_to_branch)
         self._answers: dict[str, str | None] = {}
-        self.inbox: deque[wire.Request | wire.Get | wire.Put] = deque()
+        self._told_to_go = False
+        self.inbox: deque[wire.Request | wire.Get | wire.Put | wire.Freeze] = deque()
         self.fds: deque[int] = deque()
         self.on_backlog: Callable[[], None] = lambda: None
         self.silent = False
@@ -114,6 +115,8 @@ class Connection:
         for frame in self._reader.frames():
             if isinstance(frame, wire.Answer):
                 self._answers[frame.id] = frame.text
+            elif isinstance(frame, wire.Go):
+                self._told_to_go = True
             else:
                 self.inbox.append(frame)
 
@@ -131,6 +134,26 @@ class Connection:
         finally:
             if self.inbox:
                 self.on_backlog()
+
+    def renew(self) -> None:
+        """In a thawed branch, with another socket in the old one's place: nothing is on its way."""
+        self._reader = wire.FrameReader(wire.decode_to_branch)
+        self._answers.clear()
+        self._out.clear()
+        self.inbox.clear()
+        while self.fds:
+            os.close(self.fds.popleft())
+        self._told_to_go = False
+
+    def wait_to_go(self) -> bool:
+        """Wait for ``Go``; False when the host hangs up instead."""
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLIN)
+        while not self._told_to_go:
+            poller.poll()
+            if not self.receive():
+                return False
+        return True
 
     def orphan(self) -> None:
         """In a child that user code forked: let go of the parent's socket."""

@@ -15,10 +15,13 @@ import select
 import signal
 import socket
 import sys
+import time
+from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
 from kernel_runtime import wire
 from kernel_runtime.guest import headroom
+from kernel_runtime.guest.scores import OOM_SCORE_LIVE, set_oom_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.denials import Denials
     from kernel_runtime.guest.shell import Shell
 
-#: How much sooner than pid 1 the out-of-memory killer takes a live branch.
-_LIVE_OOM_SCORE = "500"
 _BRANCH_FDS = 3
+#: Ends of processes that were no branch then, and may turn out to be one that was just thawed.
+_REMEMBERED = 64
 
 
 def serve(
@@ -38,16 +41,18 @@ def serve(
     set_dumpable: Callable[[bool], None],
     remove_ipc: Callable[[], None],
     denials: Denials | None = None,
-    kill_others: Callable[[], None] | None = None,
+    kill_others: Callable[[set[int]], None] | None = None,
+    set_apart: Callable[[], None] | None = None,
 ) -> NoReturn:
     """Report the walls (``born``), prepare the shell, then serve the host until it hangs up.
 
     From here on pid 1 makes no call that the filter denies: ``denials``, which would have to
     answer it, is served by itself.
 
-    ``set_dumpable``, ``remove_ipc`` (System V objects of ended branches) and ``kill_others`` (every
-    process of the session but this one, where no pid namespace bounds a signal to all) come from
-    outside, because a guest imports none of the host's rooms.
+    ``set_dumpable``, ``remove_ipc`` (System V objects of ended branches), ``kill_others`` (every
+    process of the session but this one, where no pid namespace bounds a signal to all) and
+    ``set_apart`` (what keeps a live branch from signalling this one there) come from outside,
+    because a guest imports none of the host's rooms.
     """
     status = 1
     kill_others = kill_others or _kill_namespace
@@ -56,19 +61,48 @@ def serve(
         control.send(born)
         from kernel_runtime.guest import shell  # IPython: imported by the session, not by the bare zygote
 
-        Init(control, shell.prepare(), set_dumpable, remove_ipc, denials, kill_others).run()
+        init = Init(control, shell.prepare(), set_dumpable, remove_ipc, denials, kill_others)
+        init.set_apart = set_apart or init.set_apart
+        init.run()
         status = 0
     except BaseException as error:  # noqa: BLE001 — the last words of pid 1: the host shows them
         control.send(wire.Failed(wall="guest", error=f"{type(error).__name__}: {error}"))
     finally:
-        kill_others()
+        kill_others(set())
         os._exit(status)
 
 
-def _kill_namespace() -> None:
-    """Every process of this pid namespace; pid 1 is spared by the kernel."""
-    if os.getpid() == 1:  # elsewhere it would be every process of the user
+def _kill_namespace(spare: set[int]) -> None:
+    """Every process of this pid namespace but those to spare; pid 1 is spared by the kernel.
+
+    With some to spare, all are stopped first, so that none can fork away while the others are
+    looked for; the spared ones stay stopped.
+    """
+    if os.getpid() != 1:  # elsewhere it would be every process of the user
+        return
+    if not spare:
         _kill(os.kill, -1, signal.SIGKILL)
+        return
+    _kill(os.kill, -1, signal.SIGSTOP)
+    while condemned := _others() - spare:
+        for pid in condemned:
+            _kill(os.kill, pid, signal.SIGKILL)
+        time.sleep(0.0005)  # they are on their way out
+
+
+def _others() -> set[int]:
+    """Every process of this namespace that has not ended, but pid 1."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state = file.read().rpartition(b")")[2].split()[0]
+            except OSError:
+                continue
+            if state not in (b"Z", b"X"):
+                found.add(int(name))
+    return found
 
 
 class Init:
@@ -81,8 +115,9 @@ class Init:
         set_dumpable: Callable[[bool], None],
         remove_ipc: Callable[[], None],
         denials: Denials | None = None,
-        kill_others: Callable[[], None] = _kill_namespace,
+        kill_others: Callable[[set[int]], None] = _kill_namespace,
     ) -> None:
+        self.set_apart: Callable[[], None] = lambda: None
         self._denials = denials
         self._kill_others = kill_others
         self._set_dumpable = set_dumpable
@@ -90,6 +125,8 @@ class Init:
         self._control = control
         self._shell = shell
         self._branches: dict[int, int] = {}  # pid → branch number
+        self._frozen: set[int] = set()
+        self._strangers: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # pid, exit code
         self._wakeup, self._wakeup_write = _wakeup_pipe()
         gc.collect()
         gc.freeze()
@@ -102,11 +139,12 @@ class Init:
             poll.register(self._denials.fileno(), select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
+            # The host first: it may be telling which processes are to be spared.
+            if self._control.fileno() in ready and not self._serve_frame():
+                return
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
                 self._reap()
-            if self._control.fileno() in ready and not self._serve_frame():
-                return
             # One at a time: a flood of denied calls keeps neither the host nor the reaper waiting.
             if self._denials is not None and self._denials.fileno() in ready:
                 self._denials.serve(self._tell)
@@ -129,7 +167,20 @@ class Init:
         elif isinstance(frame, wire.Signal):
             self._signal(frame)
         elif isinstance(frame, wire.End):
-            self._end()
+            self._end(frame)
+        elif isinstance(frame, wire.Rest):
+            self._frozen.add(frame.pid)
+            _kill(os.kill, frame.pid, signal.SIGSTOP)
+        elif isinstance(frame, wire.Wake):
+            _kill(os.kill, frame.pid, signal.SIGCONT)
+        elif isinstance(frame, wire.Drop):
+            if frame.pid in self._frozen:
+                self._frozen.discard(frame.pid)
+                _kill(os.kill, frame.pid, signal.SIGKILL)
+        elif isinstance(frame, wire.Adopt):
+            self._adopt(frame)
+        elif isinstance(frame, wire.Pause):
+            self._pause(frame.paused)
 
     def _fork(self, frame: wire.Fork) -> None:
         fds = self._control.take_fds(_BRANCH_FDS)
@@ -147,13 +198,19 @@ class Init:
         try:
             self._forget_init()
             self._set_dumpable(True)  # so that the host can measure it
+            self.set_apart()
             sock_fd, out, err = fds
             _set_stdio(out, err)
             begin = wire.decode(wire.decode_to_branch, frame.begin)
             _set_live_limits(begin)
             from kernel_runtime.guest import loop
 
-            loop.live(self._shell, socket.socket(fileno=sock_fd), begin)
+            loop.live(
+                self._shell,
+                socket.socket(fileno=sock_fd),
+                begin,
+                lambda hidden: self._set_dumpable(not hidden),
+            )
         except BaseException:  # noqa: BLE001 — nothing may ever return into the loop of pid 1
             sys.excepthook(*sys.exc_info())
         finally:
@@ -180,15 +237,39 @@ class Init:
                 if os.getpgid(pid) != pid:
                     _kill(os.kill, pid, frame.number)
 
-    def _end(self) -> None:
-        """Every process but this one."""
-        self._kill_others()
-        for pid in self._branches:  # should it not have found them
+    def _adopt(self, frame: wire.Adopt) -> None:
+        """A frozen branch was thawed, and may have ended since."""
+        self._frozen.discard(frame.pid)
+        for pid, status in self._strangers:
+            if pid == frame.pid:
+                self._control.send(wire.Exited(branch=frame.branch, status=status))
+                return
+        self._branches[frame.pid] = frame.branch
+
+    def _pause(self, paused: bool) -> None:
+        if os.getpid() != 1:
+            return
+        if paused:
+            _kill(os.kill, -1, signal.SIGSTOP)
+            return
+        for pid in _others() - self._frozen:
+            _kill(os.kill, pid, signal.SIGCONT)
+
+    def _end(self, frame: wire.End) -> None:
+        """Every process but this one, the frozen branches and those to spare."""
+        live = {pid for pid, branch in self._branches.items() if branch in frame.spare}
+        self._kill_others(live | self._frozen)
+        for pid in self._branches.keys() - live:  # should it not have found them
             _kill(os.kill, pid, signal.SIGKILL)
-        while self._branches:
+        while self._branches.keys() - live:
             self._reap(block=True)
+        self._remove_ipc()
+        for pid in live:
+            _kill(os.kill, pid, signal.SIGCONT)
+        self._control.send(wire.Ended(number=frame.number))
 
     def _reap(self, *, block: bool = False) -> None:
+        """Bury what has ended. What an ended branch has started is the host's to end (``End``)."""
         while True:
             try:
                 pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
@@ -197,15 +278,15 @@ class Init:
                 return
             if pid == 0:
                 return
+            self._frozen.discard(pid)
+            code = os.waitstatus_to_exitcode(status)
             branch = self._branches.pop(pid, None)
-            if branch is not None:
-                # What the branch has started must not outlive it.
-                if not self._branches:
-                    self._kill_others()
-                    self._remove_ipc()
-                self._control.send(wire.Exited(branch=branch, status=os.waitstatus_to_exitcode(status)))
-                if block:
-                    return
+            if branch is None:
+                self._strangers.append((pid, code))
+                continue
+            self._control.send(wire.Exited(branch=branch, status=code))
+            if block:
+                return
 
 
 def _wakeup_pipe() -> tuple[int, int]:
@@ -235,11 +316,7 @@ def _set_stdio(out: int, err: int) -> None:
 
 def _set_live_limits(begin: wire.Begin) -> None:
     """Die before pid 1 when memory runs out; get a MemoryError before that, where possible."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(_LIVE_OOM_SCORE)
-    except OSError:
-        pass  # a hardened /proc: the cgroup's own choice stands
+    set_oom_score(OOM_SCORE_LIVE)
     if begin.limits.memory is not None:
         headroom.limit_data(_data_bytes(), begin.limits.memory)
 

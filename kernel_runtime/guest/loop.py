@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.guest import values
+from kernel_runtime.guest import branching, values
 from kernel_runtime.guest.connection import Connection
 from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
@@ -21,17 +21,23 @@ from kernel_runtime.guest.stdio import Console
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from kernel_runtime.guest.shell import Shell
 
-    Work = wire.Request | wire.Get | wire.Put
+    Work = wire.Request | wire.Get | wire.Put | wire.Freeze
 
 _COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
-def live(shell: Shell, sock: socket.socket, begin: wire.Begin) -> NoReturn:
-    """Be the live branch; ends with the process."""
+#: How soon, and how often, the children that left a copy behind are looked for.
+_REAP_SECONDS = 0.02
+
+
+def live(
+    shell: Shell, sock: socket.socket, begin: wire.Begin, hide: Callable[[bool], None] = lambda _: None
+) -> NoReturn:
+    """Be the live branch; ends with the process. ``hide``: see ``branching.Branching``."""
     interrupts = Interrupts()
     interrupts.install()
     connection = Connection(sock, interrupts)
@@ -39,7 +45,9 @@ def live(shell: Shell, sock: socket.socket, begin: wire.Begin) -> NoReturn:
     _enter(begin)
     mending = Mending(console)
     shell.begin(begin, connection, console, interrupts, mending)
-    Branch(shell, connection, console, interrupts, begin).run()
+    loop = Loop(selectors.PollSelector())
+    branches = branching.Branching(loop, connection, mending, hide)
+    Branch(shell, connection, console, interrupts, begin, loop, branches).run()
     os._exit(0)
 
 
@@ -66,12 +74,17 @@ def _before_site_packages() -> int:
     return 0
 
 
-class Branch:
-    """Takes work from the connection, one request at a time; comms also while a cell awaits.
+class Loop(asyncio.SelectorEventLoop):
+    """A loop whose clock stands still while its process is frozen: ``behind`` is for how long it was."""
 
-    ``branching`` is to be true while this process forks a branch of itself: the child then
-    keeps the connection, which it loses when user code forks.
-    """
+    behind = 0.0
+
+    def time(self) -> float:
+        return super().time() - self.behind
+
+
+class Branch:
+    """Takes work from the connection, one request at a time; comms also while a cell awaits."""
 
     def __init__(
         self,
@@ -80,6 +93,8 @@ class Branch:
         console: Console,
         interrupts: Interrupts,
         begin: wire.Begin,
+        loop: Loop,
+        branches: branching.Branching,
     ) -> None:
         self._shell = shell
         self._connection = connection
@@ -92,8 +107,9 @@ class Branch:
         self._over = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._pid = os.getpid()
-        self.branching = False
-        self.loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        self._order: wire.Freeze | None = None
+        self._branches = branches
+        self.loop = loop
 
     def run(self) -> None:
         """Serve until the host hangs up."""
@@ -107,8 +123,41 @@ class Branch:
             try:
                 self.loop.run_forever()
             except (KeyboardInterrupt, SystemExit):
-                continue  # raised by a background task of user code: it ended that task
+                pass  # raised by a background task of user code: it ended that task
+            order, self._order = self._order, None
+            if order is not None:
+                self._freeze(order)
         self._console.settle()
+
+    def _freeze(self, order: wire.Freeze) -> None:
+        """Between two callbacks; in a copy, this returns when it has been thawed."""
+        fds = self._connection.fds
+        if not fds:
+            os._exit(wire.LOST_STATUS)  # its socket did not come along: the host will not wait for it
+        restored = self._branches.freeze(order, fds.popleft())
+        if restored is not None:
+            self._come_back(restored)
+        self._busy = False
+        self.loop.call_soon(self._pump)
+        self.loop.call_later(_REAP_SECONDS, self._reap)
+
+    def _reap(self) -> None:
+        if not self._branches.reap():
+            self.loop.call_later(_REAP_SECONDS, self._reap)
+
+    def _come_back(self, restored: branching.Restored) -> None:
+        """This is the live branch now: say so, and wait until the one before it has ended."""
+        self._pid = os.getpid()
+        self._queue.clear()
+        self._aborted.clear()
+        order = restored.order
+        info = self._shell.info(
+            {"frozen": restored.frozen, "external": restored.external, "changed": restored.changed}
+        )
+        self._connection.send(wire.Ready(branch=order.branch, info=info, pid=self._pid, token=order.token))
+        if not self._connection.wait_to_go():
+            os._exit(0)
+        branching.run_restored_hooks()
 
     def _on_readable(self) -> None:
         if self._connection.receive():
@@ -132,16 +181,22 @@ class Branch:
         self._next()
 
     def _next(self) -> None:
-        if self._queue and not self._busy:
-            self._busy = True
-            self._start(self._work(self._queue.popleft()))
+        if not self._queue or self._busy:
+            return
+        self._busy = True
+        work = self._queue.popleft()
+        if isinstance(work, wire.Freeze):
+            self._order = work
+            self.loop.stop()
+        else:
+            self._start(self._work(work))
 
     def _start(self, coro: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(coro)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, work: Work) -> None:
+    async def _work(self, work: wire.Request | wire.Get | wire.Put) -> None:
         try:
             if isinstance(work, wire.Request):
                 await self._serve(work)
@@ -174,7 +229,7 @@ class Branch:
             interrupts.disarm()
             shell.kernel.mending()
             shell.fail(request, error)
-        if os.getpid() != self._pid and not self.branching:
+        if os.getpid() != self._pid:
             os._exit(0)  # a child that user code forked and let run to the end of its cell
         shell.tidy()
         self._console.flush()
@@ -217,6 +272,6 @@ class Branch:
                 self._aborted.add(work.id)
 
     def _after_fork(self) -> None:
-        if not self.branching:
+        if not self._branches.active:
             self._connection.orphan()
             self._console.orphan()

@@ -40,6 +40,16 @@ class Mending:
         self._copies = [(fd, lift(fd)) for fd in (0, 1, 2)]
         self._install()
 
+    @property
+    def copies(self) -> list[int]:
+        """The descriptors that lead where 0, 1 and 2 do."""
+        return [copy for _, copy in self._copies]
+
+    def renew_copies(self) -> None:
+        """0, 1 and 2 lead elsewhere from now on."""
+        for fd, copy in self._copies:
+            os.dup2(fd, copy, inheritable=False)
+
     def _install(self) -> None:
         for name in ("stdout", "stderr"):
             setattr(sys, name, Stream(name, self._console))

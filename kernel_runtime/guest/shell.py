@@ -137,8 +137,8 @@ class Shell:
         _plot_inline()
         _adopt_threads(kernel)
 
-    def info(self) -> bytes:
-        """The JSON of ``Ready``: what the front needs for kernel info."""
+    def info(self, restored: dict[str, Any] | None = None) -> bytes:
+        """The JSON of ``Ready``: what the front needs for kernel info, and what a thawed branch tells."""
         from ipykernel.compiler import get_tmp_directory
 
         kernel = self.kernel
@@ -151,6 +151,7 @@ class Shell:
                 "language_info": kernel.language_info,
                 "help_links": kernel.help_links,
                 "cells": get_tmp_directory() + os.sep,
+                "restored": restored or {},
             }
         )
 

@@ -147,6 +147,18 @@ class Group:
         names = ("total_inactive_file", "total_active_file") if place.version == 1 else _FILE_PAGES
         return sum(cgroup_files.field(place.directory / "memory.stat", name) for name in names)
 
+    def reclaim(self) -> int:
+        """Have the kernel take back what memory it can (copies of files, and what it can swap out);
+        bytes given back."""
+        place = self._places.get("memory")
+        if place is None:
+            return 0
+        before = self._memory()[0]
+        name, amount = ("memory.force_empty", 0) if place.version == 1 else ("memory.reclaim", before)
+        with contextlib.suppress(OSError):  # it takes what it can, and says EAGAIN or EBUSY for the rest
+            cgroup_files.write(place.directory / name, str(amount))
+        return max(0, before - self._memory()[0])
+
     def kill(self) -> None:
         """End every process in the group, at once where the kernel can (``cgroup.kill``)."""
         place = self._places.get("kill")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.account import Account
 
 Sink = Callable[["wire.FromGuest"], None]
+#: What a live branch is asked for, and answers by id.
+Ordered = wire.Request | wire.Get | wire.Put | wire.Freeze
 #: Different denied calls that are told of one cell.
 MAX_DENIED = 64
 #: Ends that a denied call may be the reason of.
@@ -36,7 +38,7 @@ class Pending:
     out-of-memory kills when it began.
     """
 
-    def __init__(self, request: wire.Request | wire.Get | wire.Put, sink: Sink) -> None:
+    def __init__(self, request: Ordered, sink: Sink) -> None:
         self.id = request.id
         self.kind = request.kind if isinstance(request, wire.Request) else ""
         self.sink = sink
@@ -98,6 +100,8 @@ class Branch:
     def __init__(self, number: int, keeper: Keeper) -> None:
         self.number = number
         self.pid = 0
+        self.token = ""
+        self.restored: dict[str, object] = {}
         self.cause: Verdict | None = None
         self.ready: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
         self.pending: dict[str, Pending] = {}
@@ -132,9 +136,7 @@ class Branch:
     def send(self, frame: wire.Frame) -> None:
         self.link.send(frame)
 
-    def begin(
-        self, pending: Pending, request: wire.Request | wire.Get | wire.Put, fds: list[int] | None = None
-    ) -> None:
+    def begin(self, pending: Pending, request: Ordered, fds: list[int] | None = None) -> None:
         self.link.send(request, fds)
         self.pending[pending.id] = pending
         if pending.executes:
@@ -150,7 +152,7 @@ class Branch:
             if self.ready.done():
                 raise ProtocolViolation("the branch said twice that it is ready")
             wire.check_json(frame.info)
-            self.ready.set_result(_info(frame.info))
+            self._introduce(frame, _info(frame.info))
             return
         if not isinstance(frame, wire.Stream):
             self._drain_before()
@@ -165,6 +167,12 @@ class Branch:
         else:
             self._pass(frame, pending)
 
+    def _introduce(self, frame: wire.Ready, info: dict[str, object]) -> None:
+        self.pid, self.token = frame.pid, frame.token
+        restored = info.pop("restored", None)
+        self.restored = restored if isinstance(restored, dict) else {}
+        self.ready.set_result(info)
+
     def _count(self, frame: wire.Stream | wire.Publish, pending: Pending | None) -> None:
         """Output: it counts against the cell's limit and waits its turn in a flood."""
         self._flow.take(frame, _size(frame))
@@ -172,7 +180,9 @@ class Branch:
             self._keeper.on_output(self, pending)
 
     def _pass(
-        self, frame: wire.Stream | wire.Publish | wire.Ask | wire.Reply | wire.Got, pending: Pending | None
+        self,
+        frame: wire.Stream | wire.Publish | wire.Ask | wire.Reply | wire.Got | wire.Froze,
+        pending: Pending | None,
     ) -> None:
         """What is never left out: the output before it comes first, once for each request."""
         if pending is not None and not (isinstance(frame, wire.Reply) and pending.replied):
@@ -181,7 +191,7 @@ class Branch:
             pending.replied = pending.replied or isinstance(frame, wire.Reply)
             pending.failed = pending.failed or isinstance(frame, wire.Publish)
         self._deliver(frame)
-        if isinstance(frame, wire.Got):
+        if isinstance(frame, wire.Got | wire.Froze):
             self._done(frame.parent)
 
     def _deliver(self, frame: wire.FromBranch) -> None:

@@ -64,6 +64,8 @@ class Init:
         self.names_denied = False
         self.scratch = ""
         self._spaces = True
+        self._ends = 0
+        self._ending: dict[int, asyncio.Future[None]] = {}
         self._holding: asyncio.Task[None] | None = None
         self.meter = Meter(limits, account)
         self._owner = owner
@@ -120,10 +122,45 @@ class Init:
         """Send a signal to the branch's process group."""
         self._link.send(wire.Signal(branch=branch.number, number=number))
 
-    def end_branches(self) -> None:
-        """Kill every process of the session but pid 1, at full speed."""
+    def end_branches(self, spare: Branch | None = None) -> asyncio.Future[None]:
+        """Kill every process of the session but pid 1, its frozen branches and the one to spare, at
+        full speed; the future is done when they are gone (or pid 1 is)."""
         self.meter.release_cpu(True)
-        self._link.send(wire.End())
+        self._ends += 1
+        done = self._ending[self._ends] = asyncio.get_running_loop().create_future()
+        spared = [spare.number] if spare is not None else []
+        self._link.send(wire.End(number=self._ends, spare=spared))
+        if self.closed:
+            self._all_ended()
+        return done
+
+    def _all_ended(self) -> None:
+        ending, self._ending = self._ending, {}
+        for done in ending.values():
+            if not done.done():
+                done.set_result(None)
+
+    def rest(self, pid: int) -> None:
+        """Stop a frozen branch, and spare it from now on."""
+        self._link.send(wire.Rest(pid=pid))
+
+    def wake(self, pid: int) -> None:
+        """Let a frozen branch read what it is ordered."""
+        self._link.send(wire.Wake(pid=pid))
+
+    def drop(self, pid: int) -> None:
+        """End a frozen branch."""
+        self._link.send(wire.Drop(pid=pid))
+
+    def adopt(self, branch: Branch, pid: int) -> None:
+        """A frozen branch was thawed: it is this live one."""
+        self._link.send(wire.Adopt(branch=branch.number, pid=pid))
+        self.meter.mark()
+        self.meter.release_cpu(False)
+
+    def pause(self, paused: bool) -> None:
+        """Stop every process of the session but pid 1, or let all but the frozen ones go on."""
+        self._link.send(wire.Pause(paused=paused))
 
     def catch_up(self) -> None:
         """Take what pid 1 has said by now: it tells of a denied call before the call returns."""
@@ -147,6 +184,7 @@ class Init:
             self._pidfd = -1
         self._guest_socket.close()
         self._link.close()
+        self._all_ended()
         self.meter.close()
         if self._holding is not None:
             self._holding.cancel()
@@ -170,10 +208,15 @@ class Init:
                 self._born.set_exception(WallUnavailable(frame.wall, frame.error, fix))
         elif isinstance(frame, wire.Exited):
             self._owner.on_exited(frame.branch, frame.status)
+        elif isinstance(frame, wire.Ended):
+            ended = self._ending.pop(frame.number, None)
+            if ended is not None and not ended.done():
+                ended.set_result(None)
         elif isinstance(frame, wire.Denied):
             self._owner.on_denied(frame)
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
+        self._all_ended()
         if self._born.done():
             if not self._born.exception():  # else whoever waits for its birth has been told
                 self._owner.on_init_closed(error)

@@ -19,6 +19,7 @@ from kernel_runtime.workers.branch import Branch, Keeper, Pending
 from kernel_runtime.workers.denials import UNNAMED
 from kernel_runtime.workers.init import Init, Owner
 from kernel_runtime.workers.meter import partial
+from kernel_runtime.workers.snapshots import Snapshots
 from kernel_runtime.workers.throttle import hold_share
 from kernel_runtime.workers.watch import memory_exceeded, session_over
 
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+    from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.meter import Meter
+    from kernel_runtime.workers.snapshots import Restoration
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
 _START_SECONDS = 60.0
+_THAW_SECONDS = 10.0
 _EXIT_SECONDS = 2.0
 
 
@@ -64,6 +68,16 @@ class Life(Keeper, Owner):
         self._count = 0
         self._starting: asyncio.Task[Branch] | None = None
         self._closed = False
+        self._losing = False
+        self.paused = False
+        self._ending: asyncio.Future[None] | None = None
+        self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
+        self.state = ""
+
+    @property
+    def init(self) -> Init | None:
+        """The guest's first process."""
+        return self._init
 
     @property
     def zygote(self) -> Zygote | None:
@@ -132,10 +146,24 @@ class Life(Keeper, Owner):
         try:
             init = self._init
             if init is None or init.closed:
-                init = await self._spawn()
-            return await self._fork(init)
+                return await self._fork(await self._spawn())
+            if self._ending is not None:
+                await self._ending
+            return await self._recover() or await self._fork(init)
         except (OSError, TimeoutError) as error:
             raise GuestLost(causes.broken(f"it did not start: {error}")) from error
+
+    async def _recover(self) -> Branch | None:
+        """The live branch ended by itself or was killed: its newest moment that comes back."""
+        if not self._losing:
+            return None
+        self._losing = False
+        restoration = await self.snapshots.recover()
+        if restoration is None:
+            self.state = "there was no snapshot to go back to: the variables are lost"
+            return None
+        self.state = _state_after(restoration, self.execution_count)
+        return self._branch
 
     async def _spawn(self) -> Init:
         """A first process, behind its walls and in its control groups."""
@@ -178,6 +206,36 @@ class Life(Keeper, Owner):
             raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
         return branch
 
+    async def switch(self, frozen: Frozen, *, reseed: bool = False) -> Branch:
+        """Make a frozen branch the live one. The present one ends when the new one has answered;
+        raises what prevents it, and then the present one goes on."""
+        init, old = self._init, self._branch
+        if init is None:
+            raise GuestLost(causes.ended("its first process has ended"))
+        self._count += 1
+        new = Branch(self._count, self)
+        try:
+            token = await frozen.thaw(new, reseed=reseed)
+            async with asyncio.timeout(_THAW_SECONDS):
+                await asyncio.shield(new.ready)
+                await frozen.wait()
+            if new.token != token or new.pid <= 1:
+                raise ProtocolViolation("the thawed branch did not repeat its token")
+        except BaseException as error:
+            new.close()
+            if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
+                raise GuestLost(causes.ended("the snapshot's process ended when it was thawed")) from None
+            raise
+        init.adopt(new, new.pid)
+        self._branch = new
+        if old is not None:
+            old.cause = old.cause or causes.ended("another moment of it was brought back")
+        await init.end_branches(spare=new)
+        if old is not None:
+            old.end(old.cause or causes.ended("it ended"))
+        new.send(wire.Go())
+        return new
+
     async def restart(self) -> None:
         """A new live branch from the pristine one, or from a warmer zygote if there is one by now.
 
@@ -185,16 +243,17 @@ class Life(Keeper, Owner):
         """
         self.execution_count = 0
         self.used = False
+        self.snapshots.restarted()
         if self._starting is not None:
             await asyncio.wait([self._starting])
         branch = self._branch
         if branch is not None:
             branch.cause = branch.cause or causes.ended("it was restarted")
-        if await self._provide_zygote() is not self.zygote:
+        if await self._provide_zygote() is not self.zygote and not self.snapshots.listing():
             self._drop_init()
         elif branch is not None:
             self._kill(causes.ended("it was restarted"))
-            self._finish(branch)
+            self._finish(branch, losing=False)
         await self.ready()
 
     async def renew(self) -> None:
@@ -215,9 +274,13 @@ class Life(Keeper, Owner):
     def _drop_init(self) -> None:
         branch, self._branch = self._branch, None
         init, self._init = self._init, None
+        self._ending = None
+        self.paused = False
+        self.snapshots.clear()
         if init is not None:
             init.close()
         if branch is not None:
+            self.state = "its first process ended with it: the variables and all snapshots are lost"
             branch.end(branch.cause or causes.ended("the session was closed"))
         for guard in self._guards:
             guard.cancel()
@@ -248,9 +311,21 @@ class Life(Keeper, Owner):
         if branch is None:
             return
         branch.cause = branch.cause or verdict
-        if init is not None:
-            init.end_branches()
-            asyncio.get_running_loop().call_later(_EXIT_SECONDS, _kill_if_stuck, init, branch)
+        if init is None:
+            return
+        if self.snapshots.is_coming:  # or the copy would be ended, too
+            self._kills = asyncio.get_running_loop().create_task(self._kill_soon(init, branch))
+        else:
+            self._end_branches(init)
+        asyncio.get_running_loop().call_later(_EXIT_SECONDS, _kill_if_stuck, init, branch)
+
+    async def _kill_soon(self, init: Init, branch: Branch) -> None:
+        await asyncio.wait([asyncio.ensure_future(self.snapshots.settled())], timeout=_EXIT_SECONDS / 2)
+        if branch is self._branch:
+            self._end_branches(init)
+
+    def _end_branches(self, init: Init) -> None:
+        self._ending = init.end_branches()
 
     def _send_signal(self, branch: Branch, number: int) -> None:
         if self._init is not None:
@@ -298,20 +373,39 @@ class Life(Keeper, Owner):
     def _closed_but_alive(self, branch: Branch) -> None:
         if branch is self._branch and self._init is not None:
             branch.cause = branch.cause or causes.broken("it closed its connection")
-            self._init.end_branches()
             self._finish(branch)
 
-    def _finish(self, branch: Branch) -> None:
-        """The branch's requests end with its verdict; the next branch is begun."""
+    def _finish(self, branch: Branch, *, losing: bool = True) -> None:
+        """The branch's requests end with its verdict; the next branch is begun, in the state of the
+        newest snapshot if the old one was not meant to go."""
         if branch is not self._branch:
             return
-        self._branch = None
+        self._branch, self._losing, self.state = None, losing, ""
+        self.paused = False
+        if self._init is not None and not self._init.closed:
+            self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self._init))
         branch.end(branch.cause or causes.ended("it ended"))
         self._begin_again()
+
+    async def _end_what_it_started(self, init: Init) -> None:
+        await self.snapshots.settled()
+        await init.end_branches()
 
     def _begin_again(self) -> None:
         if not self._closed and self.over is None and self._starting is None and self.info:
             self.start()
+
+
+def _state_after(restoration: Restoration, before: int | None) -> str:
+    """Which moment the session is at now, for people; ``before``: the number of that before the cell."""
+    snapshot = restoration.snapshot
+    moment = f"the one after cell {snapshot.cell}"
+    if snapshot.number == before:
+        moment = "the one before this cell"
+    if snapshot.name:
+        moment += f" (snapshot {snapshot.name!r})"
+    lost = "; ".join((*restoration.external, *restoration.changed))
+    return f"the state is {moment}" + (f", without {lost}" if lost else "")
 
 
 def _kill_if_stuck(init: Init, branch: Branch) -> None:

@@ -247,6 +247,10 @@ class Meter:
         if self.throttles and self._group is not None and self.limits.cpus is not None:
             self._group.limit_cpu(None if released else self.limits.cpus)
 
+    def reclaim(self) -> int:
+        """Have the kernel take back what memory it can; bytes given back."""
+        return self._group.reclaim() if self._group is not None else 0
+
     def carried(self, size: int) -> float:
         """Bytes about to be carried over the network for it; see ``Account.carried``."""
         return self.account.carried(size)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
+from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
@@ -48,6 +52,7 @@ class Session(Life):
             notices=terms.notices,
         )
         self._cells: list[Pending] = []
+        self._idle: asyncio.TimerHandle | None = None
         self._denials = Denials(self.account)
         self._stray: Sink = lambda _: None
 
@@ -60,23 +65,44 @@ class Session(Life):
         guest from starting. Several may be in flight; the caller decides their order.
         """
         branch = await self.ready()
+        self.resume()
         pending = Pending(request, sink)
+        note = self.snapshots.before_cell(branch) if pending.executes else ""
         branch.begin(pending, request, fds)
         if fds:
             self.used = True  # what they lead to is in this guest
         if not pending.executes:
             return await pending.ended
         self.used = True
+        begun = time.monotonic()
         watch = asyncio.get_running_loop().create_task(self._watch(branch, pending))
         self._cells.append(pending)
         try:
             verdict = await pending.ended
             if self._init is not None:
                 self._init.catch_up()
-            return pending.explain(verdict)
+            verdict = pending.explain(verdict)
+            self._mention(note or self.snapshots.take_refusal(), pending)
+            return verdict if verdict is None or verdict.survived else await self._with_state(verdict)
         finally:
             self._cells.remove(pending)
             watch.cancel()
+            self._pause_when_idle()
+            if pending.ended.done() and pending.ended.result() is None:
+                self.snapshots.cell_took(time.monotonic() - begun, request.count)
+
+    def _mention(self, note: str, pending: Pending) -> None:
+        """A line on the cell's stderr."""
+        if note and self.terms.notices:
+            pending.sink(wire.Stream(parent=pending.id, name="stderr", text=f"kernel_runtime: {note}\n"))
+
+    async def _with_state(self, verdict: Verdict) -> Verdict:
+        """The verdict, when the next live branch stands, with the state that it has."""
+        try:
+            await self.ready()
+        except KernelRuntimeError:
+            return verdict  # the next cell says why
+        return msgspec.structs.replace(verdict, state=self.state)
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self._init is not None:
@@ -104,6 +130,7 @@ class Session(Life):
 
     async def _ask(self, request: wire.Get | wire.Put) -> wire.Value | None:
         branch = await self.ready()
+        self.resume()
         self.used = True
         got: list[wire.Got] = []
         pending = Pending(request, lambda frame: got.append(frame) if isinstance(frame, wire.Got) else None)
@@ -116,6 +143,40 @@ class Session(Life):
         if got[0].error is not None:
             raise Conflict(got[0].error)
         return got[0].value
+
+    # -- paused ----------------------------------------------------------------------------------
+
+    async def pause(self) -> int:
+        """Stop every process of the guest and its clocks; returns bytes that the kernel took back.
+        A cell that runs stands still, too. ``resume`` or the next request lets it go on."""
+        await self.ready()
+        init = self._init
+        if init is None or self.rung is not Rung.NAMESPACES:
+            raise Conflict("a guest without a pid namespace cannot be paused")
+        if not self.paused:
+            self.paused = True
+            init.pause(True)
+            self.hold_wall(True)
+        return await asyncio.to_thread(init.meter.reclaim)
+
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        if self.paused and self._init is not None:
+            self.paused = False
+            self._init.pause(False)
+            self.hold_wall(False)
+
+    def _pause_when_idle(self) -> None:
+        """Begin to wait for the time after which an idle session is paused, if it is to be."""
+        if self._idle is not None:
+            self._idle.cancel()
+        if self.terms.idle is not None:
+            self._idle = asyncio.get_running_loop().call_later(self.terms.idle, self._pause_if_idle)
+
+    def _pause_if_idle(self) -> None:
+        if not self._cells and self.is_ready and not self._closed:
+            self._pausing = asyncio.get_running_loop().create_task(self.pause())
+            self._pausing.add_done_callback(_ignore)
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds."""
@@ -173,3 +234,9 @@ class Session(Life):
         if pending.limited is not None:
             return self._limiter.on_limited(self._init.meter, pending.limited)
         return self._limiter.killed_inside(self._init.meter, pending.kills)
+
+
+def _ignore(task: asyncio.Task[int]) -> None:
+    """A guest that could not be paused goes on."""
+    if not task.cancelled():
+        task.exception()

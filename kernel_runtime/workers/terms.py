@@ -6,11 +6,13 @@ import msgspec
 
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.snapshot import Budget
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """``grace``: seconds a cell may ignore an interrupt; ``flood``: ``cut`` or ``end``; ``notices``:
-    warnings are also lines on the cell's stderr.
+    warnings are also lines on the cell's stderr. ``snapshots``: what they may take; ``automatic``:
+    whether there is one before each cell. ``idle``: seconds without a cell after which it is paused.
     """
 
     level: Level
@@ -23,3 +25,6 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 10.0
     flood: str = "cut"
     notices: bool = True
+    snapshots: Budget = Budget()
+    automatic: bool = True
+    idle: float | None = None

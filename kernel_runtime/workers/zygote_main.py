@@ -194,9 +194,9 @@ class Zygote:
             remove_ipc = sc.remove_ipc if "ipc" in walls else _leave_ipc
             denials = Denials(listeners[0], plan.calls) if listeners else None
             born = wire.Born(walls=walls, missing=missing, names_denied=denials is not None)
-            protect = _protect_apart if not spaces and "landlock" in walls else sc.set_dumpable
+            set_apart = landlock.set_apart if not spaces and "landlock" in walls else None
             kill_others = None if spaces else _killer("landlock" in walls)
-            init.serve(control, born, protect, remove_ipc, denials, kill_others)
+            init.serve(control, born, sc.set_dumpable, remove_ipc, denials, kill_others, set_apart)
         except WallUnavailable as error:
             control.send(wire.Failed(wall=error.wall, error=error.reason, fix=error.fix))
         except BaseException as error:  # noqa: BLE001 — whatever it was, this is no zygote and must end
@@ -205,26 +205,19 @@ class Zygote:
             os._exit(1)
 
 
-def _protect_apart(dumpable: bool) -> None:
-    """Where no pid namespace protects the first process, a live branch leaves its Landlock domain
-    for one below it, out of which it cannot signal the first."""
-    sc.set_dumpable(dumpable)
-    if dumpable:
-        landlock.set_apart()
-
-
-def _killer(walled: bool) -> Callable[[], None]:
-    """How a first process without a pid namespace kills its session, and nobody else."""
+def _killer(walled: bool) -> Callable[[set[int]], None]:
+    """How a first process without a pid namespace kills its session, and nobody else. Nothing can be
+    spared there: it has no frozen branches."""
     own, parent = os.getpid(), os.getppid()
     if not walled or landlock.abi() < landlock.SCOPES_SINCE:
 
-        def kill_found() -> None:
+        def kill_found(_: set[int]) -> None:
             if os.getpid() == own:
                 tree.end_below(own)
 
         return kill_found
 
-    def kill_scoped() -> None:
+    def kill_scoped(_: set[int]) -> None:
         """All at once: behind Landlock's scope, "everybody" are the processes of this session."""
         if os.getpid() == own and not _can_signal(parent):
             with contextlib.suppress(ProcessLookupError, PermissionError):

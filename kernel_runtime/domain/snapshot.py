@@ -1,0 +1,148 @@
+"""Snapshots: moments of a session that can come back, as a tree, within a budget."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel_runtime.domain.amounts import GIB, show_amount
+from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_NAME = re.compile(r"[^\W\d][\w.\-]{0,63}")
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment. ``parent``: the snapshot that its line came from; ``cell``: execution count of the
+    last cell it contains; ``made``: seconds since the epoch; ``automatic``: taken before a cell or an
+    undo, not by a person; ``pause``: seconds that the session stood still for it; ``size``: bytes it
+    holds (its share of pages that several hold), None while not measured; ``external``: what it
+    does not have that the session had (sockets, child processes).
+    """
+
+    number: int
+    name: str = ""
+    parent: int | None = None
+    line: str = "main"
+    cell: int = 0
+    made: float = 0.0
+    automatic: bool = False
+    pinned: bool = False
+    pause: float = 0.0
+    size: int | None = None
+    external: list[str] = []
+
+    @property
+    def title(self) -> str:
+        """What people call it: its name, or its number."""
+        return self.name or f"#{self.number}"
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What snapshots may take. ``automatic``: how many of those before cells are kept; ``count``: how
+    many others; ``memory``: bytes of all of them together; ``share``: an automatic one may cost at
+    most this share of the computing that it saves, or ``pause`` seconds if that is more.
+    """
+
+    automatic: int = 8
+    count: int = 32
+    memory: int = 2 * GIB
+    share: float = 0.05
+    pause: float = 0.05
+
+    def check(self) -> Budget:
+        """Itself; ``Invalid`` where it makes no sense."""
+        if min(self.automatic, self.count, self.memory) < 0 or self.share < 0 or self.pause < 0:
+            raise Invalid(f"snapshots: a budget cannot be negative ({self})")
+        return self
+
+
+def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:
+    """A name that people can type again; ``Invalid`` or ``Conflict`` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f"snapshot: {name!r} is not a name; begin with a letter, then letters, digits, '_', '-' or '.'"
+        )
+    if any(known.name == name for known in taken):
+        raise Conflict(f"there is a snapshot {name!r} already; choose another name, or drop that one")
+    return name
+
+
+def find(snapshots: Sequence[Snapshot], name: str | int) -> Snapshot:
+    """By name, or by number (``3`` or ``"#3"``); ``NotFound`` names what there is."""
+    text = str(name).strip()
+    number = int(text.lstrip("#")) if text.lstrip("#").isdigit() and len(text) < 12 else None
+    for snapshot in snapshots:
+        if snapshot.name == text or snapshot.number == number:
+            return snapshot
+    known = ", ".join(s.title for s in snapshots if not s.automatic) or "none yet"
+    raise NotFound(f"there is no snapshot {text!r} (it may have been dropped); there are: {known}")
+
+
+def over_budget(snapshots: Sequence[Snapshot], budget: Budget) -> list[Snapshot]:
+    """Which to drop: of the automatic ones and of the others the oldest beyond their counts, then the
+    oldest of all beyond the memory. Pinned ones stay whatever they take.
+    """
+    loose = sorted((s for s in snapshots if not s.pinned), key=lambda s: s.number)
+    automatic = [s for s in loose if s.automatic]
+    others = [s for s in loose if not s.automatic]
+    dropped = [*_oldest(automatic, budget.automatic), *_oldest(others, budget.count)]
+    held = sum(s.size or 0 for s in snapshots if s not in dropped)
+    for snapshot in loose:
+        if held <= budget.memory:
+            break
+        if snapshot not in dropped:
+            dropped.append(snapshot)
+            held -= snapshot.size or 0
+    return dropped
+
+
+def _oldest(snapshots: list[Snapshot], kept: int) -> list[Snapshot]:
+    return snapshots[: max(0, len(snapshots) - kept)]
+
+
+def worth_it(budget: Budget, cost: float, computed: float) -> bool:
+    """Whether an automatic snapshot that will cost ``cost`` seconds pays, when ``computed`` seconds of
+    cells have run since the last one."""
+    return cost <= max(budget.pause, budget.share * computed)
+
+
+def show_tree(snapshots: Sequence[Snapshot], current: int | None) -> list[str]:
+    """The tree as lines of text, oldest first; ``current``: the one the session came from last."""
+    known = {s.number for s in snapshots}
+    below: dict[int | None, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        parent = snapshot.parent if snapshot.parent in known else None
+        below.setdefault(parent, []).append(snapshot)
+    lines: list[str] = []
+    _show_below(below, None, 0, current, lines)
+    return lines
+
+
+def _show_below(
+    below: dict[int | None, list[Snapshot]],
+    parent: int | None,
+    depth: int,
+    current: int | None,
+    lines: list[str],
+) -> None:
+    """A chain stays on one level; only where it forks does it move to the right."""
+    children = below.get(parent, [])
+    for child in children:
+        inner = depth + (1 if len(children) > 1 and child is not children[-1] else 0)
+        lines.append(f"{'  ' * inner}{_describe(child, child.number == current)}")
+        _show_below(below, child.number, inner, current, lines)
+
+
+def _describe(snapshot: Snapshot, is_current: bool) -> str:
+    marks = [f"after cell {snapshot.cell}", snapshot.line]
+    if snapshot.size is not None:
+        marks.append(show_amount("memory", snapshot.size))
+    marks += [
+        word for word, holds in (("automatic", snapshot.automatic), ("pinned", snapshot.pinned)) if holds
+    ]
+    return f"{'→' if is_current else '·'} {snapshot.title}  ({', '.join(marks)})"

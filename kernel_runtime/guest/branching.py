@@ -1,0 +1,341 @@
+"""Branches of a running process: a frozen copy is forked off, and one day becomes the live branch.
+
+A copy is forked between two callbacks of the loop, by way of a child that ends at once: so it is
+nobody's child but pid 1's, and no ``wait()`` of user code ever meets it. It waits at a socket of
+its own and holds nothing else of the original's. To be thawed it leaves a frozen copy behind
+in the same way and goes on itself: a snapshot can be used any number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import select
+import socket
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kernel_runtime import wire
+from kernel_runtime.guest import descriptors, threads
+from kernel_runtime.guest.channel import Channel
+from kernel_runtime.guest.connection import lift
+from kernel_runtime.guest.mappings import Mappings
+from kernel_runtime.guest.scores import OOM_SCORE_FROZEN, OOM_SCORE_LIVE, set_oom_score
+from kernel_runtime.sdk import branches as hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kernel_runtime.guest.connection import Connection
+    from kernel_runtime.guest.descriptors import Inventory
+    from kernel_runtime.guest.mappings import Mapping
+    from kernel_runtime.guest.mending import Mending
+
+_MAX_NAMES, _MAX_NAME = 64, 200
+#: Collecting what was frozen takes at most this share of the time.
+_COLLECTING = 1 / 300
+_FDS = 3
+
+
+class Moment(NamedTuple):
+    """What a copy must know of the moment it was made at."""
+
+    stock: Inventory
+    shared: list[Mapping]
+    children: dict[int, str]
+    clock: float
+
+
+class Restored(NamedTuple):
+    """What a thawed branch has to tell: seconds frozen, what it does not have, files that changed."""
+
+    order: wire.Thaw
+    frozen: float
+    external: list[str]
+    changed: list[str]
+
+
+class Branching:
+    """One process's means to branch. ``hide``: keep others of the same user from looking into it;
+    ``active`` while it forks a branch of itself (a fork of user code is none)."""
+
+    def __init__(
+        self, loop: Any, connection: Connection, mending: Mending, hide: Callable[[bool], None]
+    ) -> None:
+        self.active = False
+        self._loop = loop
+        self._connection = connection
+        self._mending = mending
+        self._hide = hide
+        self._mappings = Mappings()
+        self._leaving: list[int] = []
+        self._collected = time.monotonic()
+        self._collecting = 0.05
+
+    # -- in the live branch ----------------------------------------------------------------------
+
+    def freeze(self, order: wire.Freeze, fd: int) -> Restored | None:
+        """Make a frozen copy that waits at ``fd``, and answer. Returns None, and in the copy, when
+        it is thawed one day, what has happened: then this process is the live branch.
+        """
+        begun = time.perf_counter()
+        fd = _lifted(fd)
+        try:
+            moment = self._moment(fd)
+            refused = _refusal(order, moment)
+            copied = not refused and self._copy()
+        except Exception as error:  # noqa: BLE001 - a hook of user code, or no process to be had
+            os.close(fd)
+            self._answer(order, begun, error=f"{type(error).__name__}: {error}"[: wire.MAX_SAID])
+            return None
+        if copied:
+            return self._be_frozen(moment, fd)
+        os.close(fd)
+        if refused:
+            self._answer(order, begun, external=refused)
+            return None
+        if moment.shared:
+            _wait_for(self._pipe)
+        for hook in hooks.after:
+            _run_hook(hook)
+        self._answer(order, begun, threads=_few(threads.unsafe()))
+        return None
+
+    def _answer(self, order: wire.Freeze, begun: float, **more: Any) -> None:
+        pause = time.perf_counter() - begun
+        self._connection.send(wire.Froze(parent=order.id, pause=pause, **more))
+
+    def _moment(self, fd: int) -> Moment:
+        threads.stop_idle(self._loop)
+        own = self._own()
+        shared = self._mappings.shared()
+        if shared:
+            self._pipe = os.pipe()
+            own |= set(self._pipe)
+        stock = descriptors.take_stock(own | {fd})
+        return Moment(stock, shared, _children(self._leaving), time.monotonic())
+
+    def _own(self) -> frozenset[int]:
+        loop = self._loop
+        ends = (loop._ssock.fileno(), loop._csock.fileno())
+        return frozenset((0, 1, 2, self._connection.fileno(), *self._mending.copies, *ends))
+
+    def _copy(self) -> bool:
+        """After the hooks; True in the copy."""
+        for hook in list(hooks.before):
+            hook()
+        self._tend_garbage()
+        return self._fork()
+
+    def _fork(self) -> bool:
+        """Python's own generator seeds itself anew in a child: a copy goes on with the same numbers."""
+        state = random.getstate()
+        self.active = True
+        try:
+            pid = os.fork()
+            if pid:
+                self._leaving.append(pid)
+                return False
+            _leave_a_child()
+            os.setsid()
+            random.setstate(state)
+            self._leaving.clear()
+            return True
+        finally:
+            self.active = False
+
+    def _tend_garbage(self) -> None:
+        """What is frozen is not collected any more, so that collecting does not touch, and thereby
+        copy, all that the branches share; from time to time it is, or cycles would stay for ever."""
+        if self._collecting < _COLLECTING * (time.monotonic() - self._collected):
+            begun = time.monotonic()
+            gc.unfreeze()
+            gc.collect()
+            self._collected = time.monotonic()
+            self._collecting = self._collected - begun
+        gc.freeze()
+
+    def reap(self) -> bool:
+        """Bury the children that only were to leave a copy; True when none is left."""
+        for pid in list(self._leaving):
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    self._leaving.remove(pid)
+            except ChildProcessError:  # a wait() of user code was first
+                self._leaving.remove(pid)
+        return not self._leaving
+
+    # -- in the frozen copy ------------------------------------------------------------------------
+
+    def _be_frozen(self, moment: Moment, fd: int) -> Restored:
+        """Until it is thawed; ends with its process otherwise."""
+        try:
+            lost = descriptors.detach(moment.stock, self._own() - {0})
+            lost += _make_private(moment.shared)
+            if moment.shared:
+                for end in self._pipe:
+                    os.close(end)
+            set_oom_score(OOM_SCORE_FROZEN)
+            self._hide(True)
+            channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
+            external = _few([*moment.stock.others.values(), *moment.children.values(), *lost])
+            order, fds = self._wait(channel, moment, external)
+            return self._come_back(order, fds, moment, external)
+        except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
+            os._exit(wire.DAMAGED_STATUS)
+
+    def _wait(self, channel: Channel, moment: Moment, external: list[str]) -> tuple[wire.Thaw, list[int]]:
+        channel.send(wire.Frozen(pid=os.getpid(), external=external))
+        while (frame := channel.receive()) is not None:
+            if isinstance(frame, wire.Weigh):
+                channel.send(_weigh())
+            elif isinstance(frame, wire.Thaw):
+                fds = channel.take_fds(_FDS)
+                if not self._fork():
+                    channel.close()
+                    return frame, fds
+                for fd in fds:
+                    os.close(fd)
+                descriptors.reopen(moment.stock)
+                channel.send(wire.Frozen(pid=os.getpid(), external=external))
+        os._exit(0)  # the host has dropped it
+
+    def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
+        """Give the process what a live branch has."""
+        self._hide(False)
+        set_oom_score(OOM_SCORE_LIVE)
+        sock, out, err = fds
+        descriptors.replace(self._connection.fileno(), sock)
+        descriptors.replace(1, out)
+        descriptors.replace(2, err)
+        self._mending.renew_copies()
+        for end, new in zip((self._loop._ssock, self._loop._csock), socket.socketpair(), strict=True):
+            new.setblocking(False)
+            descriptors.replace(end.fileno(), new.detach())
+        self._connection.renew()
+        frozen = time.monotonic() - moment.clock
+        self._loop.behind += frozen
+        _bury_children(moment.children)
+        if order.reseed:
+            _reseed()
+        return Restored(order, frozen, external, descriptors.changed(moment.stock))
+
+
+def run_restored_hooks() -> None:
+    """The notebook's own, when a thawed branch may act."""
+    for hook in list(hooks.restored):
+        _run_hook(hook)
+
+
+def _run_hook(hook: Callable[[], object]) -> None:
+    try:
+        hook()
+    except Exception:  # noqa: BLE001 - user code: its error is shown and changes nothing
+        traceback.print_exc()
+
+
+def _leave_a_child() -> None:
+    """In the child between the original and the copy: only its own child goes on."""
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError:
+        os._exit(1)  # no process to be had: the copy's socket closes, and the host knows
+
+
+def _lifted(fd: int) -> int:
+    high = lift(fd)
+    os.close(fd)
+    return high
+
+
+def _refusal(order: wire.Freeze, moment: Moment) -> list[str]:
+    """What stands in the way of a copy at all, or (if asked to refuse) cannot be in it."""
+    refused = [str(mapping) for mapping in moment.shared if not mapping.copied]
+    if order.refuse:
+        refused += [*moment.stock.others.values(), *moment.children.values()]
+    return _few(refused)
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    return [name[:_MAX_NAME] for name in names[:_MAX_NAMES]]
+
+
+def _children(leaving: list[int]) -> dict[int, str]:
+    """Processes this one has started: pid → name."""
+    found: dict[int, str] = {}
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children") as file:
+                pids = [int(pid) for pid in file.read().split()]
+        except OSError:
+            continue  # a kernel built without it, or a thread that has just ended
+        for pid in pids:
+            if pid not in leaving:
+                found[pid] = f"child process {pid}{_name_of(pid)}"
+    return found
+
+
+def _name_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return f" ({file.read().strip()})"
+    except OSError:
+        return ""
+
+
+def _bury_children(children: dict[int, str]) -> None:
+    """They were the original's and ended with it: whoever waits for one is told that it was killed."""
+    if not children or "subprocess" not in sys.modules:
+        return
+    popen = sys.modules["subprocess"].Popen
+    gc.unfreeze()  # what is frozen is not among the collector's objects
+    for thing in gc.get_objects():
+        if isinstance(thing, popen) and thing.returncode is None and thing.pid in children:
+            thing.returncode = -9
+    gc.freeze()
+
+
+def _make_private(shared: list[Mapping]) -> list[str]:
+    """In the copy: shared memory becomes its own, with the bytes it has now."""
+    lost = []
+    for mapping in shared:
+        from kernel_runtime.guest import native
+
+        try:
+            native.make_private(mapping.start, mapping.size)
+        except OSError as error:
+            lost.append(f"{mapping} ({error.strerror})")
+    return lost
+
+
+def _wait_for(pipe: tuple[int, int]) -> None:
+    """Until the copy has made shared memory its own: it closes its end of the pipe."""
+    read, write = pipe
+    os.close(write)
+    select.select([read], [], [], 10.0)
+    os.close(read)
+
+
+def _weigh() -> wire.Weighed:
+    amounts = {}
+    with open("/proc/self/smaps_rollup") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("Pss", "Private_Dirty", "Private_Clean"):
+                amounts[name] = int(rest.split()[0]) * 1024
+    private = amounts.get("Private_Dirty", 0) + amounts.get("Private_Clean", 0)
+    return wire.Weighed(shared_out=amounts.get("Pss", 0), private=private)
+
+
+def _reseed() -> None:
+    random.seed()
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -1,0 +1,44 @@
+"""What only the C library can do for a branch: the guest's twin of ``sandbox/syscalls.py``.
+
+Imported when it is needed, not before: a bare guest has no ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+]
+_PROT_READ, _PROT_WRITE = 1, 2
+_MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 0x02, 0x10, 0x20
+_FAILED = ctypes.c_void_p(-1).value
+_OMP_PAUSE_HARD = 2
+
+
+def make_private(start: int, size: int) -> None:
+    """Replace the mapping at ``start`` by a private one with the same bytes; raises ``OSError``."""
+    held = ctypes.string_at(start, size)
+    flags = _MAP_PRIVATE | _MAP_FIXED | _MAP_ANONYMOUS
+    if _libc.mmap(start, size, _PROT_READ | _PROT_WRITE, flags, -1, 0) in (None, _FAILED):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    ctypes.memmove(start, held, size)
+
+
+def pause_openmp(library: str) -> bool:
+    """End the idle threads of this OpenMP runtime (they come back with the next parallel region);
+    False when it is in use or too old to be asked."""
+    try:
+        runtime = ctypes.CDLL(library)
+        return bool(runtime.omp_pause_resource_all(_OMP_PAUSE_HARD) == 0)
+    except (OSError, AttributeError):
+        return False

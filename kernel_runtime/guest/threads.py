@@ -1,0 +1,103 @@
+"""Threads beside the one that forks: they do not exist in the copy, and what they held never comes free.
+
+Some end by themselves when asked (idle pools of asyncio and OpenMP), some are known to come back
+in a copy; any other makes a copy worthless, and is named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+#: Named threads that their libraries handle around a fork.
+_SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
+
+
+def _arrow(module: Any) -> int:
+    return int(module.cpu_count()) + int(module.io_thread_count())
+
+
+def _cores(_: Any) -> int:
+    return os.cpu_count() or 1
+
+
+#: Libraries whose idle pools have no names and survive a fork (proven by tests): most threads of each.
+_POOLS: dict[str, Callable[[Any], int]] = {"pyarrow": _arrow, "duckdb": _cores}
+
+
+def stop_idle(loop: asyncio.AbstractEventLoop) -> None:
+    """End what may be ended without anybody noticing: the loop's own idle executor, OpenMP's pool."""
+    _stop_executor(loop)
+    for library in _openmp_libraries():
+        from kernel_runtime.guest import native
+
+        native.pause_openmp(library)
+
+
+def _stop_executor(loop: Any) -> None:
+    executor = getattr(loop, "_default_executor", None)
+    if executor is None:
+        return
+    idle = executor._idle_semaphore._value >= len(executor._threads)
+    if idle and executor._work_queue.empty():
+        executor.shutdown(wait=True)
+        loop._default_executor = None
+
+
+_openmp: tuple[int, list[str]] = (0, [])
+
+
+def _openmp_libraries() -> list[str]:
+    """Paths of the OpenMP runtimes that are loaded; looked for again when modules were imported."""
+    global _openmp
+    if _openmp[0] != len(sys.modules):
+        with open("/proc/self/maps") as file:
+            paths = {line.rstrip("\n").partition("/")[2] for line in file if "libgomp" in line}
+        _openmp = (len(sys.modules), [f"/{path}" for path in sorted(paths)])
+    return _openmp[1]
+
+
+def unsafe() -> list[str]:
+    """The threads that stand in the way, by name; to be asked right after a fork, in the original:
+    pools that end themselves for a fork are gone then."""
+    names = _beside()
+    if not names:
+        return []
+    python = {thread.native_id: thread.name for thread in threading.enumerate()}
+    known = [f"Python thread {python[tid]!r}" for tid in names if tid in python]
+    native = [name for tid, name in names.items() if tid not in python and name not in _SAFE_NAMES]
+    return [*known, *_unexplained(native)]
+
+
+def _beside() -> dict[int, str]:
+    """Thread id → name, of all but this one."""
+    found: dict[int, str] = {}
+    own = threading.get_native_id()
+    for entry in os.listdir("/proc/self/task"):
+        tid = int(entry)
+        if tid == own:
+            continue
+        try:
+            with open(f"/proc/self/task/{tid}/comm") as file:
+                found[tid] = file.read().strip()
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def _unexplained(names: list[str]) -> list[str]:
+    """Native threads without a name of their own may be as many as the known pools have."""
+    with open("/proc/self/comm") as file:
+        own = file.read().strip()
+    unnamed = [name for name in names if name == own]
+    named = [f"native thread {name!r}" for name in names if name != own]
+    explained = sum(most(sys.modules[name]) for name, most in _POOLS.items() if name in sys.modules)
+    if len(unnamed) > explained:
+        named.append(f"{len(unnamed)} native threads without a name")
+    return named

@@ -1,0 +1,1 @@
+"""What code inside a guest may import: the house as seen from within."""
