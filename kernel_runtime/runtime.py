@@ -97,13 +97,15 @@ class Runtime:
         notices: bool = True,
         snapshots: Budget | None = None,
         automatic: bool = True,
+        idle: float | None = None,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
         weakest that is accepted (default: what the runtime's settings say). ``flood``: what
         becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
         are also lines on the cell's stderr. ``snapshots``: what snapshots may take; ``automatic``:
-        whether there is one before each cell."""
+        whether there is one before each cell. ``idle``: seconds without a cell after which it is
+        paused."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -120,6 +122,7 @@ class Runtime:
             notices=notices,
             snapshots=snapshots or Budget(),
             automatic=automatic,
+            idle=idle,
         )
         accepted = rung or self.settings.rung
         session = Session(

@@ -53,6 +53,7 @@ def exec_command(
         flood=settings.flood,
         workdir=workdir,
         name="exec",
+        automatic=False,
     ) as guest:
         done = Terminal(guest, capture=as_json, prompts=code is not None).run(text)
     raise click.exceptions.Exit(finish(done, as_json=as_json))

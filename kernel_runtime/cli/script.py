@@ -36,6 +36,7 @@ def run_script_file(
         flood=settings.flood,
         workdir=directory,
         name=path.name,
+        automatic=False,
     ) as guest:
         done = Terminal(guest, capture=as_json, prompts=True).run(
             script_cell(source, str(path.resolve()), arguments, settings.level)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kernel_runtime.domain.amounts import GIB, show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
+from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _NAME = re.compile(r"[^\W\d][\w.\-]{0,63}")
 
@@ -59,6 +60,25 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         if min(self.automatic, self.count, self.memory) < 0 or self.share < 0 or self.pause < 0:
             raise Invalid(f"snapshots: a budget cannot be negative ({self})")
         return self
+
+
+#: Settings by name: the field of ``Budget``, and how its text is read.
+SETTINGS: dict[str, tuple[str, Callable[[Any, str], float]]] = {
+    "undo": ("automatic", parse_count),
+    "snapshots": ("count", parse_count),
+    "snapshot_memory": ("memory", parse_bytes),
+    "snapshot_share": ("share", parse_share),
+}
+
+
+def parse_budget(values: Mapping[str, str], base: Budget, place: str) -> Budget:
+    """Text by setting's name → ``Budget`` over ``base``; other names are left alone."""
+    fields = {
+        field: read(values[name], f"{place}.{name}")
+        for name, (field, read) in SETTINGS.items()
+        if name in values
+    }
+    return msgspec.structs.replace(base, **fields).check()
 
 
 def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:

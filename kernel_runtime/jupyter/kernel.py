@@ -36,6 +36,8 @@ class RuntimeHouse:
             arguments=settings.arguments,
             rung=settings.rung,
             flood=settings.flood,
+            snapshots=settings.budget,
+            idle=settings.idle,
         )
 
     def warm_up(self) -> None:

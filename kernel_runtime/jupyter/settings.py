@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel_runtime.domain import snapshot
 from kernel_runtime.domain.amounts import MIB, show_amount
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
-from kernel_runtime.domain.limits import FLOODS, Limits, parse_flood, parse_limits
+from kernel_runtime.domain.limits import FLOODS, Limits, parse_flood, parse_limits, parse_seconds
+from kernel_runtime.domain.snapshot import Budget, parse_budget
 from kernel_runtime.jupyter import paths
 from kernel_runtime.jupyter.page_hosts import parse_hosts
 
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 LIMITS = Limits.__struct_fields__
-NAMES = (*LIMITS, "flood", "level", "rung", "history", "page_hosts", "check", "policy")
+NAMES = (
+    *LIMITS,
+    *snapshot.SETTINGS,
+    *("flood", "level", "rung", "history", "page_hosts", "check", "policy", "idle"),
+)
 CONFIG = "jupyter_kernel_runtime_config"
 MAX_NOTEBOOK = 256 * MIB
 _HISTORY_TRAIT = "--HistoryManager.hist_file"
@@ -42,11 +48,14 @@ class Settings(msgspec.Struct, kw_only=True):
     asked and not given, ``error`` what keeps cells from running. ``check`` (off, show, refuse; empty:
     as the level has it) and ``policy`` (a file): whether cells are read before they run, and by what.
     ``rung``: the weakest that was accepted for levels that demand every wall. ``flood``: what
-    becomes of a cell whose output is one (cut, end).
+    becomes of a cell whose output is one (cut, end). ``budget``: what snapshots may take; ``idle``:
+    seconds without a cell after which the guest is paused.
     """
 
     limits: Limits = Limits()
     flood: str = FLOODS[0]
+    budget: Budget = Budget()
+    idle: float | None = None
     level: Level = Level.MODERATE
     rung: Rung | None = None
     origins: dict[str, str] = {}
@@ -115,6 +124,9 @@ def apply(settings: Settings, sources: Iterable[Source]) -> None:
             settings.flood = parse_flood(flood, f"{source.place}.flood")
         if rung := source.values.get("rung"):
             settings.rung = parse_rung(rung, f"{source.place}.rung")
+        settings.budget = parse_budget(source.values, settings.budget, source.place)
+        if idle := source.values.get("idle"):
+            settings.idle = parse_seconds(idle, f"{source.place}.idle")
         settings.check = source.values.get("check") or settings.check
         if policy := source.values.get("policy"):
             settings.policy = str(Path(policy).absolute())

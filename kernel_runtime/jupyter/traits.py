@@ -34,6 +34,15 @@ class KernelRuntime(Configurable):
     network = Unicode("", help="Bytes over the network in total, like 1G.").tag(config=True)
     bandwidth = Unicode("", help="Bytes over the network per second, like 1M.").tag(config=True)
     flood = Unicode("", help="cut or end: what becomes of a cell whose output is a flood.").tag(config=True)
+    undo = Unicode("", help="How many automatic snapshots before cells are kept, like 8; 0: none.").tag(
+        config=True
+    )
+    snapshots = Unicode("", help="How many other snapshots are kept, like 32.").tag(config=True)
+    snapshot_memory = Unicode("", help="Memory that all snapshots may hold, like 2G.").tag(config=True)
+    snapshot_share = Unicode(
+        "", help="What an automatic snapshot may cost, as a share of the computing it saves, like 5%."
+    ).tag(config=True)
+    idle = Unicode("", help="Time without a cell after which the guest is paused, like 1h.").tag(config=True)
     output = Unicode("", help="Bytes of output per cell, like 64M.").tag(config=True)
     page_hosts = Unicode(
         "", help="Hosts that outputs may load pictures from and link to, like cdn.example.org."
