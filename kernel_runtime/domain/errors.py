@@ -37,7 +37,7 @@ class LimitExceeded(KernelRuntimeError):
     """A guest was ended because it used more than it was given; see ``verdict``."""
 
     def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.explain())
+        super().__init__(verdict.tell())
         self.verdict = verdict
 
 
@@ -49,7 +49,7 @@ class GuestLost(KernelRuntimeError):
     """The guest ended without being told to (crash, exit, killed); see ``verdict``."""
 
     def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.explain())
+        super().__init__(verdict.tell())
         self.verdict = verdict
 
 

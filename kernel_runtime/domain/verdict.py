@@ -81,7 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     count); ``evidence`` is what the host saw (a counter, a signal, an exit status).
     ``survived``: the cell obeyed when it was interrupted, or met the limit as an exception; the
     guest lives and its state is kept. ``amount`` names the limit where a reason has several.
-    ``state``: what state the session is in afterwards, in words.
+    ``state``: one sentence on the variables that the session has afterwards; "" where that is not known.
     """
 
     reason: Reason
@@ -103,10 +103,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.survived and self.reason in RAISED
 
     def explain(self) -> str:
-        """One plain sentence for the person in front of the notebook, or two: where that leaves them."""
-        return f"{self._why()}. {self.state[:1].upper()}{self.state[1:]}" if self.state else self._why()
-
-    def _why(self) -> str:
+        """One plain sentence for the person in front of the notebook."""
         if not self.is_limit:
             return f"the guest ended: {self.evidence or self.reason}"
         name = self.amount or str(self.reason)
@@ -114,6 +111,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         if self.used is not None and not (self.raised and self.reason is Reason.MEMORY):
             text += f" (used {show_amount(name, self.used)})"
         return text
+
+    def tell(self) -> str:
+        """``explain``, and where that leaves the session."""
+        return f"{self.explain()}. {self.state}" if self.state else self.explain()
 
     def _what(self) -> str:
         if self.raised:

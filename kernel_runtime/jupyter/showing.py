@@ -62,11 +62,7 @@ def error_of(result: Result, name: str) -> SandboxError | None:
 
 def _ended(verdict: Verdict, name: str) -> SandboxError:
     what = verdicts.sentence(verdict.explain())
-    after = (
-        "Its variables are kept."
-        if verdict.survived
-        else "Its variables are gone; the next cell starts clean."
-    )
+    after = "Its variables are kept." if verdict.survived else verdict.state or verdicts.NEXT
     shown = verdicts.trouble(verdicts.name_of(verdict), f"{what} (guest {name!r}) {after}", [])
     return SandboxError(shown.ename, shown.evalue, shown.traceback)
 

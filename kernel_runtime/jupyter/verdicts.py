@@ -41,7 +41,7 @@ def name_of(verdict: Verdict) -> str:
 
 def trouble_of(verdict: Verdict) -> Trouble:
     """The ``error`` content a cell shows when its guest ended."""
-    then = KEPT if verdict.survived else NEXT
+    then = KEPT if verdict.survived else verdict.state or NEXT
     return trouble(name_of(verdict), f"{sentence(verdict.explain())}\n{then}", [])
 
 

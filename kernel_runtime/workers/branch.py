@@ -206,6 +206,8 @@ class Branch:
         pending = self.pending.get(parent)
         if pending is None:
             return
+        if pending.executes and not pending.replied:  # its shell is damaged: it must not run another cell
+            raise ProtocolViolation("it said that the cell is done, but sent no reply")
         self._flow.settle(parent)
         del self.pending[parent]
         met = self._keeper.on_failed(pending) if pending.failed and pending.executes else None

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 60.0
 _THAW_SECONDS = 10.0
+_GONE = "its variables are gone, run the cells above again."
 _EXIT_SECONDS = 2.0
 
 
@@ -160,7 +161,7 @@ class Life(Keeper, Owner):
         self._losing = False
         restoration = await self.snapshots.recover()
         if restoration is None:
-            self.state = "there was no snapshot to go back to: the variables are lost"
+            self.state = f"There was no snapshot to go back to: {_GONE}"
             return None
         self.state = _state_after(restoration, self.execution_count)
         return self._branch
@@ -280,7 +281,7 @@ class Life(Keeper, Owner):
         if init is not None:
             init.close()
         if branch is not None:
-            self.state = "its first process ended with it: the variables and all snapshots are lost"
+            self.state = f"All of the guest has ended, its snapshots, too: {_GONE}"
             branch.end(branch.cause or causes.ended("the session was closed"))
         for guard in self._guards:
             guard.cancel()
@@ -399,13 +400,11 @@ class Life(Keeper, Owner):
 def _state_after(restoration: Restoration, before: int | None) -> str:
     """Which moment the session is at now, for people; ``before``: the number of that before the cell."""
     snapshot = restoration.snapshot
-    moment = f"the one after cell {snapshot.cell}"
+    moment = f"after cell {snapshot.cell}" if snapshot.cell else "at the beginning"
     if snapshot.number == before:
-        moment = "the one before this cell"
-    if snapshot.name:
-        moment += f" (snapshot {snapshot.name!r})"
+        moment = "before this cell"
     lost = "; ".join((*restoration.external, *restoration.changed))
-    return f"the state is {moment}" + (f", without {lost}" if lost else "")
+    return f"The variables are as they were {moment}{f', without {lost}' if lost else ''}."
 
 
 def _kill_if_stuck(init: Init, branch: Branch) -> None:
