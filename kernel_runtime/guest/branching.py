@@ -1,9 +1,8 @@
 """Branches of a running process: a frozen copy is forked off, and one day becomes the live branch.
 
-A copy is forked between two callbacks of the loop, by way of a child that ends at once: so it is
-nobody's child but pid 1's, and no ``wait()`` of user code ever meets it. It waits at a socket of
-its own and holds nothing else of the original's. To be thawed it leaves a frozen copy behind
-in the same way and goes on itself: a snapshot can be used any number of times.
+A copy is forked between two callbacks of the loop. It waits at a socket of its own and holds
+nothing else of the original's. To be thawed it leaves a frozen copy behind in the same way and
+goes on itself: a snapshot can be used any number of times.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import lift
 from kernel_runtime.guest.mappings import Mappings
 from kernel_runtime.guest.scores import OOM_SCORE_FROZEN, OOM_SCORE_LIVE, set_oom_score
+from kernel_runtime.guest.waiting import Copies, children
 from kernel_runtime.sdk import branches as hooks
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Branching:
         self._mending = mending
         self._hide = hide
         self._mappings = Mappings()
-        self._leaving: list[int] = []
+        self._copies = Copies()
+        self._copies.install()
         self._collected = time.monotonic()
         self._collecting = 0.05
 
@@ -117,7 +118,12 @@ class Branching:
             self._pipe = os.pipe()
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
-        return Moment(stock, shared, _children(self._leaving), time.monotonic())
+        return Moment(stock, shared, self._children(), time.monotonic())
+
+    def _children(self) -> dict[int, str]:
+        """Processes that user code has started here: pid → name."""
+        self._copies.bury()
+        return {pid: f"child process {pid}{_name_of(pid)}" for pid in children() if pid not in self._copies}
 
     def _own(self) -> frozenset[int]:
         loop = self._loop
@@ -138,12 +144,11 @@ class Branching:
         try:
             pid = os.fork()
             if pid:
-                self._leaving.append(pid)
+                self._copies.add(pid)
                 return False
-            _leave_a_child()
             os.setsid()
             random.setstate(state)
-            self._leaving.clear()
+            self._copies.clear()
             return True
         finally:
             self.active = False
@@ -158,16 +163,6 @@ class Branching:
             self._collected = time.monotonic()
             self._collecting = self._collected - begun
         gc.freeze()
-
-    def reap(self) -> bool:
-        """Bury the children that only were to leave a copy; True when none is left."""
-        for pid in list(self._leaving):
-            try:
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    self._leaving.remove(pid)
-            except ChildProcessError:  # a wait() of user code was first
-                self._leaving.remove(pid)
-        return not self._leaving
 
     # -- in the frozen copy ------------------------------------------------------------------------
 
@@ -240,15 +235,6 @@ def _run_hook(hook: Callable[[], object]) -> None:
         traceback.print_exc()
 
 
-def _leave_a_child() -> None:
-    """In the child between the original and the copy: only its own child goes on."""
-    try:
-        if os.fork():
-            os._exit(0)
-    except OSError:
-        os._exit(1)  # no process to be had: the copy's socket closes, and the host knows
-
-
 def _lifted(fd: int) -> int:
     high = lift(fd)
     os.close(fd)
@@ -267,21 +253,6 @@ def _few(names: Sequence[str]) -> list[str]:
     return [name[:_MAX_NAME] for name in names[:_MAX_NAMES]]
 
 
-def _children(leaving: list[int]) -> dict[int, str]:
-    """Processes this one has started: pid → name."""
-    found: dict[int, str] = {}
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children") as file:
-                pids = [int(pid) for pid in file.read().split()]
-        except OSError:
-            continue  # a kernel built without it, or a thread that has just ended
-        for pid in pids:
-            if pid not in leaving:
-                found[pid] = f"child process {pid}{_name_of(pid)}"
-    return found
-
-
 def _name_of(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm") as file:
@@ -290,14 +261,14 @@ def _name_of(pid: int) -> str:
         return ""
 
 
-def _bury_children(children: dict[int, str]) -> None:
+def _bury_children(gone: dict[int, str]) -> None:
     """They were the original's and ended with it: whoever waits for one is told that it was killed."""
-    if not children or "subprocess" not in sys.modules:
+    if not gone or "subprocess" not in sys.modules:
         return
     popen = sys.modules["subprocess"].Popen
     gc.unfreeze()  # what is frozen is not among the collector's objects
     for thing in gc.get_objects():
-        if isinstance(thing, popen) and thing.returncode is None and thing.pid in children:
+        if isinstance(thing, popen) and thing.returncode is None and thing.pid in gone:
             thing.returncode = -9
     gc.freeze()
 

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 _COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
-#: How soon, and how often, the children that left a copy behind are looked for.
-_REAP_SECONDS = 0.02
-
-
 def live(
     shell: Shell, sock: socket.socket, begin: wire.Begin, hide: Callable[[bool], None] = lambda _: None
 ) -> NoReturn:
@@ -139,11 +135,6 @@ class Branch:
             self._come_back(restored)
         self._busy = False
         self.loop.call_soon(self._pump)
-        self.loop.call_later(_REAP_SECONDS, self._reap)
-
-    def _reap(self) -> None:
-        if not self._branches.reap():
-            self.loop.call_later(_REAP_SECONDS, self._reap)
 
     def _come_back(self, restored: branching.Restored) -> None:
         """This is the live branch now: say so, and wait until the one before it has ended."""
