@@ -298,13 +298,15 @@ class Ready(Frame, frozen=True, tag="ready"):
 
 
 class Froze(Frame, frozen=True, tag="froze"):
-    """Answer to ``Freeze``: seconds that this branch stood still. ``threads``: what runs beside and
+    """Answer to ``Freeze``: seconds that this branch stood still, and what of them was work (CPU time;
+    the rest it waited for a busy machine). ``threads``: what runs beside and
     makes the copy worthless; ``external``: why there is none (a shared mapping, or what ``refuse``
     refuses); ``error``: what else prevented it.
     """
 
     parent: Id
     pause: float = 0.0
+    cost: float = 0.0
     threads: Names = []
     external: Names = []
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""

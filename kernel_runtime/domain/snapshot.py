@@ -46,14 +46,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What snapshots may take. ``automatic``: how many of those before cells are kept; ``count``: how
     many others; ``memory``: bytes of all of them together; ``share``: an automatic one may cost at
-    most this share of the computing that it saves, or ``pause`` seconds if that is more.
+    most this share of the computing that it saves, or ``pause`` seconds of work if that is more.
     """
 
     automatic: int = 8
     count: int = 32
     memory: int = 2 * GIB
     share: float = 0.05
-    pause: float = 0.05
+    pause: float = 0.1
 
     def check(self) -> Budget:
         """Itself; ``Invalid`` where it makes no sense."""

@@ -82,6 +82,8 @@ def detach(inventory: Inventory, own: frozenset[int]) -> list[str]:
     for place in inventory.places:
         try:
             _reopen(place)
+        except FileNotFoundError:
+            continue  # not the file: the descriptor. A library closes its own in a child (matplotlib's fonts)
         except OSError as error:
             lost.append(f"descriptor {place.fd}: {place.path} ({error.strerror})")
             _put(nothing, place.fd)

@@ -163,7 +163,7 @@ class Life(Keeper, Owner):
         if restoration is None:
             self.state = f"There was no snapshot to go back to: {_GONE}"
             return None
-        self.state = _state_after(restoration, self.execution_count)
+        self.state = _state_after(restoration, self.snapshots.before)
         return self._branch
 
     async def _spawn(self) -> Init:

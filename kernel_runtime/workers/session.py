@@ -88,7 +88,8 @@ class Session(Life):
             self._cells.remove(pending)
             watch.cancel()
             self._pause_when_idle()
-            if pending.ended.done() and pending.ended.result() is None:
+            ended = pending.ended.result() if pending.ended.done() else None
+            if ended is None or ended.survived:
                 self.snapshots.cell_took(time.monotonic() - begun, request.count)
 
     def _mention(self, note: str, pending: Pending) -> None:

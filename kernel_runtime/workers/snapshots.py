@@ -248,7 +248,7 @@ class Snapshots:
         except KernelRuntimeError as error:
             self._refusal = self._tell(str(error))
             return
-        self._cost, self._computed = snapshot.pause, 0.0
+        self._cost, self._computed = said[0].cost, 0.0
         self._past.append(snapshot.number)
         self._keep_budget()
 
