@@ -45,8 +45,8 @@ class CheckpointStore(Protocol):
     def begin(
         self, key: str, *, parent: str | None = None, label: str = "", quota: Quota | None = None
     ) -> CheckpointWriter:
-        """A writer for the session or notebook ``key``; chunks of ``parent`` (the newest of the
-        key, if None) need not come again.
+        """A writer for the session or notebook ``key``; chunks of ``parent`` (None: the newest of
+        the key; "": none) need not come again.
         """
 
     def checkpoints(self, key: str | None = None) -> list[Checkpoint]:

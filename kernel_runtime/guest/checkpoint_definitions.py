@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     Reduced = tuple[Any, ...]
 
 CACHED = type(functools.lru_cache(lambda: None))
-_HEAP_TYPE = 1 << 9
+HEAP_TYPE = 1 << 9
 _ATTRIBUTES = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
 
 
 class Restoring:
     """What is being loaded: the namespace, and definitions by token."""
 
-    namespace: dict[str, Any] = {}
-    definitions: dict[str, Any] = {}
+    namespace: ClassVar[dict[str, Any]] = {}
+    definitions: ClassVar[dict[str, Any]] = {}
 
 
 class Definitions:
@@ -51,7 +51,7 @@ class Definitions:
 def is_definition(value: Any) -> bool:
     """A class or function that unpickling could not import."""
     if isinstance(value, type):
-        return bool(value.__flags__ & _HEAP_TYPE) and not _importable(value)
+        return bool(value.__flags__ & HEAP_TYPE) and not _importable(value)
     return isinstance(value, types.FunctionType | CACHED) and not _importable(value)
 
 

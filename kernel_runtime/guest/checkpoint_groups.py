@@ -18,7 +18,7 @@ from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_memory as memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
 #: The owner of what the notebook's definitions reach; no variable is called so.
 DEFINED = ""
@@ -32,11 +32,33 @@ _LEAVES = (
 
 
 class _Kinds(dict[type, bool]):
-    """type → whether its values may hold or be something mutable."""
+    """type → whether the walk has to do with its values in the way that ``rule`` decides."""
+
+    def __init__(self, rule: Callable[[type], bool]) -> None:
+        super().__init__()
+        self._rule = rule
 
     def __missing__(self, kind: type) -> bool:
-        self[kind] = found = not (issubclass(kind, _LEAVES) or _is_dtype(kind))
+        self[kind] = found = self._rule(kind)
         return found
+
+
+def _is_leaf(kind: type) -> bool:
+    return issubclass(kind, _LEAVES) or _is_dtype(kind)
+
+
+def _is_code(kind: type) -> bool:
+    return issubclass(kind, type | types.FunctionType | definitions.CACHED)
+
+
+def _is_own(kind: type) -> bool:
+    """Whether its values are something of their own: they link whoever has them."""
+    return not (_is_leaf(kind) or _is_code(kind) or _is_value(kind))
+
+
+def _is_passing(kind: type) -> bool:
+    """Whether its values, tuples for instance, only hold others, or are classes and functions."""
+    return not _is_leaf(kind) and not _is_own(kind)
 
 
 class Groups:
@@ -45,7 +67,7 @@ class Groups:
     def __init__(self, namespace: dict[str, Any], known: definitions.Definitions) -> None:
         self._namespace = namespace
         self._known = known
-        self._kinds = _Kinds()
+        self._owns, self._passes, self._arrays = _Kinds(_is_own), _Kinds(_is_passing), _Kinds(_is_array)
         self._owner: dict[int, str] = {}
         self._leader = {name: name for name in (DEFINED, *namespace)}
         for name, value in namespace.items():
@@ -70,45 +92,44 @@ class Groups:
                 self._walk(DEFINED, _held_by(value))
 
     def _walk(self, name: str, values: list[Any]) -> None:
-        passing: set[int] = set()  # values that hold others but are no one's own: tuples and the like
-        todo = self._interesting(values)
+        passed: set[int] = set()
+        todo = list(values)
         while todo:
-            batch, todo = todo[-_BATCH:], todo[:-_BATCH]
-            new = [value for value in batch if self._is_new(name, value, passing)]
-            todo += self._interesting(self._referents(new))
+            batch = todo[-_BATCH:]
+            del todo[-_BATCH:]
+            kinds = list(map(type, batch))
+            new = self._own(name, list(compress(batch, map(self._owns.__getitem__, kinds))))
+            new += self._passed(list(compress(batch, map(self._passes.__getitem__, kinds))), passed)
+            todo += self._referents(new)
 
-    def _interesting(self, values: Iterable[Any]) -> list[Any]:
-        values = list(values)
-        return list(compress(values, map(self._kinds.__getitem__, map(type, values))))
+    def _own(self, name: str, values: list[Any]) -> list[Any]:
+        """Those that nobody has had; joins ``name`` with whoever has one of the others."""
+        found = dict(zip(map(id, values), values, strict=True))
+        for identity in found.keys() & self._owner.keys():
+            del found[identity]
+            if self._owner[identity] is not name:
+                self._join(self._owner[identity], name)
+        self._owner.update(dict.fromkeys(found, name))
+        return list(found.values())
 
-    def _is_new(self, name: str, value: Any, passing: set[int]) -> bool:
-        """Whether to look into it; joins ``name`` with whoever has it already."""
-        if isinstance(value, type | types.FunctionType | definitions.CACHED):
-            if definitions.is_definition(value):
-                self._known.token(value)
-            return False
-        if _is_value(type(value)):
-            seen = id(value) in passing
-            passing.add(id(value))
-            return not seen
-        owner = self._owner.setdefault(id(value), name)
-        if owner is not name:
-            self._join(owner, name)
-        else:
-            seen = id(value) in passing
-            passing.add(id(value))
-            return not seen
-        return False
+    def _passed(self, values: list[Any], passed: set[int]) -> list[Any]:
+        """Those that this variable has not been seen to hold; definitions are noted."""
+        new = []
+        for value in values:
+            if _is_code(type(value)):
+                if definitions.is_definition(value):
+                    self._known.token(value)
+            elif id(value) not in passed:
+                passed.add(id(value))
+                new.append(value)
+        return new
 
     def _referents(self, values: list[Any]) -> list[Any]:
-        numpy = sys.modules.get("numpy")
-        arrays = [v for v in values if isinstance(v, numpy.ndarray)] if numpy is not None else []
         found = gc.get_referents(*values)
-        for array in arrays:
-            found.append(memory.owner_of(array))
-            if array.dtype.hasobject:
-                found += memory.root_of(array).ravel(order="K").tolist()
-        found += [view.obj for view in values if type(view) is memoryview]
+        if any(map(self._arrays.__getitem__, set(map(type, values)))):  # the collector does not know these
+            for value in values:
+                if self._arrays[type(value)]:
+                    found += _behind(value)
         return found
 
     def _find(self, name: str) -> str:
@@ -118,6 +139,21 @@ class Groups:
 
     def _join(self, one: str, other: str) -> None:
         self._leader[self._find(other)] = self._find(one)
+
+
+def _is_array(kind: type) -> bool:
+    ndarray = getattr(sys.modules.get("numpy"), "ndarray", ())
+    return issubclass(kind, memoryview) or issubclass(kind, ndarray)
+
+
+def _behind(value: Any) -> list[Any]:
+    """What an array or a view keeps alive."""
+    if isinstance(value, memoryview):
+        return [value.obj]
+    held = [memory.owner_of(value)]
+    if value.dtype.hasobject:
+        held += memory.root_of(value).ravel(order="K").tolist()
+    return held
 
 
 def _held_by(value: Any) -> list[Any]:
@@ -132,11 +168,12 @@ def _held_by(value: Any) -> list[Any]:
 
 def _is_value(kind: type) -> bool:
     """Compared and hashed by content: what it is does not change, whoever has it."""
-    return kind.__hash__ is not None and kind.__hash__ is not object.__hash__ and not _is_frame(kind)
+    hashed: Any = kind.__hash__
+    return hashed is not None and hashed is not object.__hash__ and not _is_frame(kind)
 
 
 def _is_frame(kind: type) -> bool:
-    generic = getattr(sys.modules.get("pandas.core.generic"), "NDFrame", None)
+    generic: Any = getattr(sys.modules.get("pandas.core.generic"), "NDFrame", None)
     return generic is not None and issubclass(kind, generic)
 
 

@@ -28,10 +28,8 @@ recipes: dict[type | str, Recipe] = {}
 
 def register(what: type | str, save: Callable[[Any], Any], rebuild: Callable[[Any], Any]) -> None:
     """Save values of the type (or the variable) ``what`` by ``save``, restore them by ``rebuild``."""
-    if not isinstance(what, type | str):
-        raise TypeError(f"register a type or a variable's name, not {what!r}")
-    if not callable(save) or not callable(rebuild):
-        raise TypeError("save and rebuild must be functions of one argument")
+    if not all((isinstance(what, type | str), callable(save), callable(rebuild))):
+        raise TypeError("register a type or a variable's name, and two functions of one argument")
     recipes[what] = Recipe(save, rebuild)
 
 

@@ -150,6 +150,11 @@ def _block(kind: Any, values: Any, places: Any, ndim: int, refs: Any) -> Any:
     return kind(values, placement=BlockPlacement(places), ndim=ndim, refs=refs)
 
 
+def reduce_column(manager: Any) -> Reduced:
+    """A series' manager by its block; by itself it would save the values alone."""
+    return type(manager), (manager.blocks[0], manager.axes[0])
+
+
 def reduce_references(references: Any) -> Reduced:
     return type(references), ()
 
@@ -175,8 +180,11 @@ def reducers() -> list[tuple[type, Callable[[Any], Any]]]:
     if numpy is not None and hasattr(numpy, "ndarray"):
         found.append((numpy.ndarray, reduce_array))
     internals = sys.modules.get("pandas._libs.internals")
+    managers: Any = sys.modules.get("pandas.core.internals.managers")
     if internals is not None and hasattr(internals, "BlockValuesRefs"):
         found += [(internals.Block, reduce_block), (internals.BlockValuesRefs, reduce_references)]
     if pandas is not None and hasattr(pandas, "Index"):
         found.append((pandas.Index, reduce_index))
+    if hasattr(managers, "SingleBlockManager"):
+        found.append((managers.SingleBlockManager, reduce_column))
     return found

@@ -133,7 +133,7 @@ def _is_plain(kind: type) -> bool:
 
 
 def _is_python(kind: type) -> bool:
-    return all(base is object or base.__flags__ & definitions._HEAP_TYPE for base in kind.__mro__)
+    return all(base is object or base.__flags__ & definitions.HEAP_TYPE for base in kind.__mro__)
 
 
 # -- values that need care ------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _reduce_view(view: memoryview) -> Any:
 
 
 def _view(base: Any, form: str, shape: list[int], readonly: bool) -> memoryview:
-    view = memoryview(base).cast("B").cast(form, shape)  # type: ignore[call-overload]
+    view: memoryview = memoryview(base).cast("B").cast(form, shape)  # type: ignore[call-overload]
     return view.toreadonly() if readonly else view
 
 

@@ -80,7 +80,7 @@ class _Save:
         groups = [self._group(names) for names in grouped.values()]
         definition = self._definition_group(drawn_in)
         if self._refused:
-            groups = [self._group(group[0].names) if group else None for group in groups]
+            groups = [self._group(group.names) if group else None for group in groups]
         self._number([definition, *groups])
 
     def _replace(self, name: str) -> None:

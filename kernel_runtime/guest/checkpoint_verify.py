@@ -64,7 +64,7 @@ def _pairs(one: Any, other: Any, doubtful: tuple[type, ...]) -> Iterable[_Pair]:
 
 
 def _equal(one: Any, other: Any) -> Iterable[_Pair]:
-    if one == other or one != one:  # noqa: PLR0124 — nan
+    if one == other or one != one:  # nan
         return ()
     raise Differs(f"{one!r:.40} comes back as {other!r:.40}")
 

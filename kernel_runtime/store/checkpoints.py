@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kernel_runtime.domain.checkpoint import Freed, Quota
 from kernel_runtime.domain.errors import Conflict, Damaged, NotFound
 from kernel_runtime.store import keys, pruning
+from kernel_runtime.store.choice import choose
 from kernel_runtime.store.manifest import Manifest
 from kernel_runtime.store.packs import PackReader, Place, failed, is_abandoned
 from kernel_runtime.store.place import default_directory, make_private
@@ -105,13 +106,7 @@ class DiskStore:
             return nameless(identity, key, parent, made, size, added, sealed)  # type: ignore[arg-type]
 
     def checkpoint(self, name: str) -> Checkpoint:
-        found = [one for one in self.checkpoints() if one.id.startswith(name)] if name else []
-        if len(found) > 1 and found[0].id != name:
-            raise Conflict(f"{name} begins the ids of {len(found)} checkpoints; give more of it")
-        found = found or [one for one in self.checkpoints() if one.label == name and name]
-        if not found:
-            raise NotFound(f"there is no checkpoint {name!r}")
-        return found[0]
+        return choose(self.checkpoints(), name)
 
     def record(self, identity: str) -> Record:
         """The whole record; ``NotFound``, ``Damaged``, or ``Conflict`` if another key is needed."""

@@ -38,16 +38,18 @@ class Key:
 
     def seal(self, scope: str, number: int, data: bytes) -> bytes:
         """Encrypt. ``scope`` has a key of its own, within which ``number`` is used once."""
-        return self._cipher(scope).encrypt(_nonce(number), data, None)
+        sealed: bytes = self._cipher(scope).encrypt(_nonce(number), data, None)
+        return sealed
 
     def open(self, scope: str, number: int, data: bytes) -> bytes:
         """Decrypt; ``Damaged`` if it is not what was sealed."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            return self._cipher(scope).decrypt(_nonce(number), data, None)
+            data = self._cipher(scope).decrypt(_nonce(number), data, None)
         except InvalidTag:
             raise Damaged(f"{scope} was altered") from None
+        return data
 
     def _cipher(self, scope: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 — imported where a key is used
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

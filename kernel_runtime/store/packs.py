@@ -13,9 +13,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import zstandard
-
 from kernel_runtime.domain.errors import Damaged, StorageFailed
+from kernel_runtime.store.compression import pack as compress
+from kernel_runtime.store.compression import unpack as decompress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,6 @@ _BLOCK = 64 * 1024
 _MAX_BLOCK = 2 * _BLOCK
 _HEADER = struct.Struct("<IIB")
 _COMPRESSED = 1
-_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,6 @@ class PackWriter:
         self.places: dict[bytes, Place] = {}
         self._directory = directory
         self._key = key
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
         self._pending: list[tuple[bytes, bytes]] = []
         self._held = 0
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -75,7 +73,7 @@ class PackWriter:
 
     def _flush(self) -> None:
         raw = b"".join(chunk for _, chunk in self._pending)
-        packed = self._compressor.compress(raw)
+        packed = compress(raw)
         compressed = len(packed) < len(raw)
         sealed = self._key.seal(self.name, self.size, packed if compressed else raw)
         start = 0
@@ -119,7 +117,6 @@ class PackReader:
         self._name = path.stem
         self._key = key
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._decompressor = zstandard.ZstdDecompressor()
         self._at = -1
         self._block = b""
 
@@ -144,8 +141,8 @@ class PackReader:
         if not flags & _COMPRESSED:
             return data
         try:
-            return self._decompressor.decompress(data, max_output_size=size)
-        except zstandard.ZstdError:
+            return decompress(data, size)
+        except ValueError:
             raise Damaged(f"pack {self._name} was altered") from None
 
     def close(self) -> None:

@@ -7,10 +7,10 @@ import struct
 from typing import TYPE_CHECKING
 
 import msgspec
-import zstandard
 
 from kernel_runtime.domain.checkpoint import About, Checkpoint, Group, Part
 from kernel_runtime.domain.errors import Damaged
+from kernel_runtime.store import compression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ _decode = msgspec.msgpack.Decoder(Record).decode
 def pack(record: Record, key: Key | NoKey) -> tuple[bytes, bytes]:
     """The record as stored, and its digest."""
     identity = record.checkpoint.id
-    data = key.seal(f"checkpoint {identity}", 0, zstandard.ZstdCompressor(level=1).compress(_encode(record)))
+    data = key.seal(f"checkpoint {identity}", 0, compression.pack(_encode(record)))
     return data, hashlib.blake2b(data, digest_size=32).digest()
 
 
@@ -70,8 +70,8 @@ def unpack(identity: str, data: bytes, digest: bytes, key: Key | NoKey) -> Recor
         raise Damaged(f"the record of checkpoint {identity} was altered")
     try:
         plain = key.open(f"checkpoint {identity}", 0, data)
-        return _decode(zstandard.ZstdDecompressor().decompress(plain, max_output_size=_MAX_RECORD))
-    except (msgspec.DecodeError, zstandard.ZstdError) as error:
+        return _decode(compression.unpack(plain, _MAX_RECORD))
+    except (msgspec.DecodeError, ValueError) as error:
         raise Damaged(f"the record of checkpoint {identity} cannot be read: {error}") from None
 
 

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kernel_runtime import wire
 from kernel_runtime.domain.amounts import KIB, MIB
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.ports import CheckpointStore, CheckpointWriter
 
+T = TypeVar("T")
 #: Buffers of at least this are mapped by the guest, smaller ones sent.
 MAPPED = 256 * KIB
 _SECONDS = 600.0
@@ -83,7 +84,7 @@ async def send_checkpoint(
     return await _in_thread(sock, lambda: _send(sock, store, identity, wanted, force, seconds))
 
 
-async def _in_thread(sock: socket.socket, work: Callable[[], Any]) -> Any:
+async def _in_thread(sock: socket.socket, work: Callable[[], T]) -> T:
     task = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(task)
