@@ -53,7 +53,11 @@ class PackWriter:
         self._held = 0
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed, no other process takes it for garbage
-        self._write(_MAGIC)
+        try:
+            self._write(_MAGIC)
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def _temporary(self) -> Path:

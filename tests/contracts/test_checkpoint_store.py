@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from kernel_runtime.domain.checkpoint import Part, Quota, Retention
@@ -13,9 +10,7 @@ from kernel_runtime.store import transfer
 from kernel_runtime.store.checkpoints import DiskStore
 from kernel_runtime.store.keys import Key, NoKey
 from kernel_runtime.store.memory import MemoryStore
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
-from parcels import ABOUT, add, content, group, keep, part
+from tests.store.parcels import ABOUT, add, content, group, keep, part
 
 
 @pytest.fixture(params=["disk", "sealed", "memory"])
