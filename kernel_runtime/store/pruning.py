@@ -17,13 +17,13 @@ from kernel_runtime.store.packs import PackReader, PackWriter, Place
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.checkpoint import Checkpoint, Retention
-    from kernel_runtime.store.checkpoints import DiskStore
+    from kernel_runtime.store.shelf import Shelf
 
 #: A pack of which less than this part is alive is written anew.
 _SPARSE = 0.5
 
 
-def prune(store: DiskStore, retention: Retention, now: float) -> Freed:
+def prune(store: Shelf, retention: Retention, now: float) -> Freed:
     """Remove outdated checkpoints of each key, then dead chunks and packs."""
     before = _size(store)
     made: list[PackWriter] = []
@@ -51,11 +51,11 @@ class _Dead:
         self.sparse: list[tuple[int, str]] = []
 
 
-def _size(store: DiskStore) -> int:
+def _size(store: Shelf) -> int:
     return sum(path.stat().st_size for path in store.packs.glob("*.pack"))
 
 
-def _remove_outdated(store: DiskStore, retention: Retention, now: float) -> list[str]:
+def _remove_outdated(store: Shelf, retention: Retention, now: float) -> list[str]:
     def key_of(one: Checkpoint) -> str:
         return one.key
 
@@ -67,7 +67,7 @@ def _remove_outdated(store: DiskStore, retention: Retention, now: float) -> list
     return gone
 
 
-def _drop_chunks(store: DiskStore) -> _Dead:
+def _drop_chunks(store: Shelf) -> _Dead:
     """Chunks that nothing names. Packs of a key that is not here stay while a checkpoint has it."""
     manifest, dead = store.manifest, _Dead()
     rows = manifest.rows("SELECT id, sealed FROM checkpoints")
@@ -94,7 +94,7 @@ def _drop_chunks(store: DiskStore) -> _Dead:
     return dead
 
 
-def _rewrite(store: DiskStore, number: int, name: str, dead: _Dead, made: list[PackWriter]) -> None:
+def _rewrite(store: Shelf, number: int, name: str, dead: _Dead, made: list[PackWriter]) -> None:
     """The chunks that are left of a pack, in a new one; the rows follow. A damaged one stays: who
     restores of it is told what is lost.
     """
@@ -113,7 +113,7 @@ def _rewrite(store: DiskStore, number: int, name: str, dead: _Dead, made: list[P
     manifest.change_all("UPDATE chunks SET block = ?, start = ? WHERE name = ?", places)
 
 
-def _copy(store: DiskStore, number: int, name: str, rows: list[tuple[bytes, int, int, int]]) -> PackWriter:
+def _copy(store: Shelf, number: int, name: str, rows: list[tuple[bytes, int, int, int]]) -> PackWriter:
     ((sealed,),) = store.manifest.rows("SELECT sealed FROM packs WHERE id = ?", number)
     key = store.key_for(sealed)
     with closing(PackReader(store.packs / f"{name}.pack", key)) as reader:

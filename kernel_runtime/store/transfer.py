@@ -157,7 +157,8 @@ def _next(file: BinaryIO) -> _Chunks | _Group | _End | None:
     data = file.read(size)
     if len(data) < size:
         raise ProtocolViolation("it is cut")
-    return _decode(unpack(data, _MAX_PIECE))
+    item: _Chunks | _Group | _End = _decode(unpack(data, _MAX_PIECE))
+    return item
 
 
 def _take(file: BinaryIO, writer: CheckpointWriter) -> None:

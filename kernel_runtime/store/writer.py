@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kernel_runtime.domain.checkpoint import About, Group, Quota
-    from kernel_runtime.store.checkpoints import DiskStore
+    from kernel_runtime.store.shelf import Shelf
 
 _INSERT_CHUNK = "INSERT OR IGNORE INTO chunks (name, pack, block, start, size) VALUES (?, ?, ?, ?, ?)"
 _INSERT_CHECKPOINT = (
@@ -32,7 +32,7 @@ class DiskWriter:
     """``ports.CheckpointWriter``: a pack that grows, and what the groups say of it."""
 
     def __init__(
-        self, store: DiskStore, key: str, parent: str | None, label: str, record: Record | None, quota: Quota
+        self, store: Shelf, key: str, parent: str | None, label: str, record: Record | None, quota: Quota
     ) -> None:
         self._store = store
         self._key, self._parent, self._label = key, parent, label
