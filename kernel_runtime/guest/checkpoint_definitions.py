@@ -52,6 +52,8 @@ def is_definition(value: Any) -> bool:
     """A class or function that unpickling could not import."""
     if isinstance(value, type):
         return bool(value.__flags__ & HEAP_TYPE) and not _importable(value)
+    if isinstance(value, CACHED) and not isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+        return False  # of a library written in C
     return isinstance(value, types.FunctionType | CACHED) and not _importable(value)
 
 

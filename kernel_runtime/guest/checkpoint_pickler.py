@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import sys
 import types
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -18,14 +19,14 @@ from kernel_runtime.guest.checkpoint_hooks import Recipe, recipes
 from kernel_runtime.guest.checkpoint_memory import Unsaveable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pickle import PickleBuffer
 
     Reducer = Callable[[Any], Any]
 
 PROTOCOL = 5
 #: Packages whose types keep their promise when they are pickled; others are tried out.
-_TRUSTED = frozenset({"numpy", "pandas", "pyarrow", "scipy"}) | sys.stdlib_module_names
+_TRUSTED = frozenset({"kernel_runtime", "numpy", "pandas", "pyarrow", "scipy"}) | sys.stdlib_module_names
 _OURS = ("__main__", "kernel_runtime")
 _HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__", "__new__")
 
@@ -43,7 +44,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         on_buffer: Callable[[PickleBuffer], object] | None = None,
         *,
         defining: bool = False,
-        refused: frozenset[str] = frozenset(),
+        refused: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(file, protocol=PROTOCOL, buffer_callback=on_buffer)
         self._namespace = namespace
@@ -96,7 +97,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if not self._defining:
             token = self._definitions.token(value)
             if token in self._refused:
-                raise Unsaveable(f"it needs {token}, which cannot be saved")
+                raise Unsaveable(f"it needs {token}, which cannot be saved: {self._refused[token]}")
             return definitions.definition, (token,)
         if isinstance(value, definitions.CACHED):
             return definitions.reduce_cached(value)

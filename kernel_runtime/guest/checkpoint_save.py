@@ -61,7 +61,7 @@ class _Save:
         self._variables = variables
         self._sender = sender
         self._known = definitions.Definitions()
-        self._refused: frozenset[str] = frozenset()
+        self._refused: dict[str, str] = {}  # definitions that cannot be saved, with the reason
         self.groups: list[Group] = []
         self.skipped: dict[str, str] = {}
 
@@ -147,7 +147,8 @@ class _Save:
         definitions.Restoring.namespace = self._namespace
         definitions.Restoring.definitions = self._known.objects
         copies = pickle.loads(file.getvalue(), buffers=buffers)  # noqa: S301 — in the guest, its own
-        pairs = ((name, checkpoint_verify.compare(values[name], copies[name], doubtful)) for name in values)
+        compared = [name for name in values if not isinstance(values[name], _Rebuilt)]
+        pairs = ((name, checkpoint_verify.compare(values[name], copies[name], doubtful)) for name in compared)
         reasons = {name: f"its copy differs: {difference}" for name, difference in pairs if difference}
         if reasons:
             raise _Different(reasons)
@@ -182,16 +183,16 @@ class _Save:
 
     def _refuse_definitions(self, said: str) -> None:
         """Some definition cannot be saved: find which, alone; all of them if none fails alone."""
-        bad = set()
-        for token in set(self._known.objects) - self._refused:
+        bad: dict[str, str] = {}
+        left = [token for token in self._known.objects if token not in self._refused]
+        for token in left:
             try:
                 self._pickler(_Nothing(), lambda _: None, defining=True).dump(self._known.objects[token])
             except Exception as error:  # noqa: BLE001 — user code
-                bad.add(token)
-                said = _said(error)
-        if not bad and self._refused >= set(self._known.objects):
+                bad[token] = _said(error)
+        if not left:
             raise RuntimeError(f"the notebook's definitions cannot be saved: {said}")
-        self._refused |= bad or set(self._known.objects)
+        self._refused |= bad or dict.fromkeys(left, said)
 
 
 class _Different(Exception):

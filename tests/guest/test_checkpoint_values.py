@@ -130,10 +130,6 @@ def test_it_comes_back_the_same(what):
     assert restored.failed == {}
     assert restored.names == kept.names
     assert result == [True] * len(result)
-    _, control = load(
-        store, save(store, program).id, _plain(check.replace("result =", "result = [] if 0 else"))
-    )
-    assert control == result
 
 
 def _plain(check: str) -> str:
@@ -159,7 +155,7 @@ REFUSED = {
     "async def f(): pass\nbad = f(); bad.close()": "coroutine",
     "import sys; bad = sys._getframe()": "frame",
     "bad = memoryview(b'abcdef')[2:]": "memoryview",
-    "x = []\nfor _ in range(100_000): x = [x]\nbad = x; del x": "Recursion",
+    "x = []\nfor _ in range(100_000): x = [x]\nbad = x; del x": "deep recursion",
     "class Liar:\n    def __init__(self): self.kept, self.lost = 1, 2\n    def __reduce__(self): return (Liar._make, ())\n    @staticmethod\n    def _make():\n        l = Liar(); del l.lost; return l\nbad = Liar()": "lost",
     "class Other(int):\n    def __reduce__(self): return (int, (int(self),))\nbad = Other(3)": "comes back as a int",
     "class Breaks:\n    def __reduce__(self): raise OSError('no')\nbad = Breaks()": "no",
@@ -233,17 +229,12 @@ def test_left_out_on_request():
     }
 
 
-def test_a_group_that_fails_to_load_is_told_and_the_others_load():
+def test_a_group_that_fails_to_load_is_told_and_the_others_load(monkeypatch):
     store = MemoryStore()
     program = "class Fragile:\n    def __setstate__(self, state):\n        import os\n        if os.environ.get('FRAGILE'): raise OSError('not here')\n        self.__dict__ = state\nf = Fragile(); f.x = 1; ok = 1"
     kept = save(store, program)
-    import os
-
-    os.environ["FRAGILE"] = "1"
-    try:
-        restored, result = load(store, kept.id, "result = [ok, 'f' in globals()]")
-    finally:
-        del os.environ["FRAGILE"]
+    monkeypatch.setenv("FRAGILE", "1")
+    restored, result = load(store, kept.id, "result = [ok, 'f' in globals()]")
     assert "not here" in restored.failed["f"]
     assert result == [1, False]
 
