@@ -22,10 +22,11 @@ _ATTRIBUTES = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdef
 
 
 class Restoring:
-    """What is being loaded: the namespace, and definitions by token."""
+    """What is being loaded: the namespace, definitions by token, and why these are not there."""
 
     namespace: ClassVar[dict[str, Any]] = {}
     definitions: ClassVar[dict[str, Any]] = {}
+    trouble: ClassVar[str] = "it is not in the checkpoint"
 
 
 class Definitions:
@@ -51,10 +52,17 @@ class Definitions:
 def is_definition(value: Any) -> bool:
     """A class or function that unpickling could not import."""
     if isinstance(value, type):
-        return bool(value.__flags__ & HEAP_TYPE) and not _importable(value)
+        return bool(value.__flags__ & HEAP_TYPE) and _is_homeless(value) and not _importable(value)
     if isinstance(value, CACHED) and not isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
         return False  # of a library written in C
     return isinstance(value, types.FunctionType | CACHED) and not _importable(value)
+
+
+def _is_homeless(kind: type) -> bool:
+    """Types of modules in C need not be there under their name; these are refused, not rebuilt."""
+    return (
+        kind.__module__ == "__main__" or kind.__module__ not in sys.modules or "<locals>" in kind.__qualname__
+    )
 
 
 def _importable(value: Any) -> bool:
@@ -70,7 +78,7 @@ def definition(token: str) -> Any:
     try:
         return Restoring.definitions[token]
     except KeyError:
-        raise LookupError(f"{token} was not restored") from None
+        raise LookupError(f"{token} was not restored: {Restoring.trouble}") from None
 
 
 # -- functions ------------------------------------------------------------------------------

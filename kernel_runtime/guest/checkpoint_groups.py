@@ -67,6 +67,7 @@ class Groups:
     def __init__(self, namespace: dict[str, Any], known: definitions.Definitions) -> None:
         self._namespace = namespace
         self._known = known
+        self._branches = _Kinds(lambda kind: not _is_leaf(kind))
         self._owns, self._passes, self._arrays = _Kinds(_is_own), _Kinds(_is_passing), _Kinds(_is_array)
         self._owner: dict[int, str] = {}
         self._leader = {name: name for name in (DEFINED, *namespace)}
@@ -93,14 +94,21 @@ class Groups:
 
     def _walk(self, name: str, values: list[Any]) -> None:
         passed: set[int] = set()
-        todo = list(values)
+        todo = self._interesting(values)
         while todo:
             batch = todo[-_BATCH:]
             del todo[-_BATCH:]
             kinds = list(map(type, batch))
-            new = self._own(name, list(compress(batch, map(self._owns.__getitem__, kinds))))
-            new += self._passed(list(compress(batch, map(self._passes.__getitem__, kinds))), passed)
-            todo += self._referents(new)
+            if any(map(self._passes.__getitem__, set(kinds))):
+                new = self._own(name, list(compress(batch, map(self._owns.__getitem__, kinds))))
+                new += self._passed(list(compress(batch, map(self._passes.__getitem__, kinds))), passed)
+            else:
+                new = self._own(name, batch)
+            todo += self._interesting(self._referents(new))
+
+    def _interesting(self, values: list[Any]) -> list[Any]:
+        """Without leaves: most of what a state consists of."""
+        return list(compress(values, map(self._branches.__getitem__, map(type, values))))
 
     def _own(self, name: str, values: list[Any]) -> list[Any]:
         """Those that nobody has had; joins ``name`` with whoever has one of the others."""

@@ -76,6 +76,8 @@ class _Load:
             except Exception as error:  # noqa: BLE001 — user code runs in it
                 reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
                 failed.update(dict.fromkeys(group.names, reason))
+                if group.number == 0:
+                    Restoring.trouble = reason
                 continue
             kept = {name: values[name] for name in group.names if name in values}
             self._namespace.update(kept)
