@@ -55,6 +55,9 @@ BARS = (
     Bar(figure="compute.loops", peer=OUTSIDE, least=0.97),
     Bar(figure="kill.tree", kind="value", most=0.05),
     Bar(figure="kill.recovery", kind="value", most=0.05),
+    Bar(figure="durable.arrays_changed", kind="value", most=0.15),
+    Bar(figure="durable.mix_changed", kind="value", most=1.0),
+    Bar(figure="durable.pause", kind="value", most=0.015),
 )
 
 

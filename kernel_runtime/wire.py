@@ -37,6 +37,15 @@ Name = Annotated[str, msgspec.Meta(max_length=128)]
 MAX_SAID, MAX_INFO = 64 * KIB, 64 * KIB
 #: Counted before any is decoded, for a buffer of two bytes takes sixty here.
 Buffers = Annotated[list[bytes], msgspec.Meta(max_length=4096)]
+#: A variable's name; why one was not saved or restored.
+VariableName = Annotated[str, msgspec.Meta(max_length=256)]
+Reason = Annotated[str, msgspec.Meta(max_length=2000)]
+#: Names of packages and their versions.
+Packages = Annotated[dict[Name, Name], msgspec.Meta(max_length=1000)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+#: Chunks of a checkpoint: digests one after another, 16 bytes each.
+Digests = Annotated[bytes, msgspec.Meta(max_length=32 * MIB)]
+MAX_CHUNK, MAX_CHUNKS_DATA = 64 * KIB, 4 * MIB
 #: Characters of a denied system call's name with its arguments.
 MAX_CALL = 120
 #: What a guest lists for people: descriptors, threads, mappings.
@@ -388,6 +397,125 @@ class Weighed(Frame, frozen=True, tag="weighed"):
     private: int
 
 
+# -- checkpoints: host → writer ---------------------------------------------------------------
+
+
+class Save(Frame, frozen=True, tag="save"):
+    """Write a checkpoint: digests are made with ``seed``; ``Known`` frames follow."""
+
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+    leave_out: list[str] = []
+
+
+class Known(Frame, frozen=True, tag="known"):
+    """Chunks that the host has already, by digest."""
+
+    digests: Digests
+    last: bool
+
+
+# -- checkpoints: writer → host ---------------------------------------------------------------
+
+
+class Chunks(Frame, frozen=True, tag="chunks"):
+    """New chunks: ``sizes`` as 4 bytes each, little-endian, ``digests`` beside them."""
+
+    sizes: Annotated[bytes, msgspec.Meta(max_length=256 * KIB)]
+    digests: Digests
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_CHUNKS_DATA)]
+
+
+class SavedPart(Frame, frozen=True, tag="part"):
+    """The next part of the group that ``Group`` will close; its chunks have been sent or are known."""
+
+    size: Count
+    digests: Digests
+    readonly: bool = False
+
+
+class SavedGroup(Frame, frozen=True, tag="group"):
+    """A group of variables, made of the parts sent since the last one."""
+
+    number: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    names: Annotated[list[VariableName], msgspec.Meta(max_length=20_000)]
+    packages: Packages = {}
+
+
+class Skipped(Frame, frozen=True, tag="skipped"):
+    """A variable that is not in the checkpoint, and why."""
+
+    name: VariableName
+    reason: Reason
+
+
+class Saved(Frame, frozen=True, tag="saved"):
+    """All has been sent."""
+
+    python: Name
+    packages: Packages = {}
+
+
+# -- checkpoints: host → a branch that loads ---------------------------------------------------
+
+
+class Load(Frame, frozen=True, tag="load"):
+    """Load ``groups`` groups. With ``arena`` a descriptor lies beside: large buffers, to be mapped."""
+
+    groups: int
+    arena: int
+    python: str
+    packages: dict[str, str]
+    force: bool = False
+
+
+class Spot(msgspec.Struct, frozen=True, array_like=True):
+    """Where a part is: at ``offset`` of the arena, or (-1) in the ``Piece`` frames that follow."""
+
+    size: int
+    offset: int
+    readonly: bool
+
+
+class LoadGroup(Frame, frozen=True, tag="loadgroup"):
+    """One group: its parts in order, the pickle stream first; ``names`` are those wanted."""
+
+    number: int
+    names: list[str]
+    parts: list[Spot]
+
+
+class Piece(Frame, frozen=True, tag="piece"):
+    """Bytes of the parts that are not in the arena, one after another."""
+
+    data: bytes
+
+
+# -- checkpoints: a branch that loads → host -----------------------------------------------------
+
+
+class Loaded(Frame, frozen=True, tag="loaded"):
+    """Variables that are back."""
+
+    names: Annotated[list[VariableName], msgspec.Meta(max_length=20_000)]
+
+
+class NotLoaded(Frame, frozen=True, tag="notloaded"):
+    """A variable that is not back, and why."""
+
+    name: VariableName
+    reason: Reason
+
+
+class Unfit(Frame, frozen=True, tag="unfit"):
+    """Nothing was loaded: this Python, or its packages, are not those of the checkpoint."""
+
+    reasons: Annotated[list[Reason], msgspec.Meta(max_length=1001)]
+
+
+class LoadEnded(Frame, frozen=True, tag="loadended"):
+    """The load is over; nothing follows."""
+
+
 ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
 ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
@@ -396,6 +524,10 @@ ToBranch = Begin | Request | Answer | Get | Put | Freeze | Go
 FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze
 ToFrozen = Thaw | Weigh
 FromFrozen = Frozen | Weighed
+ToWriter = Save | Known
+FromWriter = Chunks | SavedPart | SavedGroup | Skipped | Saved
+ToLoader = Load | LoadGroup | Piece
+FromLoader = Loaded | NotLoaded | Unfit | LoadEnded
 #: What the sink of a request takes.
 FromGuest = FromBranch | Denied
 
@@ -408,6 +540,10 @@ decode_to_branch = msgspec.msgpack.Decoder(ToBranch)
 decode_from_branch = msgspec.msgpack.Decoder(FromBranch)
 decode_to_frozen = msgspec.msgpack.Decoder(ToFrozen)
 decode_from_frozen = msgspec.msgpack.Decoder(FromFrozen)
+decode_to_writer = msgspec.msgpack.Decoder(ToWriter)
+decode_from_writer = msgspec.msgpack.Decoder(FromWriter)
+decode_to_loader = msgspec.msgpack.Decoder(ToLoader)
+decode_from_loader = msgspec.msgpack.Decoder(FromLoader)
 
 
 def pack(frame: msgspec.Struct, limit: int = MAX_FRAME) -> bytes:

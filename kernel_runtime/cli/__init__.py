@@ -22,6 +22,7 @@ COMMANDS = {
     "run": ("run", "Run a notebook or a script in a sandboxed guest."),
     "exec": ("execute", "Run a piece of code as one cell in a sandboxed guest."),
     "sessions": ("sessions", "List the live sessions of your kernels and programs."),
+    "checkpoints": ("checkpoints", "List, carry and prune what sessions have saved on disk."),
     "check": ("check", "Say what notebooks and scripts would do that a policy speaks about; run nothing."),
     "doctor": ("doctor", "Try which walls this host can build."),
     "install": ("kernels", "Install the Jupyter kernel, with limits if you like."),

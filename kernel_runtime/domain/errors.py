@@ -108,3 +108,11 @@ class Conflict(KernelRuntimeError):
 
 class Invalid(KernelRuntimeError):
     """A value is malformed; the message names the place and what would be right."""
+
+
+class StorageFailed(KernelRuntimeError):
+    """The disk did not take or give something (full, broken, not permitted); nothing was changed."""
+
+
+class Damaged(KernelRuntimeError):
+    """What was stored is no longer what was written; the message names what is lost."""

@@ -34,7 +34,8 @@ class Channel:
         """Send all of it, descriptors with the first byte."""
         data = memoryview(wire.pack(frame))
         sent = socket.send_fds(self._socket, [data], fds) if fds else self._socket.send(data)
-        self._socket.sendall(data[sent:])
+        if sent < len(data):  # else the peer may have what it waited for, and be gone
+            self._socket.sendall(data[sent:])
 
     def receive(self) -> Any | None:
         """The next frame, waiting for it; None at the end of the connection."""

@@ -1,0 +1,204 @@
+"""Checkpoints on disk: the first, one after 1 % changed, one after nothing did, and the way back.
+
+The peers write all of the state to a file each time and synchronise it; they have no increments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import pickle
+import random
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.figures import OURS, Reading, Spec
+from benchmarks.registry import benchmark
+from kernel_runtime import wire
+from kernel_runtime.guest.channel import Channel
+from kernel_runtime.store.checkpoints import DiskStore
+from kernel_runtime.store.keys import NoKey
+from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.scale import Scale
+
+_MB = 1_000_000
+_DICTS = 435  # of a megabyte of state, as they are in memory
+
+_SPECS = tuple(
+    spec
+    for kind, what in (("arrays", "numpy arrays"), ("mix", "arrays, a frame and dicts"))
+    for spec in (
+        Spec(name=f"durable.{kind}_first", what=f"{what}: first checkpoint, on disk"),
+        Spec(name=f"durable.{kind}_changed", what=f"{what}: 1 % changed, on disk"),
+        Spec(name=f"durable.{kind}_same", what=f"{what}: nothing changed, on disk"),
+        Spec(name=f"durable.{kind}_bytes", what=f"{what}: bytes that the change took on disk", unit="B"),
+        Spec(name=f"durable.{kind}_restore", what=f"{what}: restored into another process"),
+    )
+)
+
+
+@benchmark(
+    "durable",
+    *_SPECS,
+    Spec(name="durable.pause", what="the fork of a writer, all that the session waits for"),
+)
+def durable(scale: Scale) -> Iterator[Reading]:
+    """Each kind of state in turn, at ``scale.state`` megabytes."""
+    for kind in ("arrays", "mix"):
+        state = _state(kind, scale.state)
+        gc.collect()
+        gc.freeze()
+        try:
+            with _directory() as place:
+                yield from _ours(kind, state, place, scale.rounds)
+                yield from _peers(kind, state, place / "peer", scale.rounds)
+        finally:
+            gc.unfreeze()
+
+
+def _state(kind: str, megabytes: int) -> dict[str, Any]:
+    """Half of the numbers are random; the mix is 60 % arrays, 20 % frame, 20 % dicts."""
+    import numpy as np
+    import pandas as pd
+
+    rng, dice = np.random.default_rng(1), random.Random(1)
+    count = megabytes * _MB // 80
+    arrays = 10 if kind == "arrays" else 6
+    state: dict[str, Any] = {
+        f"a{n}": rng.random(count) if n % 2 else np.arange(float(count)) for n in range(arrays)
+    }
+    if kind == "mix":
+        state["frame"] = pd.DataFrame(rng.random((count * 2 // 10, 10)))
+        state["records"] = [
+            {"id": n, "name": f"user {n}", "score": dice.random(), "tags": ["a", "b", f"c{n % 100}"]}
+            for n in range(_DICTS * megabytes)
+        ]
+    return state
+
+
+def _change(state: dict[str, Any], turn: int) -> None:
+    """One hundredth of each variable."""
+    for value in state.values():
+        size = max(1, len(value) // 100)
+        start = turn * size % len(value)
+        if isinstance(value, list):
+            for record in value[start : start + size]:
+                record["score"] += 1
+        elif hasattr(value, "iloc"):
+            value.iloc[start : start + size] += 1
+        else:
+            value[start : start + size] += 1
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """On a disk: the temporary directory may be memory."""
+    place = Path(tempfile.mkdtemp(dir="/var/tmp" if os.access("/var/tmp", os.W_OK) else None))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+def _ours(kind: str, state: dict[str, Any], place: Path, rounds: int) -> Iterator[Reading]:
+    with contextlib.closing(DiskStore(place / "store", NoKey())) as store:
+        yield Reading(f"durable.{kind}_first", OURS, _save(store, state)[0])
+        for turn in range(rounds):
+            _change(state, turn)
+            taken, pause = _save(store, state)
+            yield Reading(f"durable.{kind}_changed", OURS, taken)
+            yield Reading("durable.pause", OURS, pause)
+            yield Reading(f"durable.{kind}_bytes", OURS, store.checkpoints()[0].added)
+            yield Reading(f"durable.{kind}_same", OURS, _save(store, state)[0])
+        for _ in range(min(rounds, 3)):
+            yield Reading(f"durable.{kind}_restore", OURS, _restore(store))
+
+
+def _save(store: DiskStore, state: dict[str, Any]) -> tuple[float, float]:
+    """Seconds until it is durable, and those for which the process that has the state stood still."""
+    host, guest = socket.socketpair()
+    begun = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        _write(guest, host, state)
+    guest.close()
+    paused = time.perf_counter() - begun
+    kept = asyncio.run(receive_checkpoint(host, store, SaveOrder(key="benchmark")))
+    taken = time.perf_counter() - begun
+    os.waitpid(pid, 0)
+    if kept.skipped or len(kept.names) != len(state):
+        raise RuntimeError(f"not all was saved: {kept.skipped}")
+    return taken, paused
+
+
+def _write(guest: socket.socket, host: socket.socket, state: dict[str, Any]) -> None:
+    status = 1
+    try:
+        from kernel_runtime.guest.checkpoint_save import save
+
+        gc.disable()
+        host.close()
+        save(Channel(guest, wire.decode_to_writer), state)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _restore(store: DiskStore) -> float:
+    """Into a child that has imported the libraries, as a pristine branch has, and none of the state."""
+    host, guest = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        _read(guest, host)
+    guest.close()
+    begun = time.perf_counter()
+    restored = asyncio.run(send_checkpoint(host, store, store.checkpoints()[0].id))
+    taken = time.perf_counter() - begun
+    os.waitpid(pid, 0)
+    if restored.failed:
+        raise RuntimeError(f"not all was restored: {restored.failed}")
+    return taken
+
+
+def _read(guest: socket.socket, host: socket.socket) -> None:
+    status = 1
+    try:
+        from kernel_runtime.guest.checkpoint_load import load
+
+        gc.disable()
+        host.close()
+        load(Channel(guest, wire.decode_to_loader), {})
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _peers(kind: str, state: dict[str, Any], file: Path, rounds: int) -> Iterator[Reading]:
+    import cloudpickle
+    import dill
+
+    dumps: dict[str, Callable[..., None]] = {"cloudpickle": cloudpickle.dump, "dill": dill.dump}
+    for turn in range(min(rounds, 3)):
+        for name, dump in dumps.items():
+            _change(state, turn)
+            begun = time.perf_counter()
+            with file.open("wb") as out:
+                dump(state, out, protocol=5)
+                out.flush()
+                os.fsync(out.fileno())
+            yield Reading(f"durable.{kind}_changed", name, time.perf_counter() - begun)
+            yield Reading(f"durable.{kind}_bytes", name, file.stat().st_size)
+            begun = time.perf_counter()
+            with file.open("rb") as source:
+                pickle.load(source)
+            yield Reading(f"durable.{kind}_restore", name, time.perf_counter() - begun)

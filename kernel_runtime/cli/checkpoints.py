@@ -1,0 +1,183 @@
+"""``kernel-runtime checkpoints``: what sessions have saved. Nothing is unpickled here."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from kernel_runtime.domain.amounts import show_bytes
+from kernel_runtime.domain.checkpoint import Retention
+from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.limits import parse_bytes, parse_seconds
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.checkpoint import Checkpoint
+    from kernel_runtime.store.checkpoints import DiskStore
+
+
+@click.group("checkpoints")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where they lie, if not in the default place.",
+)
+@click.pass_context
+def checkpoints_command(context: click.Context, directory: Path | None) -> None:
+    """List, carry and prune the checkpoints that sessions have saved on disk.
+
+    A checkpoint is named by its id, the beginning of it, or its label. Encrypted ones need the key
+    in KERNEL_RUNTIME_CHECKPOINT_KEY, or in the file that KERNEL_RUNTIME_CHECKPOINT_KEY_FILE names.
+    """
+    context.obj = directory
+
+
+def _open(directory: Path | None) -> closing[DiskStore]:
+    from kernel_runtime.store.checkpoints import DiskStore
+
+    return closing(DiskStore(directory))
+
+
+@checkpoints_command.command("list")
+@click.option("--key", help="Only those of this session or notebook.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.pass_obj
+def list_command(directory: Path | None, key: str | None, as_json: bool) -> None:
+    """List checkpoints, newest first."""
+    with _open(directory) as store:
+        kept = store.checkpoints(key)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(kept), indent=2))
+    elif not kept:
+        click.echo("there are no checkpoints")
+    else:
+        _print(kept)
+
+
+def _print(kept: list[Checkpoint]) -> None:
+    from rich.table import Table
+
+    from kernel_runtime.cli.terminal import console, one_line
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("id", "made", "label", "of", "variables", "size", "on disk"):
+        table.add_column(title, no_wrap=title in ("id", "made", "label"))
+    for one in kept:
+        row = (
+            one.id,
+            _time(one),
+            one.label,
+            one.key,
+            _variables(one),
+            show_bytes(one.size),
+            show_bytes(one.added),
+        )
+        table.add_row(*(one_line(value) for value in row))
+    console().print(table)
+
+
+def _variables(one: Checkpoint) -> str:
+    if not one.about.python:
+        return "encrypted" if one.sealed else "damaged"
+    return f"{len(one.names)}, {len(one.skipped)} not" if one.skipped else str(len(one.names))
+
+
+def _time(one: Checkpoint) -> str:
+    return dt.datetime.fromtimestamp(one.made).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+@checkpoints_command.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def show_command(directory: Path | None, name: str, as_json: bool) -> None:
+    """Show what is inside a checkpoint, and what is not, with the reason."""
+    from kernel_runtime.cli.terminal import one_line
+
+    with _open(directory) as store:
+        one = store.checkpoint(name)
+        groups = store.groups(one.id)
+    if as_json:
+        sizes = [{"names": group.names, "size": sum(part.size for part in group.parts)} for group in groups]
+        click.echo(json.dumps({**msgspec.to_builtins(one), "groups": sizes}, indent=2))
+        return
+    click.echo(f"checkpoint {one.id} {one_line(one.label)}".rstrip())
+    click.echo(f"  of {one_line(one.key)}, made {_time(one)}, after {one.parent or 'nothing'}")
+    packages = ", ".join(f"{package} {version}" for package, version in sorted(one.about.packages.items()))
+    click.echo(one_line(f"  Python {one.about.python}; {packages or 'no packages'}"))
+    click.echo(f"  restores {show_bytes(one.size)}; {show_bytes(one.added)} on disk were new")
+    for group in groups:
+        size = show_bytes(sum(part.size for part in group.parts))
+        names = ", ".join(group.names) or "what the notebook defines"
+        click.echo(one_line(f"  {names}: {size}"))
+    for variable, reason in one.skipped.items():
+        click.echo(one_line(f"  not saved: {variable}: {reason}"))
+
+
+@checkpoints_command.command("export")
+@click.argument("name")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def export_command(directory: Path | None, name: str, file: Path) -> None:
+    """Write a checkpoint to one file, NOT encrypted, to be imported elsewhere."""
+    from kernel_runtime.store import transfer
+
+    with _open(directory) as store:
+        one = store.checkpoint(name)
+        size = transfer.export(store, one.id, file)
+    click.echo(f"checkpoint {one.id} is in {file} ({show_bytes(size)})")
+
+
+@checkpoints_command.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_obj
+def import_command(directory: Path | None, file: Path) -> None:
+    """Keep the checkpoint of a file. Its content runs only when it is restored, inside a guest."""
+    from kernel_runtime.store import transfer
+
+    with _open(directory) as store:
+        one = transfer.take_in(store, file)
+    click.echo(f"{file} is checkpoint {one.id}")
+
+
+@checkpoints_command.command("prune")
+@click.option("--count", type=click.IntRange(min=1), help="Keep so many of each session or notebook.")
+@click.option("--age", help="Keep those that are younger, for instance 7d or 12h.")
+@click.option("--bytes", "size", help="Keep those that took so much on disk, newest first, for instance 10G.")
+@click.pass_obj
+def prune_command(directory: Path | None, count: int | None, age: str | None, size: str | None) -> None:
+    """Remove old checkpoints (the newest of each stays), and give back what nothing refers to."""
+    retention = Retention(
+        count=count,
+        age=None if age is None else _seconds(age),
+        bytes=None if size is None else parse_bytes(size),
+    )
+    with _open(directory) as store:
+        freed = store.prune(retention)
+    click.echo(f"removed {len(freed.checkpoints)} checkpoints, {show_bytes(freed.bytes)} are free again")
+
+
+def _seconds(text: str) -> float:
+    if text.endswith("d"):
+        try:
+            return float(text[:-1]) * 86_400
+        except ValueError:
+            raise Invalid(f"--age {text}: not a number of days") from None
+    return parse_seconds(text)
+
+
+@checkpoints_command.command("rm")
+@click.argument("names", nargs=-1, required=True)
+@click.pass_obj
+def rm_command(directory: Path | None, names: tuple[str, ...]) -> None:
+    """Remove checkpoints by name, and give back what only they used."""
+    with _open(directory) as store:
+        for one in [store.checkpoint(name) for name in names]:
+            store.remove(one.id)
+            click.echo(f"removed {one.id}")
+        store.prune(Retention(count=None))

@@ -1,0 +1,116 @@
+"""A checkpoint: a session's variables as they are kept on disk, and the rules about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel_runtime.domain.amounts import GIB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Bytes of the digest by which a writer and the host compare chunks (xxh3-128).
+DIGEST = 16
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a group: its pickle stream (the first), or a buffer that lies beside it.
+
+    ``digests`` names its chunks in order, as the writer that made them does.
+    """
+
+    size: int
+    digests: bytes
+    readonly: bool = False
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Variables that share memory, saved as one unit. Number 0 holds what the notebook defines
+    (classes, functions), which every other group may refer to.
+    """
+
+    number: int
+    names: list[str]
+    parts: list[Part]
+    packages: dict[str, str] = {}
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a writer says of itself: Python's version and the versions of the types' packages."""
+
+    python: str
+    packages: dict[str, str] = {}
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A kept checkpoint, as it is listed. ``size`` is what it restores, ``added`` what it took on
+    disk; ``made`` is seconds since the epoch; ``sealed`` names the key that encrypts it ("" none).
+    """
+
+    id: str
+    key: str
+    parent: str | None
+    label: str
+    made: float
+    size: int
+    added: int
+    about: About
+    names: list[str]
+    skipped: dict[str, str]
+    sealed: str = ""
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """What one writer may store: a hostile one ends there."""
+
+    bytes: int = 16 * GIB
+    chunks: int = 4_000_000
+    names: int = 20_000
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How many checkpoints of one key are kept, how long (seconds), and in how many bytes; None:
+    not limited. The newest of a key is always kept.
+    """
+
+    count: int | None = 20
+    age: float | None = None
+    bytes: int | None = None
+
+
+class Freed(msgspec.Struct, frozen=True, kw_only=True):
+    """What pruning removed: checkpoints by id, and bytes on disk."""
+
+    checkpoints: list[str]
+    bytes: int
+
+
+def misfits(about: About, python: str, packages: Mapping[str, str]) -> list[str]:
+    """Why what was saved there may not be loaded here; empty: it may."""
+    found = []
+    if _minor(about.python) != _minor(python):
+        found.append(f"it was saved by Python {about.python}, this is Python {python}")
+    for name, version in sorted(about.packages.items()):
+        here = packages.get(name)
+        if here != version:
+            found.append(f"it holds types of {name} {version}, here is {here or 'no ' + name}")
+    return found
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def outdated(kept: Sequence[Checkpoint], retention: Retention, now: float) -> list[str]:
+    """The ids of one key's checkpoints (newest first) that retention lets go."""
+    gone, total = [], 0
+    for place, one in enumerate(kept):
+        total += one.added
+        too_many = retention.count is not None and place >= retention.count
+        too_old = retention.age is not None and now - one.made > retention.age
+        too_much = retention.bytes is not None and total > retention.bytes
+        if place > 0 and (too_many or too_old or too_much):
+            gone.append(one.id)
+    return gone

@@ -1,0 +1,126 @@
+"""What a notebook defines: classes and functions that no module has, kept by value, once.
+
+Every other value refers to them by a token, so that they stay the same object for all, and that
+their code is stored once. A function's globals are the namespace it is restored into.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Reduced = tuple[Any, ...]
+
+CACHED = type(functools.lru_cache(lambda: None))
+HEAP_TYPE = 1 << 9
+_ATTRIBUTES = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
+
+
+class Restoring:
+    """What is being loaded: the namespace, definitions by token, and why these are not there."""
+
+    namespace: ClassVar[dict[str, Any]] = {}
+    definitions: ClassVar[dict[str, Any]] = {}
+    trouble: ClassVar[str] = "it is not in the checkpoint"
+
+
+class Definitions:
+    """The definitions that were met, each with a token that stays while its name does."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, str] = {}
+        self.objects: dict[str, Any] = {}
+
+    def token(self, value: Any) -> str:
+        found = self._tokens.get(id(value))
+        if found is None:
+            name = f"{value.__module__}.{value.__qualname__}"
+            found, number = name, 1
+            while found in self.objects:
+                number += 1
+                found = f"{name}#{number}"
+            self._tokens[id(value)] = found
+            self.objects[found] = value
+        return found
+
+
+def is_definition(value: Any) -> bool:
+    """A class or function that unpickling could not import."""
+    if isinstance(value, type):
+        return bool(value.__flags__ & HEAP_TYPE) and _is_homeless(value) and not _importable(value)
+    if isinstance(value, CACHED) and not isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+        return False  # of a library written in C
+    return isinstance(value, types.FunctionType | CACHED) and not _importable(value)
+
+
+def _is_homeless(kind: type) -> bool:
+    """Types of modules in C need not be there under their name; these are refused, not rebuilt."""
+    return (
+        kind.__module__ == "__main__" or kind.__module__ not in sys.modules or "<locals>" in kind.__qualname__
+    )
+
+
+def _importable(value: Any) -> bool:
+    name = getattr(value, "__module__", None)
+    found: Any = sys.modules.get(name) if isinstance(name, str) and name != "__main__" else None
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def definition(token: str) -> Any:
+    """In a stream: the definition of this name."""
+    try:
+        return Restoring.definitions[token]
+    except KeyError:
+        raise LookupError(f"{token} was not restored: {Restoring.trouble}") from None
+
+
+# -- functions ------------------------------------------------------------------------------
+
+
+def reduce_function(function: types.FunctionType) -> Reduced:
+    """A function of the notebook; two steps, for it may be among its own cells."""
+    state = {name: getattr(function, name) for name in _ATTRIBUTES}
+    made = (function.__code__, function.__name__, function.__closure__)
+    return _function, made, (state, function.__dict__), None, None, _fill_function
+
+
+def _function(code: types.CodeType, name: str, closure: Any) -> types.FunctionType:
+    return types.FunctionType(code, Restoring.namespace, name, None, closure)
+
+
+def _fill_function(function: types.FunctionType, state: Any) -> None:
+    attributes, own = state
+    for name, value in attributes.items():
+        setattr(function, name, value)
+    function.__dict__.update(own)
+
+
+def reduce_cell(cell: types.CellType) -> Reduced:
+    """A cell by identity: two functions that share one go on sharing it."""
+    try:
+        contents = (cell.cell_contents,)
+    except ValueError:
+        return types.CellType, ()
+    return types.CellType, (), contents, None, None, _fill_cell
+
+
+def _fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:
+    cell.cell_contents = contents[0]
+
+
+def reduce_cached(value: Any) -> Reduced:
+    """A function under ``lru_cache``; what it had cached is computed again."""
+    return _cached, (value.__wrapped__, value.cache_parameters(), value.__dict__)
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any], own: dict[str, Any]) -> Any:
+    value = functools.lru_cache(**parameters)(function)
+    value.__dict__.update(own)
+    return value

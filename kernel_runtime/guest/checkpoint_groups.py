@@ -1,0 +1,195 @@
+"""Which variables belong together: those that reach the same mutable value.
+
+What cannot be changed (strings, types, dtypes, modules, functions) links nothing: a shared
+dtype or an interned string is no reason to store two arrays as one. Functions and classes of the
+notebook are group 0; what their closures and attributes share with a variable draws it in.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import types
+import weakref
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime.guest import checkpoint_definitions as definitions
+from kernel_runtime.guest import checkpoint_memory as memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: The owner of what the notebook's definitions reach; no variable is called so.
+DEFINED = ""
+_BATCH = 10_000
+_LEAVES = (
+    str, bytes, int, float, complex, bool, type(None), type(...), type(NotImplemented), range,
+    types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType,
+    types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+    weakref.ref, weakref.ProxyType,
+)  # fmt: skip
+
+
+class _Kinds(dict[type, bool]):
+    """type → whether the walk has to do with its values in the way that ``rule`` decides."""
+
+    def __init__(self, rule: Callable[[type], bool]) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = found = self._rule(kind)
+        return found
+
+
+def _is_leaf(kind: type) -> bool:
+    return issubclass(kind, _LEAVES) or _is_dtype(kind)
+
+
+def _is_code(kind: type) -> bool:
+    return issubclass(kind, type | types.FunctionType | definitions.CACHED)
+
+
+def _is_own(kind: type) -> bool:
+    """Whether its values are something of their own: they link whoever has them."""
+    return not (_is_leaf(kind) or _is_code(kind) or _is_value(kind))
+
+
+def _is_passing(kind: type) -> bool:
+    """Whether its values, tuples for instance, only hold others, or are classes and functions."""
+    return not _is_leaf(kind) and not _is_own(kind)
+
+
+class Groups:
+    """Variables, joined as the walk over what they hold finds things in common."""
+
+    def __init__(self, namespace: dict[str, Any], known: definitions.Definitions) -> None:
+        self._namespace = namespace
+        self._known = known
+        self._branches = _Kinds(lambda kind: not _is_leaf(kind))
+        self._owns, self._passes, self._arrays = _Kinds(_is_own), _Kinds(_is_passing), _Kinds(_is_array)
+        self._owner: dict[int, str] = {}
+        self._leader = {name: name for name in (DEFINED, *namespace)}
+        for name, value in namespace.items():
+            self._walk(name, [value])
+        self._walk_definitions()
+
+    def lists(self) -> dict[str, list[str]]:
+        """Groups by their first name; ``DEFINED`` has those that the definitions draw in."""
+        found: dict[str, list[str]] = {DEFINED: []}
+        leader = self._find(DEFINED)
+        for name in self._namespace:
+            first = self._find(name)
+            found.setdefault(DEFINED if first == leader else first, []).append(name)
+        return {min(names) if key else key: sorted(names) for key, names in found.items()}
+
+    def _walk_definitions(self) -> None:
+        walked = 0
+        while walked < len(self._known.objects):
+            values = list(self._known.objects.values())[walked:]
+            walked += len(values)
+            for value in values:
+                self._walk(DEFINED, _held_by(value))
+
+    def _walk(self, name: str, values: list[Any]) -> None:
+        passed: set[int] = set()
+        todo = self._interesting(values)
+        while todo:
+            batch = todo[-_BATCH:]
+            del todo[-_BATCH:]
+            kinds = list(map(type, batch))
+            if any(map(self._passes.__getitem__, set(kinds))):
+                new = self._own(name, list(compress(batch, map(self._owns.__getitem__, kinds))))
+                new += self._passed(list(compress(batch, map(self._passes.__getitem__, kinds))), passed)
+            else:
+                new = self._own(name, batch)
+            todo += self._interesting(self._referents(new))
+
+    def _interesting(self, values: list[Any]) -> list[Any]:
+        """Without leaves: most of what a state consists of."""
+        return list(compress(values, map(self._branches.__getitem__, map(type, values))))
+
+    def _own(self, name: str, values: list[Any]) -> list[Any]:
+        """Those that nobody has had; joins ``name`` with whoever has one of the others."""
+        found = dict(zip(map(id, values), values, strict=True))
+        for identity in found.keys() & self._owner.keys():
+            del found[identity]
+            if self._owner[identity] is not name:
+                self._join(self._owner[identity], name)
+        self._owner.update(dict.fromkeys(found, name))
+        return list(found.values())
+
+    def _passed(self, values: list[Any], passed: set[int]) -> list[Any]:
+        """Those that this variable has not been seen to hold; definitions are noted."""
+        new = []
+        for value in values:
+            if _is_code(type(value)):
+                if definitions.is_definition(value):
+                    self._known.token(value)
+            elif id(value) not in passed:
+                passed.add(id(value))
+                new.append(value)
+        return new
+
+    def _referents(self, values: list[Any]) -> list[Any]:
+        found = gc.get_referents(*values)
+        if any(map(self._arrays.__getitem__, set(map(type, values)))):  # the collector does not know these
+            for value in values:
+                if self._arrays[type(value)]:
+                    found += _behind(value)
+        return found
+
+    def _find(self, name: str) -> str:
+        while self._leader[name] != name:
+            self._leader[name] = name = self._leader[self._leader[name]]
+        return name
+
+    def _join(self, one: str, other: str) -> None:
+        self._leader[self._find(other)] = self._find(one)
+
+
+def _is_array(kind: type) -> bool:
+    ndarray = getattr(sys.modules.get("numpy"), "ndarray", ())
+    return issubclass(kind, memoryview) or issubclass(kind, ndarray)
+
+
+def _behind(value: Any) -> list[Any]:
+    """What an array or a view keeps alive."""
+    if isinstance(value, memoryview):
+        return [value.obj]
+    held = [memory.owner_of(value)]
+    if value.dtype.hasobject:
+        held += memory.root_of(value).ravel(order="K").tolist()
+    return held
+
+
+def _held_by(value: Any) -> list[Any]:
+    """What a definition holds: not its globals, which are the namespace."""
+    if isinstance(value, type):
+        return [*vars(value).values(), *value.__bases__]
+    if isinstance(value, definitions.CACHED):
+        return [value.__wrapped__, value.__dict__]
+    cells = list(value.__closure__ or ())
+    return [*cells, value.__defaults__, value.__kwdefaults__, value.__dict__]
+
+
+def _is_value(kind: type) -> bool:
+    """Compared and hashed by content: what it is does not change, whoever has it."""
+    hashed: Any = kind.__hash__
+    return hashed is not None and hashed is not object.__hash__ and not _is_frame(kind)
+
+
+def _is_frame(kind: type) -> bool:
+    generic: Any = getattr(sys.modules.get("pandas.core.generic"), "NDFrame", None)
+    return generic is not None and issubclass(kind, generic)
+
+
+def _is_dtype(kind: type) -> bool:
+    numpy, extension = sys.modules.get("numpy"), sys.modules.get("pandas.api.extensions")
+    kinds = [
+        getattr(numpy, "dtype", None),
+        getattr(numpy, "generic", None),
+        getattr(extension, "ExtensionDtype", None),
+    ]
+    return issubclass(kind, tuple(found for found in kinds if found is not None))

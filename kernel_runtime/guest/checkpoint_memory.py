@@ -1,0 +1,190 @@
+"""Memory that values share: numpy arrays and their views, pandas objects that lazily share blocks.
+
+An array is saved as the memory it lies in (its root, once) and where it lies there, so that a
+view stays a view. Everything here is looked up in ``sys.modules``: what is not imported has no
+values.
+"""
+
+from __future__ import annotations
+
+import array as array_module
+import mmap
+import sys
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Reduced = tuple[Any, ...]
+
+#: Smaller memory is written into the stream: a buffer of its own costs more.
+SMALL = 8 * 1024
+
+
+class Unsaveable(Exception):
+    """A value that no pickle could bring back as it is; the text says why."""
+
+
+class Mapped(mmap.mmap):
+    """Memory of a restored buffer: the guest's own copy, page by page as it is written."""
+
+
+# -- numpy ----------------------------------------------------------------------------------
+
+
+def root_of(array: Any) -> Any:
+    """The array that owns the memory in which ``array`` lies."""
+    ndarray = sys.modules["numpy"].ndarray
+    while isinstance(array.base, ndarray):
+        array = array.base
+    return array
+
+
+def owner_of(array: Any) -> Any:
+    """What the memory of an array belongs to: another array, bytes, or the array itself."""
+    root = root_of(array)
+    base = root.base
+    while isinstance(base, memoryview):
+        base = base.obj
+    return root if base is None or isinstance(base, Mapped) else base
+
+
+def reduce_array(array: Any) -> Any:
+    """How to save an array: by its root and its place there, or (a root) by its memory."""
+    import numpy as np
+
+    owner = owner_of(array)
+    if type(array) is np.memmap or isinstance(owner, mmap.mmap):
+        raise Unsaveable("it maps a file; save the path and map it again")
+    kind = type(array)
+    if kind not in (np.ndarray, np.matrix, np.recarray):
+        return NotImplemented
+    root = root_of(array)
+    if isinstance(owner, bytes | bytearray | array_module.array):
+        start = _address(array) - _address(np.frombuffer(owner, np.uint8))
+        return _over, (owner, kind, start, array.shape, array.strides, array.dtype, array.flags.writeable)
+    if root is not array:
+        if type(root) not in (np.ndarray, np.matrix, np.recarray):
+            return NotImplemented
+        return _view, (root, kind, *_place(array, root), array.flags.writeable)
+    if array.dtype.hasobject or type(array.dtype).__name__ == "StringDType":
+        return NotImplemented
+    flat = _flat(array)
+    if flat is None:
+        return NotImplemented
+    strides = None if array.flags.c_contiguous else array.strides
+    memory = PickleBuffer(flat)
+    return _root, (memory, kind, array.shape, strides, array.dtype, array.flags.writeable)
+
+
+def _flat(array: Any) -> Any:
+    """The memory of an owner as bytes, in the order it lies; None if it has gaps."""
+    import numpy as np
+
+    plain = array.view(np.ndarray)
+    flat = plain.ravel(order="K") if plain.ndim else plain.reshape(1)
+    if plain.nbytes == 0 or root_of(flat) is not root_of(plain):
+        return None
+    return flat.view(np.uint8)
+
+
+def _address(array: Any) -> int:
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
+def _place(array: Any, root: Any) -> Reduced:
+    return _address(array) - _address(root), array.shape, array.strides, array.dtype
+
+
+def _root(memory: Any, kind: type, shape: Any, strides: Any, dtype: Any, writeable: bool) -> Any:
+    import numpy as np
+
+    return _as(np.ndarray(shape, dtype, memory, strides=strides), kind, writeable)
+
+
+def _over(owner: Any, kind: type, start: int, shape: Any, strides: Any, dtype: Any, writeable: bool) -> Any:
+    import numpy as np
+
+    return _as(np.ndarray(shape, dtype, owner, start, strides), kind, writeable)
+
+
+def _as(array: Any, kind: type, writeable: bool) -> Any:
+    if type(array) is not kind:
+        array = array.view(kind)
+    if array.flags.writeable and not writeable:
+        array.flags.writeable = False
+    return array
+
+
+def _view(root: Any, kind: type, start: int, shape: Any, strides: Any, dtype: Any, writeable: bool) -> Any:
+    import numpy as np
+
+    plain = root.view(np.ndarray)
+    if dtype.hasobject:
+        array = _object_view(plain, start, shape, strides)
+    else:
+        array = np.ndarray(shape, dtype, _flat(plain), start, strides)
+    return _as(array, kind, writeable)
+
+
+def _object_view(plain: Any, start: int, shape: Any, strides: Any) -> Any:
+    import numpy as np
+
+    flat = plain.ravel(order="K")
+    return np.lib.stride_tricks.as_strided(flat[start // plain.itemsize :], shape, strides)
+
+
+# -- pandas ---------------------------------------------------------------------------------
+
+
+def reduce_block(block: Any) -> Reduced:
+    """A block with its references: writing to one of two frames that share it must copy first."""
+    return _block, (type(block), block.values, block.mgr_locs.indexer, block.ndim, block.refs)
+
+
+def _block(kind: Any, values: Any, places: Any, ndim: int, refs: Any) -> Any:
+    from pandas._libs.internals import BlockPlacement
+
+    return kind(values, placement=BlockPlacement(places), ndim=ndim, refs=refs)
+
+
+def reduce_column(manager: Any) -> Reduced:
+    """A series' manager by its block; by itself it would save the values alone."""
+    return type(manager), (manager.blocks[0], manager.axes[0])
+
+
+def reduce_references(references: Any) -> Reduced:
+    return type(references), ()
+
+
+def reduce_index(index: Any) -> Any:
+    """An index that shares memory with a column says so to the column."""
+    reduced = index.__reduce__()
+    references = vars(index).get("_references")  # some kinds compute theirs
+    return (_index, (*reduced[:2], references)) if references is not None else reduced
+
+
+def _index(rebuild: Callable[..., Any], arguments: Any, references: Any) -> Any:
+    index = rebuild(*arguments)
+    index._references = references
+    references.add_index_reference(index)
+    return index
+
+
+def reducers() -> list[tuple[type, Callable[[Any], Any]]]:
+    """How to save values of these types and their subclasses, of the libraries that are loaded."""
+    found: list[tuple[type, Callable[[Any], Any]]] = []
+    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    if numpy is not None and hasattr(numpy, "ndarray"):
+        found.append((numpy.ndarray, reduce_array))
+    internals = sys.modules.get("pandas._libs.internals")
+    managers: Any = sys.modules.get("pandas.core.internals.managers")
+    if internals is not None and hasattr(internals, "BlockValuesRefs"):
+        found += [(internals.Block, reduce_block), (internals.BlockValuesRefs, reduce_references)]
+    if pandas is not None and hasattr(pandas, "Index"):
+        found.append((pandas.Index, reduce_index))
+    if hasattr(managers, "SingleBlockManager"):
+        found.append((managers.SingleBlockManager, reduce_column))
+    return found

@@ -1,0 +1,195 @@
+"""The pickler of checkpoints: what is shared stays shared, and what would come back wrong is refused."""
+
+from __future__ import annotations
+
+import array
+import importlib
+import importlib.metadata
+import io
+import sys
+import types
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from kernel_runtime.guest import checkpoint_definitions as definitions
+from kernel_runtime.guest import checkpoint_memory as memory
+from kernel_runtime.guest.checkpoint_hooks import Recipe, recipes
+from kernel_runtime.guest.checkpoint_memory import Unsaveable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pickle import PickleBuffer
+
+    Reducer = Callable[[Any], Any]
+
+PROTOCOL = 5
+#: Packages whose types keep their promise when they are pickled; others are tried out.
+_TRUSTED = frozenset({"kernel_runtime", "numpy", "pandas", "pyarrow", "scipy"}) | sys.stdlib_module_names
+_OURS = ("__main__", "kernel_runtime")
+_HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__", "__new__")
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles one group. ``packages`` and ``doubtful`` tell afterwards what it met: versions of
+    the types' packages, and types whose own pickling hooks had better be tried out.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        namespace: dict[str, Any],
+        known: definitions.Definitions,
+        on_buffer: Callable[[PickleBuffer], object] | None = None,
+        *,
+        defining: bool = False,
+        refused: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=on_buffer)
+        self._namespace = namespace
+        self._definitions = known
+        self._defining = defining
+        self._refused = refused
+        self._reducers: dict[type, Reducer] = {}
+        self._memory = memory.reducers()
+        self.packages: set[str] = set()
+        self.doubtful: set[type] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Called for every value that is not of a builtin type."""
+        kind = type(obj)
+        reducer = self._reducers.get(kind)
+        if reducer is None:
+            reducer = self._reducers[kind] = self._choose(kind)
+        return reducer(obj)
+
+    def _choose(self, kind: type) -> Reducer:
+        recipe = _recipe_of(kind)
+        if recipe is not None:
+            return lambda value: (recipe.rebuild, (recipe.save(value),))
+        if issubclass(kind, types.ModuleType):
+            return self._module
+        if issubclass(kind, type) or kind in (types.FunctionType, definitions.CACHED):
+            return self._named
+        found = _BY_TYPE.get(kind) or next(
+            (how for base, how in self._memory if issubclass(kind, base)), None
+        )
+        self._note(kind)
+        if found is not None:
+            return found
+        if issubclass(kind, BaseException):
+            return _reduce_exception
+        if issubclass(kind, io.IOBase) and kind not in (io.StringIO, io.BytesIO):
+            return _refuse_file
+        return _as_usual
+
+    def _note(self, kind: type) -> None:
+        package = self._note_package(kind)
+        if package not in _TRUSTED and not package.startswith("_cython_") and not _is_plain(kind):
+            self.doubtful.add(kind)
+
+    def _named(self, value: Any) -> Any:
+        """A class or function: by its name, by token, or (in group 0) by value."""
+        if not definitions.is_definition(value):
+            self._note_package(value)
+            return super().reducer_override(value)
+        if not self._defining:
+            token = self._definitions.token(value)
+            if token in self._refused:
+                raise Unsaveable(f"it needs {token}, which cannot be saved: {self._refused[token]}")
+            return definitions.definition, (token,)
+        if isinstance(value, definitions.CACHED):
+            return definitions.reduce_cached(value)
+        if isinstance(value, types.FunctionType) and value.__globals__ is self._namespace:
+            return definitions.reduce_function(value)
+        return super().reducer_override(value)
+
+    def _note_package(self, value: Any) -> str:
+        """The package that a class or function is of; its version matters for what is saved."""
+        package = (getattr(value, "__module__", None) or "").partition(".")[0]
+        if package and package not in _OURS and package not in sys.stdlib_module_names:
+            self.packages.add(package)
+        return package
+
+    def _module(self, value: types.ModuleType) -> Any:
+        """By name, as it was imported; one that was made by hand, by value."""
+        if sys.modules.get(value.__name__) is not value:
+            return super().reducer_override(value)
+        return importlib.import_module, (value.__name__,)
+
+
+def _as_usual(value: Any) -> Any:
+    return NotImplemented
+
+
+def _recipe_of(kind: type) -> Recipe | None:
+    return next((recipes[base] for base in kind.__mro__ if base in recipes), None)
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether pickle copies attributes and nothing else: there is no hook that could go wrong."""
+    hooks = all(getattr(kind, name, None) is getattr(object, name, None) for name in _HOOKS)
+    return hooks and not hasattr(kind, "__setstate__") and _is_python(kind)
+
+
+def _is_python(kind: type) -> bool:
+    return all(base is object or base.__flags__ & definitions.HEAP_TYPE for base in kind.__mro__)
+
+
+# -- values that need care ------------------------------------------------------------------
+
+
+def _reduce_exception(error: BaseException) -> Any:
+    if error.__traceback__ is not None:
+        raise Unsaveable(
+            "an exception with a traceback, whose frames cannot be saved; keep error.with_traceback(None)"
+        )
+    reduced = error.__reduce_ex__(PROTOCOL)
+    if isinstance(reduced, str):
+        return reduced
+    said = (error.__cause__, error.__context__, error.__suppress_context__)
+    return _exception, (*reduced[:2], said), *reduced[2:]
+
+
+def _exception(make: Any, arguments: Any, said: Any) -> BaseException:
+    error: BaseException = make(*arguments)
+    error.__cause__, error.__context__, error.__suppress_context__ = said
+    return error
+
+
+def _refuse_file(value: Any) -> Any:
+    raise Unsaveable("an open file; open it again, or register how to")
+
+
+def _reduce_view(view: memoryview) -> Any:
+    base = view.obj
+    if (
+        not isinstance(base, bytes | bytearray | array.array)
+        or view.nbytes != memoryview(base).nbytes
+        or not view.c_contiguous
+    ):
+        raise Unsaveable("a memoryview of a part, or of memory that is not bytes, bytearray or array")
+    return _view, (base, view.format, list(view.shape or ()), view.readonly)
+
+
+def _view(base: Any, form: str, shape: list[int], readonly: bool) -> memoryview:
+    view: memoryview = memoryview(base).cast("B").cast(form, shape)  # type: ignore[call-overload]
+    return view.toreadonly() if readonly else view
+
+
+_BY_TYPE: dict[type, Reducer] = {types.CellType: definitions.reduce_cell, memoryview: _reduce_view}
+
+
+# -- packages -------------------------------------------------------------------------------
+
+
+def version_of(package: str) -> str | None:
+    """A package's version here; None if it is not here, or says none."""
+    stated = getattr(sys.modules.get(package), "__version__", None)
+    if isinstance(stated, str):
+        return stated[:128]
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

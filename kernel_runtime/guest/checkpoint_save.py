@@ -1,0 +1,249 @@
+"""Saving: a forked writer takes the namespace apart into groups and sends what is new.
+
+The writer is a process of its own that ends afterwards, so that user code which runs while its
+objects are pickled cannot hurt the live branch.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import platform
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime import wire
+from kernel_runtime.domain.checkpoint import Group, Part
+from kernel_runtime.guest import checkpoint_definitions as definitions
+from kernel_runtime.guest import checkpoint_verify
+from kernel_runtime.guest.checkpoint_chunks import StreamCutter
+from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
+from kernel_runtime.guest.checkpoint_hooks import recipes
+from kernel_runtime.guest.checkpoint_memory import SMALL
+from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
+from kernel_runtime.guest.checkpoint_sender import Sender, known_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kernel_runtime.guest.channel import Channel
+
+_MAX_NAME, _MAX_REASON = 256, 1900
+
+
+def save(channel: Channel, namespace: dict[str, Any], names: Iterable[str] | None = None) -> None:
+    """Serve one ``Save`` order of the host over ``channel``.
+
+    ``namespace`` is what the notebook's functions have as their globals; ``names`` are the
+    variables to be saved (None: all of them).
+    """
+    order = channel.receive()
+    if not isinstance(order, wire.Save):
+        raise EOFError("the host went away")
+    sender = Sender(channel, order.seed, known_from(channel))
+    wanted = namespace if names is None else names
+    work = _Save(namespace, {name: namespace[name] for name in wanted}, sender)
+    for name in order.leave_out:
+        work.leave_out(name, "it was left out on request")
+    work.run()
+    for group in work.groups:
+        sender.group(group)
+    for name, reason in work.skipped.items():
+        channel.send(wire.Skipped(name=name[:_MAX_NAME], reason=reason[:_MAX_REASON]))
+    packages = {package: version for group in work.groups for package, version in group.packages.items()}
+    channel.send(wire.Saved(python=platform.python_version(), packages=packages))
+
+
+class _Save:
+    """One checkpoint in the making: ``groups`` and ``skipped`` are its result."""
+
+    def __init__(self, namespace: dict[str, Any], variables: dict[str, Any], sender: Sender) -> None:
+        self._namespace = namespace
+        self._variables = variables
+        self._sender = sender
+        self._known = definitions.Definitions()
+        self._refused: dict[str, str] = {}  # definitions that cannot be saved, with the reason
+        self.groups: list[Group] = []
+        self.skipped: dict[str, str] = {}
+
+    def leave_out(self, name: str, reason: str) -> None:
+        if self._variables.pop(name, self) is not self:
+            self.skipped[name] = reason
+
+    def run(self) -> None:
+        for name in list(self._variables):
+            if len(name) > _MAX_NAME:
+                self.leave_out(name, f"its name is longer than {_MAX_NAME} characters")
+            elif name in recipes:
+                self._replace(name)
+        grouped = Groups(self._variables, self._known).lists()
+        drawn_in = grouped.pop(DEFINED)
+        groups = [self._group(names) for names in grouped.values()]
+        definition = self._definition_group(drawn_in)
+        if self._refused:
+            groups = [self._group(group.names) if group else None for group in groups]
+        self._number([definition, *groups])
+
+    def _replace(self, name: str) -> None:
+        """A variable with a recipe of its own: what its ``save`` returns stands for it."""
+        try:
+            saved = recipes[name].save(self._variables[name])
+            self._variables[name] = _Rebuilt(recipes[name].rebuild, saved)
+        except Exception as error:  # noqa: BLE001 — user code
+            self.leave_out(name, f"its registered save failed: {_said(error)}")
+
+    def _number(self, groups: list[Group | None]) -> None:
+        import msgspec
+
+        made = [group for group in groups if group is not None]
+        self.groups = [msgspec.structs.replace(group, number=place) for place, group in enumerate(made)]
+
+    # -- variables ---------------------------------------------------------------------------
+
+    def _group(self, names: list[str]) -> Group | None:
+        """Save variables as one unit, without those that cannot be."""
+        names = [name for name in names if name in self._variables]
+        while names:
+            try:
+                return self._write({name: self._variables[name] for name in names}, names)
+            except _Different as difference:
+                bad = difference.reasons
+            except Exception as error:  # noqa: BLE001 — user code
+                bad = self._culprits(names) or dict.fromkeys(names, _said(error))
+            for name, reason in bad.items():
+                self.leave_out(name, reason)
+            names = [name for name in names if name not in bad]
+        return None
+
+    def _culprits(self, names: list[str]) -> dict[str, str]:
+        """Which of them fail alone. (With one there is nothing to find.)"""
+        bad = {}
+        for name in names if len(names) > 1 else ():
+            try:
+                self._pickler(_Nothing(), lambda _: None).dump(self._variables[name])
+            except Exception as error:  # noqa: BLE001 — user code
+                bad[name] = _said(error)
+        return bad
+
+    def _write(self, values: Any, names: list[str], *, defining: bool = False) -> Group:
+        """Pickle and send; the record waits until what it needs is known to be there."""
+        parts: list[Part] = []
+        buffers: list[pickle.PickleBuffer] = []
+        stream = _Stream(self._sender)
+        pickler = self._pickler(stream.cutter, _beside(buffers), defining=defining)
+        pickler.dump(values)
+        parts.append(stream.part())
+        parts += [self._sender.buffer(buffer.raw()) for buffer in buffers]
+        if pickler.doubtful and not defining:
+            self._verify(values, pickler.doubtful)
+        packages = {
+            name: version for name in sorted(pickler.packages) if (version := version_of(name)) is not None
+        }
+        return Group(number=0, names=names, parts=parts, packages=packages)
+
+    def _verify(self, values: dict[str, Any], doubtful: set[type]) -> None:
+        """Unpickle it here, and compare. Buffers are not copied: they are the values' own."""
+        file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
+        self._pickler(file, _beside(buffers)).dump(values)
+        definitions.Restoring.namespace = self._namespace
+        definitions.Restoring.definitions = self._known.objects
+        copies = pickle.loads(file.getvalue(), buffers=buffers)  # noqa: S301 — in the guest, its own
+        compared = [name for name in values if not isinstance(values[name], _Rebuilt)]
+        pairs = ((name, checkpoint_verify.compare(values[name], copies[name], doubtful)) for name in compared)
+        reasons = {name: f"its copy differs: {difference}" for name, difference in pairs if difference}
+        if reasons:
+            raise _Different(reasons)
+
+    def _pickler(
+        self, file: Any, on_buffer: Callable[[pickle.PickleBuffer], object], *, defining: bool = False
+    ) -> Pickler:
+        return Pickler(
+            file, self._namespace, self._known, on_buffer, defining=defining, refused=self._refused
+        )
+
+    # -- definitions ---------------------------------------------------------------------------
+
+    def _definition_group(self, names: list[str]) -> Group:
+        """Group 0: classes and functions by value, recipes, and the variables they share with."""
+        while True:
+            names = [name for name in names if name in self._variables]
+            try:
+                return self._write(self._defined(names), names, defining=True)
+            except Exception as error:  # noqa: BLE001 — user code
+                said = _said(error)
+            bad = self._culprits(names) if names else {}
+            for name, reason in bad.items():
+                self.leave_out(name, reason)
+            if not bad:
+                self._refuse_definitions(said)
+
+    def _defined(self, names: list[str]) -> dict[str, Any]:
+        kept = {token: value for token, value in self._known.objects.items() if token not in self._refused}
+        variables = {name: self._variables[name] for name in names}
+        return {"definitions": kept, "recipes": dict(recipes), "variables": variables}
+
+    def _refuse_definitions(self, said: str) -> None:
+        """Some definition cannot be saved: find which, alone; all of them if none fails alone."""
+        bad: dict[str, str] = {}
+        left = [token for token in self._known.objects if token not in self._refused]
+        for token in left:
+            try:
+                self._pickler(_Nothing(), lambda _: None, defining=True).dump(self._known.objects[token])
+            except Exception as error:  # noqa: BLE001 — user code
+                bad[token] = _said(error)
+        if not left:
+            raise RuntimeError(f"the notebook's definitions cannot be saved: {said}")
+        self._refused |= bad or dict.fromkeys(left, said)
+
+
+class _Different(Exception):
+    def __init__(self, reasons: dict[str, str]) -> None:
+        super().__init__(str(reasons))
+        self.reasons = reasons
+
+
+class _Rebuilt:
+    """Stands in a stream for a variable with a recipe: unpickled, it is what ``rebuild`` makes."""
+
+    def __init__(self, rebuild: Callable[[Any], Any], saved: Any) -> None:
+        self._made = (rebuild, (saved,))
+
+    def __reduce__(self) -> Any:
+        return self._made
+
+
+class _Nothing:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+class _Stream:
+    """A pickle stream on its way into chunks."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._digests = bytearray()
+        self.cutter = StreamCutter(lambda chunk: self._digests.extend(sender.chunk(chunk)))
+
+    def part(self) -> Part:
+        self.cutter.close()
+        return Part(size=self.cutter.size, digests=bytes(self._digests))
+
+
+def _beside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Keeps large buffers out of the stream (pickle wants False for these)."""
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        with memoryview(buffer) as view:
+            if view.nbytes <= SMALL or not view.contiguous:
+                return True
+        buffers.append(buffer)
+        return False
+
+    return take
+
+
+def _said(error: Exception) -> str:
+    if type(error).__name__ == "Unsaveable":
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,71 @@
+"""Every interface between rooms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kernel_runtime.domain.checkpoint import About, Checkpoint, Freed, Group, Quota, Retention
+
+
+class CheckpointWriter(Protocol):
+    """One checkpoint on its way into a store: nothing of it is visible before ``commit``.
+
+    What it is given comes from a guest: ``ProtocolViolation`` for a chunk or a group that is not
+    what it says, or that names a chunk that never came; ``StorageFailed`` when the quota is used up
+    or the disk does not take it. After an error nothing of it is kept.
+    """
+
+    seed: int
+
+    def known(self) -> bytes:
+        """Digests of the chunks that the parent has, one after another."""
+
+    def add(self, digests: bytes, chunks: list[memoryview]) -> None:
+        """Keep chunks under the names the guest gave them."""
+
+    def group(self, group: Group) -> None:
+        """A group; each of its chunks has been added or is known."""
+
+    def skip(self, name: str, reason: str) -> None:
+        """A variable that is not inside, and why."""
+
+    def commit(self, about: About) -> Checkpoint:
+        """Make it durable and visible, at once."""
+
+    def abort(self) -> None:
+        """Forget it; harmless after ``commit``."""
+
+
+class CheckpointStore(Protocol):
+    """Checkpoints, kept. Threads may use one store; a writer belongs to one thread at a time."""
+
+    def begin(
+        self, key: str, *, parent: str | None = None, label: str = "", quota: Quota | None = None
+    ) -> CheckpointWriter:
+        """A writer for the session or notebook ``key``; chunks of ``parent`` (None: the newest of
+        the key; "": none) need not come again.
+        """
+
+    def checkpoints(self, key: str | None = None) -> list[Checkpoint]:
+        """What is kept, newest first."""
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """By id, by the beginning of one, or by label (the newest); ``NotFound``, ``Conflict``."""
+
+    def groups(self, identity: str) -> list[Group]:
+        """The groups of a checkpoint, number 0 first."""
+
+    def read(self, identity: str, number: int, part: int) -> Iterator[bytes]:
+        """The content of one part of a group; ``Damaged`` when it is not what was written."""
+
+    def remove(self, identity: str) -> None:
+        """Forget a checkpoint; ``prune`` frees what only it used."""
+
+    def prune(self, retention: Retention, clock: Callable[[], float] | None = None) -> Freed:
+        """Remove what retention lets go, and free what nothing refers to."""
+
+    def close(self) -> None:
+        """Let go of files; harmless twice."""

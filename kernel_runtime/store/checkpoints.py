@@ -1,0 +1,121 @@
+"""The store on disk: packs beside a manifest, in a private directory.
+
+Writing: chunks go into a new pack, the pack is synchronised and named, and one transaction of the
+manifest makes the checkpoint visible. Until then all of it is garbage, which the next opening
+removes. Chunks are named by a cryptographic hash that is computed here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kernel_runtime.domain.checkpoint import Freed, Quota
+from kernel_runtime.domain.errors import Damaged, NotFound
+from kernel_runtime.store import pruning
+from kernel_runtime.store.choice import choose
+from kernel_runtime.store.packs import PackReader, Place, failed
+from kernel_runtime.store.shelf import Shelf
+from kernel_runtime.store.writer import DiskWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kernel_runtime.domain.checkpoint import Checkpoint, Group, Retention
+    from kernel_runtime.store.keys import Key, NoKey
+    from kernel_runtime.store.record import Record
+
+
+class DiskStore(Shelf):
+    """``ports.CheckpointStore`` in ``directory`` (by default the user's state directory)."""
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def begin(
+        self, key: str, *, parent: str | None = None, label: str = "", quota: Quota | None = None
+    ) -> DiskWriter:
+        if parent is None:
+            newest = self.manifest.rows(
+                "SELECT id FROM checkpoints WHERE key = ? ORDER BY number DESC LIMIT 1", key
+            )
+            parent = newest[0][0] if newest else None
+        record = self._usable(parent) if parent else None
+        try:
+            return DiskWriter(self, key, parent, label, record, quota or Quota())
+        except OSError as error:
+            raise failed(error, str(self.packs)) from None
+
+    def _usable(self, parent: str) -> Record | None:
+        """The parent's record, if its chunks may be used again: sealed alike, and whole."""
+        rows = self.manifest.rows("SELECT sealed FROM checkpoints WHERE id = ?", parent)
+        if not rows:
+            raise NotFound(f"there is no checkpoint {parent}")
+        try:
+            return self.record(parent) if rows[0][0] == self.key.id else None
+        except Damaged:
+            return None
+
+    def remove(self, identity: str) -> None:
+        with self.manifest.writing():
+            if not self.manifest.rows("SELECT 1 FROM checkpoints WHERE id = ?", identity):
+                raise NotFound(f"there is no checkpoint {identity}")
+            self.manifest.change("DELETE FROM checkpoints WHERE id = ?", identity)
+        self.forget()
+
+    def prune(self, retention: Retention, clock: Callable[[], float] | None = None) -> Freed:
+        self.forget()
+        try:
+            return pruning.prune(self, retention, (clock or time.time)())
+        except OSError as error:
+            raise failed(error, str(self.packs)) from None
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        return choose(self.checkpoints(), name)
+
+    def groups(self, identity: str) -> list[Group]:
+        return [stored.group() for stored in self.record(identity).groups]
+
+    def read(self, identity: str, number: int, part: int) -> Iterator[bytes]:
+        group = next((one for one in self.record(identity).groups if one.number == number), None)
+        if group is None or part >= len(group.parts):
+            raise NotFound(f"checkpoint {identity} has no group {number} with a part {part}")
+        try:
+            yield from self.chunks(group.parts[part].numbers())
+        except Damaged as error:
+            lost = ", ".join(group.names) or "what the notebook defines"
+            raise Damaged(f"checkpoint {identity}: {error}; lost: {lost}") from None
+
+    def chunks(self, numbers: Sequence[int]) -> Iterator[bytes]:
+        """Contents by number, each compared with its name."""
+        rows = self.manifest.rows_of(
+            "SELECT c.id, c.name, c.block, c.start, c.size, p.name, p.sealed FROM chunks c "
+            "JOIN packs p ON p.id = c.pack WHERE c.id IN",
+            set(numbers),
+        )
+        found = {row[0]: row[1:] for row in rows}
+        readers: dict[str, PackReader] = {}
+        try:
+            for number in numbers:
+                if number not in found:
+                    raise Damaged("a chunk is missing in the manifest")
+                name, block, start, size, pack, sealed = found[number]
+                key = self.key_for(sealed)
+                if pack not in readers:
+                    readers[pack] = self._reader(pack, key)
+                data = readers[pack].chunk(Place(block, start, size))
+                if key.name(data) != name:
+                    raise Damaged(f"pack {pack} was altered")
+                yield data
+        except OSError as error:
+            raise failed(error, str(self.packs)) from None
+        finally:
+            for reader in readers.values():
+                reader.close()
+
+    def _reader(self, pack: str, key: Key | NoKey) -> PackReader:
+        try:
+            return PackReader(self.packs / f"{pack}.pack", key)
+        except FileNotFoundError:
+            raise Damaged(f"pack {pack} is missing") from None

@@ -1,0 +1,182 @@
+"""Pack files: blocks of chunks, compressed, encrypted when there is a key.
+
+A pack is written once, under a temporary name, and gets its own when all of it is on disk. Small
+chunks share a block, so that compression finds what they have in common.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kernel_runtime.domain.errors import Damaged, StorageFailed
+from kernel_runtime.store.compression import pack as compress
+from kernel_runtime.store.compression import unpack as decompress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kernel_runtime.store.keys import Key, NoKey
+
+_MAGIC = b"KRPACK1\n"
+_BLOCK = 64 * 1024
+#: A block holds at most this: what is read of a damaged pack stays small.
+_MAX_BLOCK = 2 * _BLOCK
+_HEADER = struct.Struct("<IIB")
+_COMPRESSED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a chunk lies: its block's offset in the pack, and itself within the block."""
+
+    block: int
+    start: int
+    size: int
+
+
+class PackWriter:
+    """A new pack; nothing of it counts before ``finish``. ``places`` is complete after it."""
+
+    def __init__(self, directory: Path, key: Key | NoKey) -> None:
+        self.name = uuid.uuid4().hex
+        self.size = 0
+        self.names: set[bytes] = set()
+        self.places: dict[bytes, Place] = {}
+        self._directory = directory
+        self._key = key
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._held = 0
+        self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed, no other process takes it for garbage
+        try:
+            self._write(_MAGIC)
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def _temporary(self) -> Path:
+        return self._directory / f".{self.name}.tmp"
+
+    @property
+    def path(self) -> Path:
+        return self._directory / f"{self.name}.pack"
+
+    def add(self, name: bytes, chunk: bytes) -> None:
+        """Take a chunk; it is written together with its neighbours."""
+        if self._held and self._held + len(chunk) > _BLOCK:
+            self._flush()
+        self.names.add(name)
+        self._pending.append((name, chunk))
+        self._held += len(chunk)
+
+    def _flush(self) -> None:
+        raw = b"".join(chunk for _, chunk in self._pending)
+        packed = compress(raw)
+        compressed = len(packed) < len(raw)
+        sealed = self._key.seal(self.name, self.size, packed if compressed else raw)
+        start = 0
+        for name, chunk in self._pending:
+            self.places[name] = Place(self.size, start, len(chunk))
+            start += len(chunk)
+        self._write(_HEADER.pack(len(sealed), len(raw), _COMPRESSED if compressed else 0) + sealed)
+        self._pending, self._held = [], 0
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self.size += len(data)
+
+    def finish(self) -> None:
+        """All on disk, under its own name."""
+        if self._pending:
+            self._flush()
+        os.fsync(self._fd)
+        os.rename(self._temporary, self.path)
+        sync_directory(self._directory)
+
+    def close(self) -> None:
+        """Let go of the lock: from now on it is in the manifest, or garbage."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def discard(self) -> None:
+        """Remove whatever there is of it."""
+        for path in (self._temporary, self.path):
+            path.unlink(missing_ok=True)
+        self.close()
+
+
+class PackReader:
+    """Reads chunks of one pack; the last block is kept, for neighbours are asked for in order."""
+
+    def __init__(self, path: Path, key: Key | NoKey) -> None:
+        self._name = path.stem
+        self._key = key
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._at = -1
+        self._block = b""
+
+    def chunk(self, place: Place) -> bytes:
+        if place.block != self._at:
+            self._block, self._at = self._read(place.block), place.block
+        return self._block[place.start : place.start + place.size]
+
+    def _read(self, offset: int) -> bytes:
+        header = os.pread(self._fd, _HEADER.size, offset)
+        if len(header) < _HEADER.size:
+            raise Damaged(f"pack {self._name} is cut")
+        stored, size, flags = _HEADER.unpack(header)
+        if size > _MAX_BLOCK or stored > 2 * _MAX_BLOCK:
+            raise Damaged(f"pack {self._name} was altered")
+        data = os.pread(self._fd, stored, offset + _HEADER.size)
+        if len(data) < stored:
+            raise Damaged(f"pack {self._name} is cut")
+        return self._unpack(self._key.open(self._name, offset, data), size, flags)
+
+    def _unpack(self, data: bytes, size: int, flags: int) -> bytes:
+        if not flags & _COMPRESSED:
+            return data
+        try:
+            return decompress(data, size)
+        except ValueError:
+            raise Damaged(f"pack {self._name} was altered") from None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether no living writer holds this pack (or what was to become one)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def sync_directory(directory: Path) -> None:
+    """A name that was given or taken is on disk, too."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def failed(error: OSError, what: str) -> StorageFailed:
+    """An error of the disk in words."""
+    return StorageFailed(f"{what}: {os.strerror(error.errno) if error.errno else error}")

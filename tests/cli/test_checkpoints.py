@@ -1,0 +1,114 @@
+"""``kernel-runtime checkpoints``: on the host alone, whatever lies in them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from kernel_runtime.store.checkpoints import DiskStore
+from kernel_runtime.store.keys import NoKey
+from tests.store.parcels import ABOUT, add, content, group, keep, part
+
+HOSTILE_NAME = "x\x1b]0;title\x07"
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Two checkpoints in the default place; the second has skipped a variable."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("KERNEL_RUNTIME_CHECKPOINT_KEY", raising=False)
+    store = DiskStore(key=NoKey())
+    first = keep(store, {"a": b"a" * 1000}, label="monday")
+    writer = store.begin("book", label="tuesday")
+    add(writer, b"new")
+    writer.group(group(1, [HOSTILE_NAME], part(b"new")))
+    writer.skip("gen", "a generator \x1b[31m")
+    second = writer.commit(ABOUT)
+    store.close()
+    return first, second
+
+
+def test_listed_and_shown(invoke, kept):
+    done = invoke("checkpoints", "list")
+    assert done.exit_code == 0
+    assert done.output.index("tuesday") < done.output.index("monday")
+    listed = json.loads(invoke("checkpoints", "list", "--json", "--key", "book").output)
+    assert [one["id"] for one in listed] == [one.id for one in reversed(kept)]
+    assert json.loads(invoke("checkpoints", "list", "--json", "--key", "other").output) == []
+    shown = invoke("checkpoints", "show", "tuesday").output
+    assert "not saved: gen: a generator" in shown and "numpy 2.4.6" in shown
+    assert json.loads(invoke("checkpoints", "show", "monday", "--json").output)["groups"] == [
+        {"names": ["a"], "size": 1000}
+    ]
+
+
+def test_what_a_guest_named_does_not_reach_the_terminal(invoke, kept):
+    assert "\x1b" not in invoke("checkpoints", "show", "tuesday").output
+    assert "\x1b" not in invoke("checkpoints", "list").output
+
+
+def test_exported_imported_and_removed(invoke, kept, tmp_path):
+    file = tmp_path / "monday.krc"
+    assert invoke("checkpoints", "export", "monday", file).exit_code == 0
+    assert invoke("checkpoints", "rm", "monday", "tuesday").exit_code == 0
+    assert invoke("checkpoints", "list").output == "there are no checkpoints\n"
+    assert not list((tmp_path / "state/kernel-runtime/checkpoints/packs").iterdir())
+    assert invoke("checkpoints", "import", file).exit_code == 0
+    store = DiskStore(key=NoKey())
+    assert content(store, store.checkpoint("monday").id) == {"a": b"a" * 1000}
+    store.close()
+
+
+def test_pruned(invoke, kept):
+    assert "removed 0" in invoke("checkpoints", "prune").output
+    assert "removed 0" in invoke("checkpoints", "prune", "--age", "7d").output
+    assert "removed 1" in invoke("checkpoints", "prune", "--count", "1").output
+    assert [one["label"] for one in json.loads(invoke("checkpoints", "list", "--json").output)] == ["tuesday"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "nothing"),
+        ("rm", "nothing"),
+        ("prune", "--age", "soon"),
+        ("prune", "--bytes", "much"),
+        ("prune", "--count", "0"),
+    ],
+)
+def test_bad_input_is_told_and_changes_nothing(invoke, kept, words):
+    done = invoke("checkpoints", *words)
+    assert done.exit_code == 2, done.output
+    assert len(json.loads(invoke("checkpoints", "list", "--json").output)) == 2
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(invoke, kept, tmp_path):
+    (tmp_path / "file").write_bytes(os.urandom(100))
+    done = invoke("checkpoints", "import", tmp_path / "file")
+    assert done.exit_code == 2 and "no checkpoint" in done.output
+
+
+def test_encrypted_ones_need_their_key(invoke, kept, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERNEL_RUNTIME_CHECKPOINT_KEY", "ab" * 32)
+    store = DiskStore()
+    sealed = keep(store, {"secret": b"the secret value" * 100}, label="hidden")
+    store.close()
+    everything = b"".join(p.read_bytes() for p in (tmp_path / "state").rglob("*") if p.is_file())
+    assert b"the secret value" not in everything and b"hidden" not in everything
+    assert "hidden" in invoke("checkpoints", "show", sealed.id).output
+    monkeypatch.delenv("KERNEL_RUNTIME_CHECKPOINT_KEY")
+    assert sealed.id in invoke("checkpoints", "list").output
+    refused = invoke("checkpoints", "show", sealed.id)
+    assert refused.exit_code == 2 and "encrypted" in refused.output
+    invoke("checkpoints", "prune")
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+    monkeypatch.setenv("KERNEL_RUNTIME_CHECKPOINT_KEY_FILE", str(key))
+    key.chmod(0o644)
+    assert "chmod 600" in invoke("checkpoints", "show", "hidden").output
+    key.chmod(0o600)
+    assert "secret" in invoke("checkpoints", "show", "hidden").output
+    monkeypatch.setenv("KERNEL_RUNTIME_CHECKPOINT_KEY", "short")
+    assert invoke("checkpoints", "list").exit_code == 2

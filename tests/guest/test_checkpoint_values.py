@@ -1,0 +1,256 @@
+"""What is saved in one process and restored in another: the same, or refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.store.memory import MemoryStore
+from tests.store.guests import load, save
+
+#: program → check of it in another process; what must be true there is ``result``.
+SAME = {
+    "views": (
+        "import numpy as np; a = np.arange(100_000.); v = a[10:20]; w = a.reshape(100, -1).T[::2]; r = a[::-1]",
+        (
+            "a[10] = -1; w[1, 0] = -2; result = [v[0] == -1, a[1000] == -1 or a[2] == -2 or a[1] == -2, r[-11] == -1,"
+            " np.shares_memory(a, w), not a.flags.owndata]"
+        ),
+    ),
+    "small views in a list": (
+        "import numpy as np; small = np.zeros(4); views = [small[:2], small[2:]]",
+        "small[:] = 7; result = [views[0][0] == 7, views[1][1] == 7]",
+    ),
+    "other dtypes of one memory": (
+        "import numpy as np; a = np.zeros(4096, 'f8'); raw = a.view('u1'); rec = np.zeros(5, [('x', 'i4'), ('y', 'f8')]); y = rec['y']",
+        "a[0] = 1.0; y[2] = 3; result = [raw[7] == 63, rec['y'][2] == 3]",
+    ),
+    "flags, order, zero size, scalars": (
+        (
+            "import numpy as np; f = np.asfortranarray(np.arange(20_000.).reshape(100, 200)); ro = np.arange(3); ro.flags.writeable = False\n"
+            "z = np.zeros((0, 5)); d0 = np.array(5.0); s = np.float32(1.5); k = np.arange(24_000).reshape(20, 30, 40).transpose(1, 0, 2).copy('K')"
+        ),
+        (
+            "result = [f.flags.f_contiguous, f[3, 4] == 604, not ro.flags.writeable, z.shape == (0, 5), d0 == 5, type(s) is np.float32,"
+            " k[1, 2, 3] == 2 * 1200 + 43, k.strides[0] < k.strides[1]]"
+        ),
+    ),
+    "object arrays": (
+        "import numpy as np; d = {}; o = np.array([d, 1, None], dtype=object); p = o[:1]; q = [d]",
+        "d['k'] = 1; p[0] = 5; result = [q[0] == {'k': 1}, o[0] == 5]",
+    ),
+    "bytes under an array": (
+        "import numpy as np; b = bytearray(50_000); a = np.frombuffer(b, 'i4')[1:]; m = memoryview(b)",
+        "b[4] = 1; result = [a[0] == 1, m[4] == 1, not m.readonly]",
+    ),
+    "frames that lazily share": (
+        "import pandas as pd, numpy as np; df = pd.DataFrame({'x': np.arange(2000), 's': ['q'] * 2000}); sub = df[['x']]; col = df['x']; idx = pd.Index(col)",
+        (
+            "b = df['x'].to_numpy().copy(); sub.iloc[0, 0] = 9; col.iloc[1] = 8; df.iloc[2, 0] = 7\n"
+            "result = [df.iloc[0, 0] == 0, df.iloc[1, 0] == 1, sub.iloc[2, 0] == 2, col.iloc[2] == 2, idx[2] == 2, idx[0] == 0, df['s'].iloc[5] == 'q']"
+        ),
+    ),
+    "kinds of columns": (
+        (
+            "import pandas as pd; df = pd.DataFrame({'c': pd.Categorical(['a', 'b', 'a']), 't': pd.date_range('2020', periods=3, tz='UTC'),"
+            " 'n': pd.array([1, None, 3], dtype='Int64'), 'o': [{}, [], ()]}, index=pd.MultiIndex.from_tuples([(1, 2), (1, 3), (2, 2)]))\n"
+            "copy = df.copy(); g = df.groupby(level=0).size(); p = pd.period_range('2020', periods=3)"
+        ),
+        "result = [bool((df.drop(columns='o') == copy.drop(columns='o')).fillna(True).all().all()), str(df.dtypes['t']) == 'datetime64[us, UTC]' or 'UTC' in str(df.dtypes['t']), list(g) == [2, 1], len(p) == 3]",
+    ),
+    "aliases, cycles, self": (
+        "a = []; b = {'a': a}; c = (a, b); a.append(a); s = {1}; t = [s, s]; import sys; n = None; e = ...; i = sys.intern('x')",
+        "result = [b['a'] is a, c[0] is a, c[1] is b, a[0] is a, t[0] is t[1] is s, n is None, e is ...]",
+    ),
+    "classes of the notebook": (
+        (
+            "class Base:\n    made = []\n    def __init__(self): Base.made.append(self)\n    def who(self): return 'base'\n"
+            "class Child(Base):\n    __slots__ = ('x',)\n    def who(self): return 'child of ' + super().who()\n"
+            "c = Child(); c.x = 3; cls = type(c); made = Base.made; both = [Base, Child]"
+        ),
+        (
+            "result = [isinstance(c, Child), cls is Child, both[0] is Base, made is Base.made, made[0] is c, c.who() == 'child of base', c.x == 3,"
+            " len(made) == 1 and bool(Child()) and len(made) == 2]"
+        ),
+    ),
+    "dataclass, enum, namedtuple, generics": (
+        (
+            "import dataclasses, enum, collections, typing\n@dataclasses.dataclass(frozen=True)\nclass D:\n    a: int\n    b: list = dataclasses.field(default_factory=list)\n"
+            "class E(enum.Enum):\n    A = 1\n    B = 2\nN = collections.namedtuple('N', 'p q'); T = typing.TypeVar('T')\nclass G(typing.Generic[T]): pass\n"
+            "d = D(1); e = E.B; n = N(1, 2); g = G[int]; keyed = {D(2, ()): 1, E.A: 2}"
+        ),
+        (
+            "result = [d == D(1), dataclasses.asdict(d) == {'a': 1, 'b': []}, [f.name for f in dataclasses.fields(D)] == ['a', 'b'], e is E.B, E(1) is E.A,"
+            " n == N(1, 2), n.q == 2, keyed[D(2, ())] == 1, keyed[E.A] == 2, g.__origin__ is G]"
+        ),
+    ),
+    "functions live in the namespace": (
+        (
+            "K = 2\ndef f(n): return g(n) + K\ndef g(n): return n * 10\nfs = [f, lambda n: f(n) + 1]; f.note = ['kept']\n"
+            "def outer():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n    return inc, lambda: n\ninc, get = outer(); inc()\n"
+            "def fact(n): return 1 if n < 2 else n * fact(n - 1)\ndef made():\n    def loop(n): return 0 if n == 0 else loop(n - 1)\n    return loop\nloop = made()"
+        ),
+        "K = 5; result = [f(1) == 15, fs[0] is f, fs[1](1) == 16, f.note == ['kept'], inc() == 2, get() == 2, fact(5) == 120, loop(3) == 0]",
+    ),
+    "closures share with variables": (
+        "def outer():\n    data = []\n    def add(x): data.append(x)\n    return add, data\nadd, data = outer()",
+        "add(1); result = [data == [1]]",
+    ),
+    "functools, re, modules, time": (
+        (
+            "import functools, re, math, datetime, decimal, pathlib, operator, collections, itertools, random, uuid\n"
+            "def double(n): return n * 2\npart = functools.partial(double, 4)\n@functools.lru_cache(maxsize=7)\ndef slow(n): return n\nslow(1)\n"
+            "pat = re.compile('a+'); when = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc); dec = decimal.Decimal('1.10')\n"
+            "path = pathlib.Path('/x'); od = collections.OrderedDict(a=1); dd = collections.defaultdict(list, a=[1]); q = collections.deque([1], 3)\n"
+            "it = iter([1, 2, 3]); next(it); rnd = random.Random(3); rnd.random(); want = random.Random(3); want.random(); want = want.random(); u = uuid.UUID(int=5)"
+        ),
+        (
+            "result = [part() == 8, slow(2) == 2, slow.cache_parameters()['maxsize'] == 7, pat.match('aa') is not None, when.year == 2020, str(dec) == '1.10',"
+            " str(path) == '/x', list(od) == ['a'], dd['new'] == [], q.maxlen == 3, list(it) == [2, 3], rnd.random() == want, u.int == 5, math.pi > 3]"
+        ),
+    ),
+    "errors with their causes": (
+        "e = ValueError('x', 1); e.__cause__ = KeyError('y'); e.add_note('note')",
+        "result = [e.args == ('x', 1), type(e.__cause__) is KeyError, e.__suppress_context__, e.__notes__ == ['note']]",
+    ),
+    "large texts and bytes": (
+        "t = 'ü' * 200_000; b = b'\\x95' + (200_000 - 9).to_bytes(8, 'little') + bytes(200_000 - 9); big = bytearray(b); n = 10 ** 5000; xs = list(range(100_000))",
+        "result = [t == 'ü' * 200_000, len(b) == 200_000, b[0] == 0x95, bytes(big) == b, n == 10 ** 5000, xs == list(range(100_000))]",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_it_comes_back_the_same(what):
+    store = MemoryStore()
+    program, check = SAME[what]
+    kept = save(store, program)
+    assert kept.skipped == {}
+    restored, result = load(store, kept.id, _plain(check))
+    assert restored.failed == {}
+    assert restored.names == kept.names
+    assert result == [True] * len(result)
+
+
+def _plain(check: str) -> str:
+    return f"{check}\nresult = [bool(one) for one in result]"
+
+
+#: program of one unsaveable variable ``bad`` → a word of the reason
+REFUSED = {
+    "bad = (i for i in range(3))": "generator",
+    "bad = open('/dev/null')": "open file",
+    "bad = open('/dev/null', 'rb')": "open file",
+    "import threading; bad = threading.Lock()": "lock",
+    "import socket; bad = socket.socket()": "socket",
+    "import sqlite3; bad = sqlite3.connect(':memory:')": "sqlite3",
+    "import weakref\nclass A: pass\na = A(); bad = weakref.ref(a)": "weakref",
+    "import mmap; bad = mmap.mmap(-1, 10)": "mmap",
+    "import mmap, numpy as np; bad = np.frombuffer(mmap.mmap(-1, 10), 'u1')": "maps a file",
+    "import numpy as np, tempfile; bad = np.memmap(tempfile.TemporaryFile(), shape=(5,))": "maps a file",
+    "try:\n    1 / 0\nexcept Exception as error:\n    bad = error": "traceback",
+    "import contextvars; bad = contextvars.ContextVar('x')": "ContextVar",
+    "import re; bad = re.match('a', 'a')": "Match",
+    "import asyncio; bad = asyncio.new_event_loop()": "pickle",
+    "async def f(): pass\nbad = f(); bad.close()": "coroutine",
+    "import sys; bad = sys._getframe()": "frame",
+    "bad = memoryview(b'abcdef')[2:]": "memoryview",
+    "x = []\nfor _ in range(100_000): x = [x]\nbad = x; del x": "deep recursion",
+    "class Liar:\n    def __init__(self): self.kept, self.lost = 1, 2\n    def __reduce__(self): return (Liar._make, ())\n    @staticmethod\n    def _make():\n        l = Liar(); del l.lost; return l\nbad = Liar()": "lost",
+    "class Other(int):\n    def __reduce__(self): return (int, (int(self),))\nbad = Other(3)": "comes back as a int",
+    "class Breaks:\n    def __reduce__(self): raise OSError('no')\nbad = Breaks()": "no",
+    "class Half:\n    def __setstate__(self, state): raise OSError('cannot load')\nbad = Half(); bad.x = 1": "cannot load",
+    "import threading\ndef outer():\n    lock = threading.Lock()\n    def f(): return lock\n    return f\nbad = outer()": "lock",
+}
+
+
+@pytest.mark.parametrize("program", REFUSED)
+def test_it_is_refused_with_the_reason_and_the_others_are_saved(program):
+    store = MemoryStore()
+    kept = save(store, f"before = [1]\n{program}\nafter = before\n__x = 1")
+    assert REFUSED[program] in kept.skipped["bad"]
+    restored, result = load(store, kept.id, "result = [before is after, 'bad' in globals()]")
+    assert result == [True, False]
+    assert "bad" not in restored.names
+
+
+def test_one_that_cannot_be_saved_does_not_take_those_it_shares_with():
+    store = MemoryStore()
+    kept = save(store, "shared = []; good = [shared]; bad = [shared, (i for i in ())]")
+    assert list(kept.skipped) == ["bad"]
+    _, result = load(store, kept.id, "result = good[0] is shared")
+    assert result is True
+
+
+def test_what_needs_an_unsaveable_class_is_named_too():
+    store = MemoryStore()
+    program = (
+        "import threading\nclass Holder:\n    lock = threading.Lock()\nh = Holder(); ok = 1; also = [Holder]"
+    )
+    kept = save(store, program)
+    assert set(kept.skipped) == {"Holder", "h", "also"}
+    assert "cannot be saved" in kept.skipped["h"]
+    assert load(store, kept.id, "result = ok")[1] == 1
+
+
+def test_registered_ways_to_save_and_rebuild():
+    store = MemoryStore()
+    program = """
+    from kernel_runtime.guest.checkpoint_hooks import register
+    import threading
+    class Connection:
+        def __init__(self, dsn): self.dsn, self.lock = dsn, threading.Lock()
+    def rebuild(dsn): return Connection(dsn)
+    register(Connection, lambda c: c.dsn, rebuild)
+    register("numbers", lambda it: 3, lambda n: iter(range(n)))
+    def broken(value): raise OSError("not today")
+    register("fails", broken, rebuild)
+    db = Connection("x"); users = [db, db]; numbers = (i for i in range(3)); fails = 1
+    """
+    kept = save(store, program)
+    assert list(kept.skipped) == ["fails"] and "not today" in kept.skipped["fails"]
+    host_side = "result = [db.dsn, users[0] is db is users[1], type(db) is Connection, list(numbers), Connection in recipes]"
+    check = f"from kernel_runtime.guest.checkpoint_hooks import recipes\n{host_side}"
+    assert load(store, kept.id, check)[1] == ["x", True, True, [0, 1, 2], True]
+
+
+def test_only_what_is_asked_for_is_restored():
+    store = MemoryStore()
+    kept = save(store, "a = 1; b = 2\ndef f(): return a")
+    restored, result = load(
+        store, kept.id, "result = sorted(n for n in ('a', 'b', 'f') if n in globals())", names=["a", "f"]
+    )
+    assert restored.names == result == ["a", "f"]
+
+
+def test_left_out_on_request():
+    assert save(MemoryStore(), "a = 1; b = 2", leave_out=("b",)).skipped == {
+        "b": "it was left out on request"
+    }
+
+
+def test_a_group_that_fails_to_load_is_told_and_the_others_load(monkeypatch):
+    store = MemoryStore()
+    program = "class Fragile:\n    def __setstate__(self, state):\n        import os\n        if os.environ.get('FRAGILE'): raise OSError('not here')\n        self.__dict__ = state\nf = Fragile(); f.x = 1; ok = 1"
+    kept = save(store, program)
+    monkeypatch.setenv("FRAGILE", "1")
+    restored, result = load(store, kept.id, "result = [ok, 'f' in globals()]")
+    assert "not here" in restored.failed["f"]
+    assert result == [1, False]
+
+
+def test_another_python_or_package_is_refused_unless_forced():
+    import msgspec
+
+    store = MemoryStore()
+    kept = save(store, "import numpy as np; a = np.arange(3)")
+    about = msgspec.structs.replace(
+        kept.about, python="3.9.1", packages={**kept.about.packages, "numpy": "1.0", "gone": "2"}
+    )
+    moved = msgspec.structs.replace(kept, about=about)
+    inner = store._kept[kept.id]
+    store.keep(moved, inner.groups, inner.chunks, inner.seed)
+    with pytest.raises(Conflict, match=r"Python 3\.9\.1.*gone 2.*numpy 1\.0"):
+        load(store, kept.id, "result = None")
+    restored, result = load(store, kept.id, "result = int(a[2])", force=True)
+    assert restored.names == ["a", "np"] and result == 2
