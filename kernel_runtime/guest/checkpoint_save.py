@@ -6,6 +6,7 @@ objects are pickled cannot hurt the live branch.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 import platform
@@ -39,6 +40,7 @@ def save(channel: Channel, namespace: dict[str, Any], names: Iterable[str] | Non
     order = channel.receive()
     if not isinstance(order, wire.Save):
         raise EOFError("the host went away")
+    gc.disable()  # this process ends soon; a collection would only copy the pages that it shares
     sender = Sender(channel, order.seed, known_from(channel))
     wanted = namespace if names is None else names
     work = _Save(namespace, {name: namespace[name] for name in wanted}, sender)
