@@ -92,7 +92,9 @@ class Kernel:
                     return found
         raise TimeoutError(f"no idle for {msg_id}; {len(found)} messages came")
 
-    def ask(self, channel: str, kind: str, content: Message | None = None, timeout: float = PATIENCE) -> Message:
+    def ask(
+        self, channel: str, kind: str, content: Message | None = None, timeout: float = PATIENCE
+    ) -> Message:
         """Send a request on shell or control; its reply's content."""
         message = self.kc.session.msg(kind, content or {})
         socket = getattr(self.kc, f"{channel}_channel")
