@@ -15,6 +15,7 @@ import psutil
 import pytest
 import zmq
 
+from tests.journeys.processes import eventually, living
 from tests.jupyter.kernels import PATIENCE, SCRIPTED, Kernel, kinds, running, text_of
 
 if TYPE_CHECKING:
@@ -365,5 +366,4 @@ def test_the_kernel_ends_with_its_launcher(tmp_path: object) -> None:
     launcher.kill()
     launcher.wait()
     launcher.stdout.close()
-    psutil.wait_procs([kernel], timeout=PATIENCE)
-    assert not kernel.is_running()
+    assert eventually(lambda: not living([kernel]), PATIENCE)

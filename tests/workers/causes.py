@@ -54,11 +54,11 @@ CAUSES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "cpu": ({"cpu": "300ms"}, "while True: pass", {"reason": "cpu", "limit": 0.3, "survived": True}),
     "cpu, signals ignored": ({"cpu": "300ms"}, _STUBBORN + "while True: pass", {
         "reason": "cpu", "limit": 0.3, "survived": False}),
-    "wall": ({"wall": "300ms"}, "import time; time.sleep(60)", {"reason": "wall", "survived": True}),
-    "wall, signals ignored": ({"wall": "300ms"}, _STUBBORN + "import time\nwhile True: time.sleep(1)", {
-        "reason": "wall", "limit": 0.3, "survived": False}),
-    "wall, then memory": ({"wall": "300ms", "memory": "128M"}, _AT_ONCE, {
-        "reason": "wall", "limit": 0.3, "survived": False}),
+    "wall": ({"wall": "1s"}, "import time; time.sleep(60)", {"reason": "wall", "survived": True}),
+    "wall, signals ignored": ({"wall": "1s"}, _STUBBORN + "import time\nwhile True: time.sleep(1)", {
+        "reason": "wall", "limit": 1.0, "survived": False}),
+    "wall, then memory": ({"wall": "1s", "memory": "128M"}, _AT_ONCE, {
+        "reason": "wall", "limit": 1.0, "survived": False}),
     "disk": ({"disk": "4M"}, "for i in range(9): open(f'/tmp/{i}', 'wb').write(bytes(2**20))", {
         "reason": "disk", "limit": 4 * MIB, "survived": True, "error": "OSError"}),
     "disk, one file": ({"file_size": "100K"}, "open('/tmp/a', 'wb').write(bytes(2**20))", {
