@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -14,11 +13,13 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
-from tests.journeys.processes import eventually, living
+from kernel_runtime.workers import limiter
+from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 OpenSession = "Callable[..., kernel_runtime.Session]"
 
@@ -91,7 +92,7 @@ def test_without_anybody_to_ask_input_fails(session: kernel_runtime.Session) -> 
 def test_outputs_come_while_the_code_runs(session: kernel_runtime.Session) -> None:
     """The first of them ends the waiting, which would never end by itself."""
     code = "import time\nprint('a', flush=True)\ntime.sleep(100_000)"
-    result = session.run(code, check=False, on_output=_from_a_thread(session.interrupt))
+    result = session.run(code, check=False, on_output=_at_first_output(session.interrupt))
     assert (result.stdout, result.error and result.error.ename) == ("a\n", "KeyboardInterrupt")
 
 
@@ -117,8 +118,9 @@ def test_memory_that_no_rlimit_counts_is_killed(
 
 
 def test_wall_time_interrupts_first_and_keeps_state(
-    open_session: Callable[..., kernel_runtime.Session],
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limiter, "LIMIT_GRACE", 60.0)
     session = open_session(wall="1s")
     session.run("x = 7")
     with pytest.raises(LimitExceeded) as caught:
@@ -278,8 +280,33 @@ def test_a_stopped_guest_is_interrupted_killed_and_replaced(
 def test_interrupt_keeps_state(session: kernel_runtime.Session) -> None:
     session.run("x = 5")
     with pytest.raises(GuestCodeError, match="KeyboardInterrupt"):
-        session.run("print('running')\nwhile True: pass", on_output=_from_a_thread(session.interrupt))
+        session.run("print('running')\nwhile True: pass", on_output=_at_first_output(session.interrupt))
     assert session.value("x") == 5
+
+
+def test_an_interrupt_is_followed_by_what_wakes_a_call_that_missed_it(
+    session: kernel_runtime.Session,
+) -> None:
+    """One that comes right before a system call begins would else be heard at its end."""
+    code = (
+        "import signal, time\n"
+        "woken = []\n"
+        "_ = signal.signal(signal.SIGURG, lambda *_: woken.append(1))\n"
+        "try: print('running'); time.sleep(100_000)\n"
+        "except KeyboardInterrupt: pass\n"
+        "while not woken: time.sleep(0.01)\n"
+        "'woken'"
+    )
+    result = session.run(code, on_output=_at_first_output(session.interrupt))
+    assert result.result == "'woken'"
+
+
+@pytest.mark.parametrize("before", ["", "SIG_IGN", "SIG_DFL"])
+def test_what_wakes_interrupts_nothing(session: kernel_runtime.Session, before: str) -> None:
+    if before:
+        session.run(f"import signal; _ = signal.signal(signal.SIGURG, signal.{before})")
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGURG); callable(signal.getsignal(signal.SIGURG))"
+    assert session.run(code).result == "True", "a handler of Python's: system calls end by it"
 
 
 # -- opening and closing ---------------------------------------------------------------------------
@@ -333,9 +360,16 @@ def test_async_sessions_run_side_by_side(directory: Path) -> None:
     assert asyncio.run(both()) == ["True", "False"]
 
 
-def _from_a_thread(act: Callable[[], None]) -> Callable[[object], None]:
-    """What is told of outputs may not wait for the session itself."""
-    return lambda _: threading.Thread(target=act).start()
+def _at_first_output(act: Callable[[], None]) -> Callable[[object], None]:
+    """Do it once, in a thread: what is told of outputs may not wait for the session itself."""
+    begun = threading.Event()
+
+    def note(_: object) -> None:
+        if not begun.is_set():
+            begun.set()
+            threading.Thread(target=act).start()
+
+    return note
 
 
 def _zygote_launchers() -> list[psutil.Process]:
@@ -356,8 +390,8 @@ def _guest_processes() -> list[psutil.Process]:
 
 
 def _own_state() -> tuple[int, int, list[str]]:
-    groups = [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/kernel-runtime-*-{os.getpid()}-*")]
-    return len(os.listdir("/proc/self/fd")), len(_guest_processes()), groups
+    # Not by a walk through all groups: those of others go while it looks at them.
+    return len(os.listdir("/proc/self/fd")), len(_guest_processes()), list(map(str, groups_of(os.getpid())))
 
 
 assert signal.SIGKILL == 9
