@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.guest import values
+from kernel_runtime.workers.session import _WAKES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,7 +176,14 @@ class Host:
         return self.finish(self.request(kind, content)).reply
 
     def interrupt(self) -> None:
+        """As the session does: what may have missed it is woken up afterwards."""
         os.killpg(self.pid, signal.SIGINT)
+        for seconds in _WAKES:
+            threading.Timer(seconds, self._wake).start()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGURG)
 
     def piped(self, name: str = "stdout", timeout: float = PATIENCE) -> str:
         """What has come through the pipe of fd 1 or 2 (at least something)."""
