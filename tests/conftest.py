@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
 # A busy machine is no reason to fail: time is measured in benchmarks, never in a test.
 settings.register_profile("patient", deadline=None)
@@ -73,6 +73,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _no_silent_skip(report)
     return report
+
+
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without coverage in the processes that get it: it makes a start up to twice as long, and what
+    whole programs run has been measured by the tests of its rooms."""
+    return {name: value for name, value in environment.items() if not name.startswith("COV")}
 
 
 @pytest.fixture(scope="session")

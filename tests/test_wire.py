@@ -156,7 +156,7 @@ def test_check_json_never_fails_otherwise(data: bytes) -> None:
 def test_check_json_is_linear_in_hostile_input() -> None:
     """16 MB of each nasty shape within seconds, not minutes (a bound against blow-up, no speed test)."""
     size = 16 * 2**20
-    begun = time.monotonic()
+    begun = time.process_time()
     for shape in (
         b"[" * size,
         b"[]" * (size // 2),
@@ -169,7 +169,7 @@ def test_check_json_is_linear_in_hostile_input() -> None:
             wire.check_json(shape)
         except ProtocolViolation:
             pass
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ class Interrupts:
     Between cells (not ``armed``) it does nothing. Inside ``with interrupts:`` (a frame is being
     sent, a buffer changed) it waits for the end of the block. While a cell awaits, it wakes the
     loop and cancels ``task``; the shell turns that into KeyboardInterrupt. Otherwise it raises.
+    SIGURG follows it from outside: it only wakes the system call that may have begun meanwhile.
     ``struck`` stays true afterwards, for the debugger.
     """
 
@@ -34,6 +35,8 @@ class Interrupts:
         self._pending = self.cancelled = False
         if signal.getsignal(signal.SIGINT) != self._handle:
             signal.signal(signal.SIGINT, self._handle)
+        if signal.getsignal(signal.SIGURG) in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(signal.SIGURG, _wake)
         self._armed = True
 
     def disarm(self) -> None:
@@ -45,6 +48,7 @@ class Interrupts:
         """Take SIGINT over, disarmed."""
         self._main = threading.get_ident()
         signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGURG, _wake)
 
     def __enter__(self) -> None:
         if threading.get_ident() == self._main:
@@ -73,6 +77,10 @@ class Interrupts:
         self.cancelled = True
         # call_soon would not wake a sleeping selector (ipykernel issues 881, 1239)
         task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """A handler of Python's: with it a signal ends a system call, and SIGINT's handler gets its turn."""
 
 
 def _running(task: asyncio.Task[Any]) -> bool:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.zygote import Zygote
 
 
+#: Seconds after an interrupt; by default SIGURG is ignored, so it harms no program.
+_WAKES = (0.1, 0.5, 2.0)
+
+
 class Session(Life):
     """See the module. Not thread-safe: everything happens in the loop that opened it."""
 
@@ -46,7 +50,7 @@ class Session(Life):
         super().__init__(terms, zygote, plan)
         self._limiter = Limiter(
             self.account,
-            lambda branch: self._send_signal(branch, signal.SIGINT),
+            self._interrupt,
             self._kill_if_running,
             end_floods=terms.flood == "end",
             notices=terms.notices,
@@ -184,10 +188,21 @@ class Session(Life):
         branch = self._branch
         if branch is None or not branch.executing:
             return
-        self._send_signal(branch, signal.SIGINT)
+        self._interrupt(branch)
         grace, cell = self.terms.grace, branch.executing[0]
         verdict = causes.ignored_interrupt(grace)
         asyncio.get_running_loop().call_later(grace, self._kill_if_running, branch, cell, verdict)
+
+    def _interrupt(self, branch: Branch) -> None:
+        """SIGINT. If it came when Python was just about to wait (for its own lock, then in a system
+        call), nobody would look at it before the end of that call: other signals wake it up."""
+        self._send_signal(branch, signal.SIGINT)
+        for seconds in _WAKES:
+            asyncio.get_running_loop().call_later(seconds, self._wake, branch)
+
+    def _wake(self, branch: Branch) -> None:
+        if branch is self._branch and branch.executing:
+            self._send_signal(branch, signal.SIGURG)
 
     async def usage(self) -> Usage:
         """What the guest uses now, measured from outside."""

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import machine, profiles, suite  # noqa: F401 — they register what is tested
 from benchmarks.bars import bars_of
 from benchmarks.registry import BENCHMARKS, PROFILES
+from tests.conftest import unmeasured
 
 KEYS = {"schema", "taken", "scale", "machine", "figures", "failed"}
 FIGURE_KEYS = {"name", "what", "unit", "subjects", "ratios", "bars"}
@@ -21,8 +22,8 @@ SUBJECT_KEYS = {"median", "least", "most", "count", "values"}
 
 def run(root, *arguments):
     command = [sys.executable, "-m", "benchmarks", "--tiny", *arguments]
-    environment = {**os.environ, "COLUMNS": "160"}
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=170)
+    environment = {**unmeasured(os.environ), "COLUMNS": "160"}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=280)
 
 
 @pytest.mark.slow

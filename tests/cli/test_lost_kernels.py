@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -15,6 +14,7 @@ import pytest
 
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter import notebook as runner
+from tests.journeys.processes import eventually, living
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def test_a_kernel_that_does_not_start(
 
 def started(notebook: Callable[..., Path], tmp_path: Path) -> subprocess.Popen[str]:
     """A run that sleeps in its second cell."""
-    notebook("print('before')", "import time\nprint('sleeping', flush=True)\ntime.sleep(60)")
+    notebook("print('before')", "import time\nprint('sleeping', flush=True)\ntime.sleep(100_000)")
     running = subprocess.Popen(
         [sys.executable, "-m", "kernel_runtime", "run", "nb.ipynb", "--log-output"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -54,7 +54,7 @@ def test_a_kernel_that_is_killed(notebook: Callable[..., Path], tmp_path: Path) 
     running = started(notebook, tmp_path)
     (kernel,) = [p for p in psutil.Process(running.pid).children() if runner._KERNEL_MODULE in p.cmdline()]
     kernel.kill()
-    _, errors = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=90)
     assert running.returncode == 5, errors
     assert "cell 2 `import time`: DeadKernelError" in errors
     assert nbformat.read(tmp_path / "nb.executed.ipynb", 4).cells[0].outputs[0].text == "before\n"
@@ -66,12 +66,11 @@ def test_told_to_stop(notebook: Callable[..., Path], tmp_path: Path, signals: li
     everybody = psutil.Process(running.pid).children(recursive=True)
     for number in signals:
         running.send_signal(number)
-    _, errors = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=90)
     assert running.returncode == 130, errors
     assert "Traceback (most recent call last):\n  File" not in errors
     assert nbformat.read(tmp_path / "nb.executed.ipynb", 4).cells[0].outputs[0].text == "before\n"
-    _, alive = psutil.wait_procs(everybody, timeout=5)
-    assert alive == []
+    assert eventually(lambda: not living(everybody), 60), living(everybody)
 
 
 def failure(**fields: Any) -> runner.Failure:
@@ -106,7 +105,4 @@ def test_no_orphans(notebook: Callable[..., Path], tmp_path: Path) -> None:
     everybody = psutil.Process(running.pid).children(recursive=True)
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
-    deadline = time.monotonic() + 10
-    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in everybody):
-        assert time.monotonic() < deadline, everybody
-        time.sleep(0.1)
+    assert eventually(lambda: not living(everybody), 60), living(everybody)

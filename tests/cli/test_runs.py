@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import nbformat
@@ -54,7 +53,7 @@ def test_a_notebook(program: Program, notebook: Notebook, tmp_path: Path) -> Non
     [
         ("undefined_name", [], 1, "cell 2 `undefined_name`: NameError"),
         ("import os; os._exit(3)", [], 5, "its process exited with status 3"),
-        ("while True: pass", ["--time", "1s"], 3, "it ran longer than its limit of 1 s"),
+        ("while True: pass", ["--time", "2s"], 3, "it ran longer than its limit of 2 s"),
         ("b = [bytearray(10**6) for _ in range(2000)]", ["--memory", "256M"], 3, "more with --memory"),
         ("open('x', 'wb').write(bytes(50_000_000))", ["--disk", "8M"], 3, "more with --disk"),
     ],
@@ -109,7 +108,7 @@ def test_html_does_not_eat_the_notebook(program: Program, notebook: Notebook, tm
 
 
 def test_ctrl_c_keeps_what_there_is(notebook: Notebook, tmp_path: Path) -> None:
-    notebook("print('before')", "import time\nprint('sleeping', flush=True)\ntime.sleep(60)", "3")
+    notebook("print('before')", "import time\nprint('sleeping', flush=True)\ntime.sleep(100_000)", "3")
     running = subprocess.Popen(
         [sys.executable, "-m", "kernel_runtime", "run", "nb.ipynb", "--log-output"],
         cwd=tmp_path,
@@ -120,11 +119,9 @@ def test_ctrl_c_keeps_what_there_is(notebook: Notebook, tmp_path: Path) -> None:
     assert running.stderr is not None
     while "sleeping\n" not in running.stderr.readline():
         assert running.poll() is None
-    began = time.monotonic()
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=90)
     assert running.returncode == 130, errors
-    assert time.monotonic() - began < 10
     executed = nbformat.read(tmp_path / "nb.executed.ipynb", 4)
     assert executed.cells[0].outputs[0].text == "before\n"
     assert executed.cells[1].outputs[-1].ename == "KeyboardInterrupt"
@@ -186,7 +183,7 @@ def test_exec_json_from_stdin(program: Program) -> None:
 @pytest.mark.parametrize(
     ("code", "flags", "exit_code", "hint"),
     [
-        ("while True: pass", ["--time", "1s"], 3, "longer than its limit"),
+        ("while True: pass", ["--time", "2s"], 3, "longer than its limit"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", [], 5, "SIGSEGV"),
         ("open('/etc/shadow')", [], 1, "FileNotFoundError"),
         ("import socket; socket.create_connection(('1.1.1.1', 80), 2)", [], 1, "OSError"),

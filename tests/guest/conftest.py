@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,13 @@ from kernel_runtime import wire
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.guest import values
+from kernel_runtime.workers.session import _WAKES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+#: Seconds after which something hangs.
+PATIENCE = 90.0
 _RUNNER = Path(__file__).with_name("branch.py")
 
 
@@ -100,10 +105,10 @@ class Host:
     def close(self) -> None:
         self.sock.close()
         try:
-            self.process.wait(3)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.kill(self.pid, signal.SIGKILL)
-            self.process.wait(3)
+            self.process.wait(PATIENCE)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe:
                 pipe.close()
@@ -111,7 +116,7 @@ class Host:
     def send(self, frame: wire.ToBranch) -> None:
         self.sock.sendall(wire.pack(frame))
 
-    def until(self, wanted: Callable[[Any], bool], timeout: float = 20) -> list[Any]:
+    def until(self, wanted: Callable[[Any], bool], timeout: float = PATIENCE) -> list[Any]:
         """Frames up to and with the first wanted one."""
         taken: list[Any] = []
         deadline = time.monotonic() + timeout
@@ -160,20 +165,27 @@ class Host:
         } | content
         return self.request("execute_request", content, count=count)
 
-    def finish(self, name: str, timeout: float = 20) -> Outcome:
+    def finish(self, name: str, timeout: float = PATIENCE) -> Outcome:
         frames = self.until(lambda f: isinstance(f, wire.Done) and f.parent == name, timeout)
         return Outcome([f for f in frames if getattr(f, "parent", None) == name])
 
-    def run(self, code: str, count: int = 1, timeout: float = 20, **content: Any) -> Outcome:
+    def run(self, code: str, count: int = 1, timeout: float = PATIENCE, **content: Any) -> Outcome:
         return self.finish(self.start(code, count, **content), timeout)
 
     def ask(self, kind: str, **content: Any) -> dict[str, Any]:
         return self.finish(self.request(kind, content)).reply
 
     def interrupt(self) -> None:
+        """As the session does: what may have missed it is woken up afterwards."""
         os.killpg(self.pid, signal.SIGINT)
+        for seconds in _WAKES:
+            threading.Timer(seconds, self._wake).start()
 
-    def piped(self, name: str = "stdout", timeout: float = 2) -> str:
+    def _wake(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGURG)
+
+    def piped(self, name: str = "stdout", timeout: float = PATIENCE) -> str:
         """What has come through the pipe of fd 1 or 2 (at least something)."""
         pipe = self.process.stdout if name == "stdout" else self.process.stderr
         assert pipe is not None

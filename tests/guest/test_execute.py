@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kernel_runtime import wire
+
 if TYPE_CHECKING:
     from tests.guest.conftest import Host
+
+
+#: A thread that has ended is a moment longer there for the kernel.
+THREADS = """
+import os, time
+for _ in range(2000):
+    if (threads := len(os.listdir('/proc/self/task'))) == 1: break
+    time.sleep(0.01)
+threads
+"""
 
 
 def test_ready_tells_the_language_and_one_thread(shared: Host) -> None:
     assert shared.info["threads"] == 1
     assert shared.info["cells"].startswith("/tmp/ipykernel_")
     assert shared.info["language_info"]["name"] == "python"
-    assert shared.run("import os; len(os.listdir('/proc/self/task'))").result == "1"
+    assert shared.run(THREADS).result == "1"
 
 
 def test_the_branch_holds_few_descriptors(guest: Host) -> None:
@@ -109,10 +120,17 @@ def test_user_expressions(shared: Host) -> None:
     assert reply["user_expressions"]["bad"]["ename"] == "NameError"
 
 
+def asked(host: Host) -> wire.Ask:
+    """The question of a cell, which waits for the answer."""
+    ask: wire.Ask = host.until(lambda f: isinstance(f, wire.Ask))[-1]
+    return ask
+
+
 def test_stop_on_error_aborts_what_has_arrived(shared: Host) -> None:
-    first = shared.start("import time; time.sleep(0.2); 1/0")
+    first = shared.start("input(); 1/0")
     second = shared.start("'second'")
     third = shared.request("is_complete_request", {"code": "x"})
+    shared.send(wire.Answer(id=asked(shared).id, text=""))
     assert shared.finish(first).error == "ZeroDivisionError"
     assert shared.finish(second).reply == {"status": "aborted"}
     assert shared.finish(third).reply["status"] == "complete"
@@ -120,18 +138,20 @@ def test_stop_on_error_aborts_what_has_arrived(shared: Host) -> None:
 
 
 def test_what_arrives_while_a_cell_fails_is_answered(shared: Host) -> None:
-    first = shared.start("import time; time.sleep(0.4); 1/0")
-    time.sleep(0.2)
+    first = shared.start("input(); 1/0")
+    ask = asked(shared)
     second = shared.start("'second'")
     third = shared.request("is_complete_request", {"code": "x"})
+    shared.send(wire.Answer(id=ask.id, text=""))
     shared.finish(first)
     assert shared.finish(second).reply == {"status": "aborted"}
     assert shared.finish(third).reply["status"] == "complete"
 
 
 def test_without_stop_on_error_nothing_is_aborted(shared: Host) -> None:
-    first = shared.start("import time; time.sleep(0.1); 1/0", stop_on_error=False)
+    first = shared.start("input(); 1/0", stop_on_error=False)
     second = shared.start("'second'")
+    shared.send(wire.Answer(id=asked(shared).id, text=""))
     shared.finish(first)
     assert shared.finish(second).result == "'second'"
 
@@ -161,7 +181,7 @@ def test_subprocess_magics_leave_no_thread(shared: Host) -> None:
     assert shared.run("!echo one").text() == "one\r\n"
     assert shared.run("%%bash\necho two; echo three >&2").text() == "two\n"
     assert shared.run("lines = !echo four\nlines[0]").result == "'four'"
-    assert shared.run("import os; len(os.listdir('/proc/self/task'))").result == "1"
+    assert shared.run(THREADS).result == "1"
 
 
 def test_matplotlib_inline(shared: Host) -> None:
@@ -190,10 +210,11 @@ def test_top_level_await_and_background_tasks(shared: Host) -> None:
     assert shared.run("import asyncio\nawait asyncio.sleep(0.01)\n'awaited'").result == "'awaited'"
     code = (
         "async def tick():\n    for i in range(3):\n        await asyncio.sleep(0.02)\n        ticks.append(i)\n"
+        "    print('ticked')\n"
         "ticks = []; task = asyncio.create_task(tick())"
     )
     shared.run(code)
-    shared.drain(0.2)
+    shared.until(lambda f: isinstance(f, wire.Stream))  # between the cells
     assert shared.run("ticks, task.done()").result == "([0, 1, 2], True)"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.jupyter import kernelspec
+from tests.conftest import unmeasured
 from tests.journeys.kernels import PLAIN
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def jupyter_paths(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 def jupyter(jupyter_paths: dict[str, str]) -> Iterator[dict[str, str]]:
     """That environment, for this process and those it starts."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - unmeasured(os.environ).keys():
+            patch.delenv(name)
         for name, value in jupyter_paths.items():
             patch.setenv(name, value)
         yield dict(os.environ)

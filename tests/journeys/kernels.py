@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.manager import KernelManager
 
 from kernel_runtime.jupyter import kernelspec
-from tests.jupyter.kernels import MEMORY_HISTORY, Kernel, Message
+from tests.jupyter.kernels import MEMORY_HISTORY, PATIENCE, Kernel, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def started(*arguments: str, name: str = OURS, warm: bool = False, **options: An
     kc = km.client()
     kc.start_channels()
     try:
-        kc.wait_for_ready(timeout=60)
+        kc.wait_for_ready(timeout=PATIENCE)
         yield Kernel(km, kc)
     finally:
         kc.stop_channels()
@@ -47,7 +47,7 @@ def result(outputs: list[Message]) -> str:
     return "".join(m["content"]["data"]["text/plain"] for m in outputs if m["msg_type"] == "execute_result")
 
 
-def check_alive(kernel: Kernel, timeout: float = 30) -> None:
+def check_alive(kernel: Kernel, timeout: float = PATIENCE) -> None:
     """The next cell runs as if nothing had been."""
     reply, outputs = kernel.run("1+1", timeout=timeout)
     assert reply["content"]["status"] == "ok", reply["content"]

@@ -22,6 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.journeys.kernels import OURS
+from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,23 +43,26 @@ SETTINGS = {
 }
 
 
-def free_port() -> int:
+def free_address() -> tuple[str, int]:
+    """An address where nothing listens before the server does: no other process uses this one of the loopback's."""
+    pid = os.getpid()
+    host = f"127.{64 + pid // 65536 % 64}.{pid // 256 % 256}.{pid % 256}"
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.bind((host, 0))
+        return host, int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
 def server(place: Path, environment: dict[str, str]) -> Iterator[str]:
-    """JupyterLab on a free port, serving ``place``/work; its address."""
+    """JupyterLab on a free address, serving ``place``/work; its address."""
     (place / "work").mkdir()
     for name, values in SETTINGS.items():
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
-    port = free_port()
+    host, port = free_address()
     options = [
-        "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+        "--no-browser", "--allow-root", f"--ip={host}", f"--port={port}", "--ServerApp.port_retries=0",
         "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={place / 'work'}",
         f"--LabApp.user_settings_dir={place / 'settings'}", f"--LabApp.workspaces_dir={place / 'workspaces'}",
         "--LabApp.expose_app_in_browser=True",
@@ -69,17 +73,17 @@ def server(place: Path, environment: dict[str, str]) -> Iterator[str]:
             [sys.executable, "-m", "jupyterlab", *options], cwd=place, env=environment, stdout=log, stderr=log
         )
         try:
-            address = f"http://127.0.0.1:{port}"
-            wait_until(lambda: _answers(f"{address}/api"), 60, "the server does not answer")
+            address = f"http://{host}:{port}"
+            wait_until(lambda: _answers(f"{address}/api"), PATIENCE, "the server does not answer")
             yield address
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=10) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -129,7 +133,7 @@ class Notebook:
         notebook.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
         nbformat.write(notebook, self._place / "work" / name)
         self.driver.get(f"{self._address}/lab/tree/{name}?reset")
-        wait_until(lambda: len(self.cells()) >= len(sources), 60, "the notebook does not open")
+        wait_until(lambda: len(self.cells()) >= len(sources), PATIENCE, "the notebook does not open")
         self.wait_idle()
 
     def cells(self) -> list[WebElement]:
@@ -148,7 +152,7 @@ class Notebook:
         )
         return str(self.driver.execute_script(script) or "")
 
-    def wait_idle(self, seconds: float = 30) -> None:
+    def wait_idle(self, seconds: float = PATIENCE) -> None:
         wait_until(lambda: self.status() == "idle", seconds, f"the kernel is {self.status()!r}, not idle")
 
     def start(self, index: int) -> None:
@@ -165,7 +169,7 @@ class Notebook:
         script = "return document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')[arguments[0]]?.innerText"
         return str(self.driver.execute_script(script, index) or "")
 
-    def run(self, index: int, shows: str = "", seconds: float = 30) -> str:
+    def run(self, index: int, shows: str = "", seconds: float = PATIENCE) -> str:
         """Run one cell until it has a number and its output matches ``shows``; the output."""
         self.start(index)
         ran = lambda: re.search(r"\d", self.prompt(index))  # noqa: E731
@@ -174,7 +178,7 @@ class Notebook:
         )
         return self.expect(index, shows, seconds)
 
-    def run_all(self, seconds: float = 60) -> None:
+    def run_all(self, seconds: float = PATIENCE) -> None:
         """Run every cell until the last one has its number and the kernel is idle."""
         self.driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         last = "return window.jupyterapp.shell.currentWidget.content.widgets.at(-1).model.executionCount"
@@ -197,7 +201,7 @@ class Notebook:
         )
         return str(self.driver.execute_script(script, index))
 
-    def expect(self, index: int, pattern: str, seconds: float = 30) -> str:
+    def expect(self, index: int, pattern: str, seconds: float = PATIENCE) -> str:
         """Wait until the output of a cell matches."""
         wait_until(
             lambda: re.search(pattern, self.output(index), re.DOTALL),
@@ -206,7 +210,7 @@ class Notebook:
         )
         return self.output(index)
 
-    def find(self, selector: str, index: int | None = None, seconds: float = 20) -> WebElement:
+    def find(self, selector: str, index: int | None = None, seconds: float = PATIENCE) -> WebElement:
         """An element in sight, in the page or in the outputs of one cell."""
 
         def visible(_: object) -> WebElement | None:
@@ -219,6 +223,16 @@ class Notebook:
                 return None
 
         return WebDriverWait(self.driver, seconds, 0.05).until(visible, f"no {selector} in sight")
+
+    def note_states(self) -> Callable[[], list[str]]:
+        """From here on, the states that the kernel goes through."""
+        script = (
+            "const states = window.kernelStates = [];"
+            "const session = window.jupyterapp.shell.currentWidget.sessionContext;"
+            "session.statusChanged.connect((_, status) => states.push(status))"
+        )
+        self.driver.execute_script(script)
+        return lambda: list(self.driver.execute_script("return window.kernelStates"))
 
     def press(self, item: str) -> None:
         """A button of the notebook's toolbar."""

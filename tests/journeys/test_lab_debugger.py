@@ -12,11 +12,12 @@ from selenium.webdriver.common.by import By
 
 from tests.journeys import lab
 from tests.journeys.lab import Notebook, wait_until
+from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 FUNCTION = "def add(a, b):\n    total = a + b\n    return total"
 BUG = ".jp-DebuggerBugButton"
@@ -48,7 +49,7 @@ def start(notebook: Notebook) -> None:
             button.click()
         return False
 
-    wait_until(pressed, 20, "the debugger does not start")
+    wait_until(pressed, PATIENCE, "the debugger does not start")
 
 
 def is_enabled(notebook: Notebook, name: str) -> bool:
@@ -65,12 +66,16 @@ def break_at(notebook: Notebook, cell: int, line: int) -> None:
     """Click into the gutter beside a line (from 1)."""
     gutter = ".cm-breakpoint-gutter .cm-gutterElement"
     lines = wait_until(
-        lambda: notebook.cells()[cell].find_elements(By.CSS_SELECTOR, gutter), 20, "no gutter for breakpoints"
+        lambda: notebook.cells()[cell].find_elements(By.CSS_SELECTOR, gutter),
+        PATIENCE,
+        "no gutter for breakpoints",
     )
     shown = [each for each in lines if each.value_of_css_property("visibility") == "visible"]
     shown[line - 1].click()
     # The dot comes before the kernel has answered, the panel's entry after it.
-    wait_until(lambda: "Cell" in text(notebook, ".jp-DebuggerBreakpoints"), 10, "no breakpoint is listed")
+    wait_until(
+        lambda: "Cell" in text(notebook, ".jp-DebuggerBreakpoints"), PATIENCE, "no breakpoint is listed"
+    )
 
 
 def test_debug_a_cell(notebook: Notebook) -> None:
@@ -80,14 +85,20 @@ def test_debug_a_cell(notebook: Notebook) -> None:
     break_at(notebook, 0, 2)
     notebook.run(0)
     notebook.start(1)
-    wait_until(lambda: "add" in text(notebook, ".jp-DebuggerCallstack"), 20, "the call stack stays empty")
-    wait_until(lambda: "41" in text(notebook, ".jp-DebuggerVariables"), 20, "the variables are not shown")
+    wait_until(
+        lambda: "add" in text(notebook, ".jp-DebuggerCallstack"), PATIENCE, "the call stack stays empty"
+    )
+    wait_until(
+        lambda: "41" in text(notebook, ".jp-DebuggerVariables"), PATIENCE, "the variables are not shown"
+    )
     assert notebook.status() == "busy"
     assert is_enabled(notebook, "debugger:next")
     command(notebook, "debugger:next")
-    wait_until(lambda: "total" in text(notebook, ".jp-DebuggerVariables"), 20, "the step is not seen")
+    wait_until(lambda: "total" in text(notebook, ".jp-DebuggerVariables"), PATIENCE, "the step is not seen")
     command(notebook, "debugger:continue")
     notebook.expect(1, "sum 42")
     notebook.wait_idle()
-    wait_until(lambda: "known" in text(notebook, ".jp-DebuggerVariables"), 20, "no variables after the cell")
+    wait_until(
+        lambda: "known" in text(notebook, ".jp-DebuggerVariables"), PATIENCE, "no variables after the cell"
+    )
     assert [each for each in notebook.complaints() if "/lsp/" not in each] == []

@@ -20,13 +20,14 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.journeys import lab
 from tests.journeys.lab import Notebook, wait_until
+from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from selenium import webdriver
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 FRAME_SAYS_INSTALL = importlib.util.find_spec("vl_convert") is None
 SETUP = """\
@@ -125,7 +126,7 @@ def notebook(
         found.open(
             SETUP, *(cell.replace("@HOST@", stand_in) for cell in CELLS.values()), name="libraries.ipynb"
         )
-        found.run_all(120)
+        found.run_all(180)
         yield found
 
 
@@ -174,7 +175,7 @@ class Shown:
         yield self.driver
         self.driver.switch_to.default_content()
 
-    def wait_framed(self, script: str, seconds: float = 30) -> Any:
+    def wait_framed(self, script: str, seconds: float = PATIENCE) -> Any:
         """Until script in the frame returns something true."""
         with self.framed() as driver:
             text = "document.body.innerText.slice(0, 300)"
@@ -198,14 +199,14 @@ def test_styler(shown):
 
 def test_png(shown):
     image = shown.find(".jp-RenderedImage img")
-    wait_until(lambda: int(image.get_property("naturalWidth") or 0) > 200, 10, "no pixels")
+    wait_until(lambda: int(image.get_property("naturalWidth") or 0) > 200, PATIENCE, "no pixels")
     assert shown.colours() > 20
 
 
 def test_svg(shown):
     image = shown.find(".jp-RenderedSVG img, .jp-RenderedSVG svg, .jp-RenderedImage img")
     assert image.size["width"] > 200
-    wait_until(lambda: shown.colours() > 20, 10, "nothing is drawn")
+    wait_until(lambda: shown.colours() > 20, PATIENCE, "nothing is drawn")
 
 
 def test_plotly(shown):
@@ -223,7 +224,7 @@ def test_bokeh(shown):
         return [...root.querySelectorAll('*')].some(e => e.shadowRoot && seek(e.shadowRoot));
     })(document)"""
     assert shown.wait_framed(found)
-    wait_until(lambda: shown.colours() > 20, 10, "nothing is drawn")
+    wait_until(lambda: shown.colours() > 20, PATIENCE, "nothing is drawn")
 
 
 def test_altair(shown):
@@ -257,7 +258,7 @@ def test_image(shown):
 
 
 def test_svg_object(shown):
-    wait_until(lambda: shown.colours() > 3, 10, "nothing is drawn")
+    wait_until(lambda: shown.colours() > 3, PATIENCE, "nothing is drawn")
 
 
 def test_markdown(shown):
@@ -267,7 +268,9 @@ def test_markdown(shown):
 
 
 def test_latex(shown):
-    wait_until(lambda: len(shown.area.find_elements("css selector", "mjx-container")) == 2, 20, "no formulas")
+    wait_until(
+        lambda: len(shown.area.find_elements("css selector", "mjx-container")) == 2, PATIENCE, "no formulas"
+    )
 
 
 def test_json(shown):
@@ -276,7 +279,7 @@ def test_json(shown):
 
 def test_audio(shown):
     audio = shown.find("audio")
-    wait_until(lambda: float(audio.get_property("duration") or 0) == 1.0, 10, "the sound is not there")
+    wait_until(lambda: float(audio.get_property("duration") or 0) == 1.0, PATIENCE, "the sound is not there")
 
 
 def test_iframe(shown):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.journeys.kernels import check_alive, explained, front_of, result, started
 from tests.journeys.processes import pss
-from tests.jupyter.kernels import Kernel, Message, text_of
+from tests.jupyter.kernels import PATIENCE, Kernel, Message, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,10 +70,9 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("code", "said"), ENDS.values(), ids=ENDS.keys())
-@pytest.mark.timeout(90)
 def test_the_guest_ends_with_its_reason_and_the_state_before_is_back(kernel, code, said):
     kernel.run("kept_before = 1")
-    reply, outputs = kernel.run(f"kept_before = 2\n{code}", timeout=60)
+    reply, outputs = kernel.run(f"kept_before = 2\n{code}")
     assert re.search(said, explained(reply, outputs), re.DOTALL), explained(reply, outputs)
     assert "The variables are as they were before this cell." in reply["content"]["evalue"]
     check_alive(kernel)
@@ -116,10 +115,9 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("code", "said"), ERRORS.values(), ids=ERRORS.keys())
-@pytest.mark.timeout(90)
 def test_an_ordinary_error_and_the_state_is_kept(kernel, code, said):
     kernel.run("kept_before = 1")
-    reply, outputs = kernel.run(code, timeout=60)
+    reply, outputs = kernel.run(code)
     assert re.search(said, explained(reply, outputs), re.DOTALL), explained(reply, outputs)
     check_alive(kernel)
     assert result(kernel.run("kept_before")[1]) == "1"
@@ -162,7 +160,6 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize(("code", "said"), HARMLESS.values(), ids=HARMLESS.keys())
-@pytest.mark.timeout(60)
 def test_damage_that_is_mended(kernel, code, said):
     _reply, outputs = kernel.run(code)
     assert text_of(outputs) == said
@@ -170,7 +167,7 @@ def test_damage_that_is_mended(kernel, code, said):
     _, outputs = kernel.run("import os\nprint('one', len([1, 2]), open(os.devnull).read() == '')")
     assert text_of(outputs) == "one 2 True\n"
     kernel.km.restart_kernel()
-    kernel.kc.wait_for_ready(timeout=30)
+    kernel.kc.wait_for_ready(timeout=PATIENCE)
 
 
 def flood_of(how: str) -> str:
@@ -186,10 +183,9 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("code", FLOODS.values(), ids=FLOODS.keys())
-@pytest.mark.timeout(120)
 def test_a_flood_is_cut_with_a_notice(kernel, code):
     before = pss(front_of(kernel))
-    _reply, outputs = kernel.run(code, timeout=100)
+    _reply, outputs = kernel.run(code)
     size = sum(len(str(m["content"])) for m in outputs)
     assert size < 3 * 4 * 1024**2 * 1.5, "the limit is 4 MB; text forms of it may be somewhat larger"
     assert re.search(r"omitted|limit", whole_text(outputs)), "nothing says that output is missing"
@@ -203,14 +199,10 @@ def whole_text(outputs: list[Message]) -> str:
 
 def stubborn(kernel: Kernel, code: str) -> str:
     """Run a cell, interrupt it once it says it runs, wait for its end."""
-    msg_id = kernel.kc.execute(code)
-    while True:
-        message = kernel.kc.get_iopub_msg(timeout=30)
-        if message["msg_type"] == "stream" and "running" in message["content"]["text"]:
-            break
+    msg_id = kernel.begin(code)
     time.sleep(0.3)
     kernel.km.interrupt_kernel()
-    return explained(*kernel.finish(msg_id, timeout=40))
+    return explained(*kernel.finish(msg_id))
 
 
 STUBBORN = {
@@ -230,7 +222,6 @@ STUBBORN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", STUBBORN.values(), ids=STUBBORN.keys())
-@pytest.mark.timeout(120)
 def test_what_ignores_an_interrupt_is_ended_with_the_reason(kernel, code):
     said = stubborn(kernel, code)
     assert re.search(r"Guest\w+: .*ignored the interrupt for 10 s", said), said

@@ -22,6 +22,8 @@ REAL = "kernel_runtime.jupyter.kernel"
 SCRIPTED = str(Path(__file__).with_name("scripted.py"))
 MEMORY_HISTORY = "--HistoryManager.hist_file=:memory:"
 Message = dict[str, Any]
+#: Seconds after which something hangs; how fast it is belongs to the benchmarks.
+PATIENCE = 90.0
 
 
 def manager(module: str = SCRIPTED, *arguments: str, **options: Any) -> KernelManager:
@@ -43,15 +45,31 @@ class Kernel:
         self.km = km
         self.kc = kc
 
-    def run(self, code: str, timeout: float = 30, **options: Any) -> tuple[Message, list[Message]]:
+    def run(self, code: str, timeout: float = PATIENCE, **options: Any) -> tuple[Message, list[Message]]:
         """Execute; the reply and the messages from busy to idle (without both)."""
         return self.finish(self.kc.execute(code, **options), timeout)
 
-    def finish(self, msg_id: str, timeout: float = 30) -> tuple[Message, list[Message]]:
+    def begin(self, code: str, **options: Any) -> str:
+        """Start a cell that says something first; once that has come, it runs for certain."""
+        msg_id = self.kc.execute(code, **options)
+        self.until(msg_id, "stream")
+        return msg_id
+
+    def until(self, msg_id: str, kind: str, timeout: float = PATIENCE) -> Message:
+        """The first message of this kind that the request led to."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            with contextlib.suppress(Empty):
+                message = self.kc.get_iopub_msg(timeout=0.5)
+                if message["parent_header"].get("msg_id") == msg_id and message["msg_type"] == kind:
+                    return message
+        raise TimeoutError(f"no {kind} of {msg_id}")
+
+    def finish(self, msg_id: str, timeout: float = PATIENCE) -> tuple[Message, list[Message]]:
         reply = self.reply(msg_id, timeout)
         return reply, self.outputs(msg_id, timeout)
 
-    def reply(self, msg_id: str, timeout: float = 30) -> Message:
+    def reply(self, msg_id: str, timeout: float = PATIENCE) -> Message:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             with contextlib.suppress(Empty):
@@ -60,7 +78,7 @@ class Kernel:
                     return message
         raise TimeoutError(f"no reply to {msg_id}")
 
-    def outputs(self, msg_id: str, timeout: float = 30) -> list[Message]:
+    def outputs(self, msg_id: str, timeout: float = PATIENCE) -> list[Message]:
         end = time.monotonic() + timeout
         found = []
         while time.monotonic() < end:
@@ -74,7 +92,9 @@ class Kernel:
                     return found
         raise TimeoutError(f"no idle for {msg_id}; {len(found)} messages came")
 
-    def ask(self, channel: str, kind: str, content: Message | None = None, timeout: float = 10) -> Message:
+    def ask(
+        self, channel: str, kind: str, content: Message | None = None, timeout: float = PATIENCE
+    ) -> Message:
         """Send a request on shell or control; its reply's content."""
         message = self.kc.session.msg(kind, content or {})
         socket = getattr(self.kc, f"{channel}_channel")
@@ -97,7 +117,7 @@ def running(module: str = SCRIPTED, *arguments: str, **options: Any) -> Iterator
     kc = km.client()
     kc.start_channels()
     try:
-        kc.wait_for_ready(timeout=30)
+        kc.wait_for_ready(timeout=PATIENCE)
         yield Kernel(km, kc)
     finally:
         kc.stop_channels()

@@ -1,7 +1,9 @@
 """A kernel whose guest is a script: each line of a cell is a command. Run it as a file.
 
 ``say TEXT`` · ``err TEXT`` · ``lines N`` · ``flood N BYTES`` · ``displays N`` · ``sleep S`` · ``die REASON`` · ``crash`` · ``raise`` ·
-``ask PROMPT`` · ``publish KIND JSON`` · ``reply JSON`` · ``payload JSON`` · ``late S TEXT`` · ``number``
+``ask PROMPT`` · ``publish KIND JSON`` · ``reply JSON`` · ``payload JSON`` · ``late TEXT``, said when another cell does ``release`` · ``number``
+
+With ``$SCRIPTED_START`` it is ready once there is a file of that name.
 """
 
 from __future__ import annotations
@@ -42,9 +44,13 @@ class ScriptedSession:
         self._stray: Any = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
         self._task: asyncio.Task[Any] | None = None
-        self._late: set[asyncio.Task[None]] = set()
-        delay = float(os.environ.get("SCRIPTED_START", "0"))
-        self._start = asyncio.get_running_loop().create_task(asyncio.sleep(delay))
+        self._late: list[wire.Stream] = []
+        self._start = asyncio.get_running_loop().create_task(self._started())
+
+    async def _started(self) -> None:
+        awaited = os.environ.get("SCRIPTED_START")
+        while awaited and not os.path.exists(awaited):
+            await asyncio.sleep(0.01)
 
     @property
     def is_ready(self) -> bool:
@@ -165,13 +171,10 @@ class ScriptedSession:
         elif word == "number":
             stream("stdout", str(request.count))
         elif word == "late":
-            seconds, _, text = rest.partition(" ")
-            task = asyncio.ensure_future(self._say_late(request.id, float(seconds), text))
-            self._late.add(task)
-
-    async def _say_late(self, parent: str, seconds: float, text: str) -> None:
-        await asyncio.sleep(seconds)
-        self._stray(wire.Stream(parent=parent, name="stdout", text=text))
+            self._late.append(wire.Stream(parent=request.id, name="stdout", text=rest))
+        elif word == "release":
+            for frame in self._late:
+                self._stray(frame)
 
 
 class ScriptedHouse:

@@ -78,7 +78,7 @@ def test_the_longest_cell_takes_a_bounded_time() -> None:
     cell = "import os as o\n" + line * ((MAX_CELL - 20) // len(line))
     began = time.process_time()
     advice(Mode.SHOW).judge(cell)
-    assert time.process_time() - began < 2.0  # some 0.15 s here; the bound is for loaded machines
+    assert time.process_time() - began < 20  # some 0.15 s; what grows with the square takes minutes
 
 
 def test_modes() -> None:

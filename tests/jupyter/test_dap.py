@@ -85,7 +85,7 @@ def test_a_lie_ends_the_connection(lie: bytes) -> None:
         await asyncio.sleep(0)
         peer.sock.sendall(lie)
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 60)
         assert peer.closed.is_set()
         assert isinstance(peer.dap.trouble, ProtocolViolation)
         with pytest.raises(ConnectionResetError):
@@ -97,13 +97,13 @@ def test_a_lie_ends_the_connection(lie: bytes) -> None:
 def test_a_flood_of_events_is_slowed_down() -> None:
     async def use(peer: Peer) -> None:
         peer.sock.setblocking(False)
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while len(peer.events) < 2 * dap.EVENTS + 2:
             try:
                 peer.sock.send(event() * 10)
             except BlockingIOError:
                 await asyncio.sleep(0.01)
-        assert 1 < len(peer.events) <= dap.EVENTS + 1
+        assert time.monotonic() - begun >= 1, "so many pass in a second, and no more"
 
     with_peer(use)
 
@@ -114,7 +114,7 @@ def test_the_end_of_the_guest_ends_what_waits() -> None:
         await asyncio.sleep(0)
         peer.sock.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ConnectionResetError, match="has ended"):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 60)
         assert peer.dap.trouble is None
 
     with_peer(use)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.jupyter.kernels import REAL, Kernel, running, text_of
+from tests.jupyter.kernels import PATIENCE, REAL, Kernel, running, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Client:
         self.kernel = kernel
         self.seq = 0
 
-    def ask(self, command: str, timeout: float = 15, /, **arguments: Any) -> Body:
+    def ask(self, command: str, timeout: float = PATIENCE, /, **arguments: Any) -> Body:
         self.seq += 1
         content = {"type": "request", "seq": self.seq, "command": command, "arguments": arguments}
         reply = self.kernel.ask("control", "debug_request", content, timeout)
@@ -69,7 +69,7 @@ class Client:
         assert [each["verified"] for each in found["breakpoints"]] == [True] * len(lines)
         return path
 
-    def event(self, name: str, timeout: float = 15) -> Body:
+    def event(self, name: str, timeout: float = PATIENCE) -> Body:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             try:
@@ -321,7 +321,7 @@ def test_output_before_a_breakpoint_is_shown(debugger: Client) -> None:
     cell = debugger.kernel.kc.execute(code)
     seen = ""
     while "before" not in seen:
-        message = debugger.kernel.kc.get_iopub_msg(timeout=10)
+        message = debugger.kernel.kc.get_iopub_msg(timeout=PATIENCE)
         seen += message["content"]["text"] if message["msg_type"] == "stream" else ""
     thread = (debugger.body("debugInfo")["stoppedThreads"] or [debugger.event("stopped")["threadId"]])[0]
     _, outputs = debugger.body("continue", threadId=thread), debugger.kernel.outputs(cell)
@@ -388,7 +388,7 @@ def test_an_interrupt_ends_the_stopped_cell_and_not_the_debugger(debugger: Clien
 def test_a_forked_child_is_not_stopped(debugger: Client) -> None:
     code = "import os\npid = os.fork()\nif pid == 0:\n    os._exit(0)\nos.waitpid(pid, 0)[1]"
     debugger.break_at(code, 4)
-    reply, outputs = debugger.kernel.run(code, timeout=10)
+    reply, outputs = debugger.kernel.run(code)
     assert reply["content"]["status"] == "ok"
     assert outputs[-1]["content"]["data"]["text/plain"] == "0"
 
@@ -413,7 +413,7 @@ def test_restart_while_stopped() -> None:
         client.start()
         client.stop(FUNCTION, 2)
         kernel.km.restart_kernel(now=False)
-        kernel.kc.wait_for_ready(timeout=30)
+        kernel.kc.wait_for_ready(timeout=PATIENCE)
         assert not client.body("debugInfo")["isStarted"]
         client.start()
         cell, thread, _ = client.stop(FUNCTION, 2)
@@ -421,11 +421,11 @@ def test_restart_while_stopped() -> None:
 
 
 def test_the_wall_limit_waits_while_stopped_and_holds_while_running() -> None:
-    with running(REAL, "--wall", "1.5s") as kernel:
+    with running(REAL, "--wall", "4s") as kernel:
         client = Client(kernel)
         client.start()
         cell, thread, _ = client.stop(FUNCTION, 2)
-        time.sleep(2)
+        time.sleep(5)
         assert client.go_on(thread, cell)["status"] == "ok"
         reply, _ = kernel.run("import time; time.sleep(20)")
         assert reply["content"]["ename"] == "WallLimitExceeded"

@@ -15,10 +15,29 @@ import psutil
 import pytest
 import zmq
 
-from tests.jupyter.kernels import SCRIPTED, Kernel, kinds, running, text_of
+from tests.journeys.processes import eventually, living
+from tests.jupyter.kernels import PATIENCE, SCRIPTED, Kernel, kinds, running, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: A cell that runs until it is interrupted.
+ENDLESS = "say running\nsleep 100000"
+
+
+def interrupted(kernel: Kernel, cell: str) -> None:
+    """End the cell, which still runs."""
+    kernel.km.interrupt_kernel()
+    reply, _ = kernel.finish(cell)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+
+
+def wait_for_file(path: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not os.path.exists(path):
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -119,23 +138,29 @@ def test_a_limit_that_the_cell_obeyed_keeps_the_variables(kernel: Kernel) -> Non
 
 
 def test_cells_behind_an_error_are_aborted(kernel: Kernel) -> None:
-    ids = [kernel.kc.execute(code) for code in ("sleep 0.2\nraise", "say no", "say never")]
+    ids = [kernel.kc.execute("ask when?\nraise", allow_stdin=True)]
+    ids += [kernel.kc.execute(code) for code in ("say no", "say never")]
     asked = kernel.kc.is_complete("1")
+    kernel.ask("shell", "kernel_info_request")  # behind them all on the same socket: they have arrived
+    kernel.kc.get_stdin_msg(timeout=PATIENCE)
+    kernel.kc.input("now")
     replies = [kernel.reply(each)["content"]["status"] for each in (*ids, asked)]
     assert replies == ["error", "aborted", "aborted", "complete"]
     assert kernel.run("say on")[0]["content"]["status"] == "ok"
 
 
 def test_no_abort_when_the_client_says_so(kernel: Kernel) -> None:
-    first = kernel.kc.execute("sleep 0.1\nraise", stop_on_error=False)
+    first = kernel.kc.execute("ask when?\nraise", stop_on_error=False, allow_stdin=True)
     second = kernel.kc.execute("say yes")
+    kernel.ask("shell", "kernel_info_request")
+    kernel.kc.get_stdin_msg(timeout=PATIENCE)
+    kernel.kc.input("now")
     assert kernel.reply(first)["content"]["status"] == "error"
     assert kernel.reply(second)["content"]["status"] == "ok"
 
 
 def test_answers_while_a_cell_runs(kernel: Kernel) -> None:
-    cell = kernel.kc.execute("sleep 6")
-    begun = time.monotonic()
+    cell = kernel.begin(ENDLESS)
     assert kernel.ask("shell", "kernel_info_request")["implementation"] == "kernel_runtime"
     assert kernel.ask("control", "kernel_info_request")["debugger"] is True
     assert kernel.ask("shell", "comm_info_request") == {"status": "ok", "comms": {}}
@@ -145,33 +170,30 @@ def test_answers_while_a_cell_runs(kernel: Kernel) -> None:
     assert kernel.ask("shell", "connect_request")["shell_port"] == kernel.km.shell_port
     limits = kernel.kc.execute("%limits")
     assert "memory" in str(kernel.outputs(limits)[-1]["content"]["data"]["text/plain"])
-    assert time.monotonic() - begun < 5.5  # the cell runs on
-    assert kernel.reply(cell)["content"]["status"] == "ok"
+    interrupted(kernel, cell)  # it ran on all the while
 
 
 def test_status_says_busy_again_after_an_answer_in_between(kernel: Kernel) -> None:
-    cell = kernel.kc.execute("sleep 0.5")
-    while kernel.kc.get_iopub_msg(timeout=5)["parent_header"].get("msg_id") != cell:
-        pass
+    cell = kernel.begin(ENDLESS)
     kernel.ask("control", "usage_request")
     states = []
     while len(states) < 3:
-        message = kernel.kc.get_iopub_msg(timeout=5)
+        message = kernel.kc.get_iopub_msg(timeout=PATIENCE)
         if message["msg_type"] == "status":
             states.append((message["content"]["execution_state"], message["parent_header"]["msg_id"] == cell))
     assert states == [("busy", False), ("idle", False), ("busy", True)]
-    kernel.finish(cell)
+    interrupted(kernel, cell)
 
 
 def test_the_usage_comm_answers_while_a_cell_runs(kernel: Kernel) -> None:
-    cell = kernel.kc.execute("sleep 1")
+    cell = kernel.begin(ENDLESS)
     content = {"comm_id": "u1", "target_name": "kernel_runtime.usage", "data": {}}
     opened = kernel.kc.session.msg("comm_open", content)
     kernel.kc.shell_channel.send(opened)
-    outputs = kernel.outputs(opened["header"]["msg_id"], 0.9)
+    outputs = kernel.outputs(opened["header"]["msg_id"])
     assert outputs[0]["content"]["data"]["memory"] == 123
     assert "u1" in kernel.ask("shell", "comm_info_request", {"target_name": "kernel_runtime.usage"})["comms"]
-    kernel.finish(cell)
+    interrupted(kernel, cell)
 
 
 def test_a_guest_cannot_imitate_a_target_of_the_front(kernel: Kernel) -> None:
@@ -188,19 +210,19 @@ def test_comms_reach_the_guest_while_a_cell_runs(kernel: Kernel) -> None:
     opened = {"comm_id": "c1", "target_name": "jupyter.widget", "data": {"state": state, "buffer_paths": []}}
     kernel.run(f"publish comm_open {json.dumps(opened)}")
     assert kernel.ask("shell", "comm_info_request")["comms"]["c1"] == {"target_name": "jupyter.widget"}
-    cell = kernel.kc.execute("sleep 1")
+    cell = kernel.begin(ENDLESS)
     message = kernel.kc.session.msg("comm_msg", {"comm_id": "c1", "data": {"method": "custom", "content": 1}})
     kernel.kc.shell_channel.send(message)
-    outputs = kernel.outputs(message["header"]["msg_id"], 0.9)
+    outputs = kernel.outputs(message["header"]["msg_id"])
     assert outputs[0]["content"]["data"] == {"method": "custom", "content": 1}
-    kernel.finish(cell)
+    interrupted(kernel, cell)
     kernel.run("die exit")
     assert "c1" not in kernel.ask("shell", "comm_info_request")["comms"]
 
 
 def test_input_goes_to_the_client_that_asked(kernel: Kernel) -> None:
     cell = kernel.kc.execute("ask name?", allow_stdin=True)
-    request = kernel.kc.get_stdin_msg(timeout=5)
+    request = kernel.kc.get_stdin_msg(timeout=PATIENCE)
     assert request["content"] == {"prompt": "name?", "password": False}
     kernel.kc.input("Ada")
     _, outputs = kernel.finish(cell)
@@ -219,10 +241,11 @@ def test_payloads_pass_by_level(kernel: Kernel) -> None:
 
 
 def test_background_output_finds_its_cell(kernel: Kernel) -> None:
-    cell = kernel.kc.execute("late 0.3 afterwards")
+    cell = kernel.kc.execute("late afterwards")
     kernel.finish(cell)
-    message = kernel.kc.get_iopub_msg(timeout=5)
-    assert (message["content"]["text"], message["parent_header"]["msg_id"]) == ("afterwards", cell)
+    other = kernel.kc.execute("release")
+    assert kernel.until(cell, "stream")["content"]["text"] == "afterwards"
+    kernel.reply(other)
 
 
 def test_completion_knows_the_fronts_magics(kernel: Kernel) -> None:
@@ -232,10 +255,9 @@ def test_completion_knows_the_fronts_magics(kernel: Kernel) -> None:
 
 def test_interrupt_by_message_and_by_signal(kernel: Kernel) -> None:
     for interrupt in (kernel.km.interrupt_kernel, lambda: kernel.km.signal_kernel(signal.SIGINT)):
-        cell = kernel.kc.execute("sleep 20")
-        time.sleep(0.2)
+        cell = kernel.begin(ENDLESS)
         interrupt()
-        assert kernel.reply(cell, 5)["content"]["ename"] == "KeyboardInterrupt"
+        assert kernel.reply(cell)["content"]["ename"] == "KeyboardInterrupt"
         kernel.outputs(cell)
     assert kernel.km.is_alive()
 
@@ -249,7 +271,7 @@ def test_garbage_and_replay_are_dropped(kernel: Kernel) -> None:
         good = session.serialize(session.msg("kernel_info_request", {}))
         for frames in ([b"junk"], [b"<IDS|MSG>"], [b"<IDS|MSG>", b"0" * 64, *good[2:]], good, good):
             dealer.send_multipart(frames)
-        assert dealer.poll(3000)
+        assert dealer.poll(1000 * PATIENCE)
         dealer.recv_multipart()
         assert not dealer.poll(300), "a replayed request was answered"
     context.term()
@@ -262,20 +284,22 @@ def test_heartbeat(kernel: Kernel) -> None:
         beat.setsockopt(zmq.LINGER, 0)
         beat.connect(f"tcp://127.0.0.1:{kernel.km.hb_port}")
         beat.send(b"ping")
-        assert beat.poll(3000)
+        assert beat.poll(1000 * PATIENCE)
         assert beat.recv() == b"ping"
     context.term()
 
 
-def test_a_slow_start_holds_cells_and_an_interrupt_ends_the_waiting() -> None:
-    with running(env={"SCRIPTED_START": "3"}) as kernel:
+def test_a_slow_start_holds_cells_and_an_interrupt_ends_the_waiting(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with running(env={"SCRIPTED_START": str(started)}) as kernel:
         cell = kernel.kc.execute("say hi")
-        time.sleep(0.2)
+        kernel.until(cell, "execute_input")
         assert kernel.ask("shell", "kernel_info_request")["status"] == "ok"
         kernel.km.interrupt_kernel()
-        reply, outputs = kernel.finish(cell, 2)
+        reply, outputs = kernel.finish(cell)
         assert reply["content"]["ename"] == "KeyboardInterrupt"
         assert kinds(outputs) == ["error"]
+        started.touch()
         assert text_of(kernel.run("say then")[1]) == "then\n"
 
 
@@ -306,7 +330,7 @@ def test_shutdown_leaves_nothing_and_restart_keeps_the_ports() -> None:
     with running() as kernel:
         process = psutil.Process(kernel.km.provisioner.process.pid)
         kernel.km.restart_kernel()
-        kernel.kc.wait_for_ready(timeout=20)
+        kernel.kc.wait_for_ready(timeout=PATIENCE)
         assert text_of(kernel.run("say again")[1]) == "again\n"
         assert not process.is_running()
 
@@ -315,16 +339,14 @@ def test_ports_are_chosen_and_written_when_the_file_names_none(tmp_path: object)
     path = f"{tmp_path}/connection.json"
     process = subprocess.Popen([sys.executable, SCRIPTED, "-f", path])
     try:
-        end = time.monotonic() + 10
-        while not os.path.exists(path) and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_for_file(path)
         info = json.loads(Path(path).read_text())
         assert info["key"]
         assert all(info[f"{name}_port"] > 0 for name in ("shell", "iopub", "stdin", "control", "hb"))
         assert os.stat(path).st_mode & 0o777 == 0o600
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
     assert not os.path.exists(path)
 
 
@@ -340,12 +362,8 @@ def test_the_kernel_ends_with_its_launcher(tmp_path: object) -> None:
     )
     assert launcher.stdout is not None
     kernel = psutil.Process(int(launcher.stdout.readline()))
-    while not os.path.exists(path):
-        time.sleep(0.02)
+    wait_for_file(path)
     launcher.kill()
     launcher.wait()
     launcher.stdout.close()
-    end = time.monotonic() + 5
-    while kernel.is_running() and kernel.status() != "zombie" and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not kernel.is_running() or kernel.status() == "zombie"
+    assert eventually(lambda: not living([kernel]), PATIENCE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,7 +46,7 @@ def execute(
         stop_on_error=False,
         output_hook=keep,
         stdin_hook=typed,
-        timeout=60,
+        timeout=90,
     )
     return reply["content"], outputs
 
@@ -94,23 +93,23 @@ def test_headless_prompts_fail_inside(kernel: tuple[KernelManager, BlockingKerne
 def test_interrupt(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     manager, client = kernel
     execute(client, "%%sandbox\nkept = 5")
-    client.execute("%%sandbox\nimport time\nprint('go', flush=True)\ntime.sleep(60)", stop_on_error=False)
+    client.execute(
+        "%%sandbox\nimport time\nprint('go', flush=True)\ntime.sleep(100_000)", stop_on_error=False
+    )
     while True:
-        message = client.get_iopub_msg(timeout=30)
+        message = client.get_iopub_msg(timeout=90)
         if message["msg_type"] == "stream" and "go" in message["content"]["text"]:
             break
-    began = time.monotonic()
     manager.interrupt_kernel()
-    reply = client.get_shell_msg(timeout=30)
+    reply = client.get_shell_msg(timeout=90)
     assert "KeyboardInterrupt" in reply["content"]["evalue"]
-    assert time.monotonic() - began < 30
     assert execute(client, "%%sandbox\nprint(kept)")[1][0][1]["text"] == "5\n"
 
 
 def test_completion_and_help(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     client = kernel[1]
     client.complete("%%sandbox --mem\nx", len("%%sandbox --mem"))
-    while (reply := client.get_shell_msg(timeout=30))["msg_type"] != "complete_reply":
+    while (reply := client.get_shell_msg(timeout=90))["msg_type"] != "complete_reply":
         pass
     assert reply["content"]["matches"] == ["--memory"]
     reply, _ = execute(client, "%%sandbox?")

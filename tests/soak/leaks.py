@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
+import time
 
 import msgspec
 import psutil
@@ -37,6 +38,19 @@ def count(pid: int) -> Count:
         # by their names, of this front alone: others may be at work beside it
         files=len(glob.glob(f"{tempfile.gettempdir()}/kernel-runtime*/*-{pid}-*")),
     )
+
+
+def settled(pid: int) -> Count:
+    """The count once it has stayed the same for two seconds: every end has been noticed everywhere."""
+    last, since = count(pid), time.monotonic()
+    end = since + 120
+    while time.monotonic() - since < 2:
+        time.sleep(0.05)
+        found = count(pid)
+        if found != last:
+            last, since = found, time.monotonic()
+        assert time.monotonic() < end, "it never comes to rest"
+    return last
 
 
 def _fds(process: psutil.Process) -> int:

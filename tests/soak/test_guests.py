@@ -12,7 +12,7 @@ import pytest
 from benchmarks.guests import run
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.runtime import Runtime, Settings
-from tests.soak.leaks import Count, amount, count, memory, zygotes
+from tests.soak.leaks import Count, amount, count, memory, settled, zygotes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,8 @@ async def _soak(directory: Path) -> None:
     runtime = Runtime(Settings(workdir=str(directory), warm=()))
     try:
         await _guests(runtime, _WARM_UP)
-        before = await _settled(runtime)
+        assert runtime.sessions == []
+        before = await asyncio.to_thread(settled, os.getpid())
         sizes = [memory(os.getpid()), *map(memory, zygotes(os.getpid()))]
         await _guests(runtime, GUESTS)
         assert await _settled(runtime, before) == before
@@ -58,14 +59,12 @@ async def _guests(runtime: Runtime, number: int) -> None:
     await asyncio.gather(*(some() for _ in range(_IN_FLIGHT)))
 
 
-async def _settled(runtime: Runtime, expected: Count | None = None) -> Count:
+async def _settled(runtime: Runtime, expected: Count) -> Count:
     """The count when the last ends have been noticed everywhere; the last one if it never fits."""
     assert runtime.sessions == []
-    found = count(os.getpid())
-    for _ in range(200):
+    for _ in range(1200):
+        found = count(os.getpid())
+        if found == expected:
+            break
         await asyncio.sleep(0.05)
-        again = count(os.getpid())
-        if again == (expected or found):
-            return again
-        found = again
     return found

@@ -194,7 +194,7 @@ async def work(directory: str) -> dict[str, Any]:
 
 
 async def _emptied(directory: Path) -> list[str]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := list(directory.glob(f"*-{os.getpid()}-*"))) and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
     return [path.name for path in left]
@@ -280,7 +280,7 @@ async def _daemons(house: House) -> list[int]:
 
 async def _gone(pids: list[int]) -> list[int]:
     """Those that still live after a while."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := [pid for pid in pids if _lives(pid)]) and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
     return left

@@ -89,7 +89,7 @@ async def attempt(zygote: Zygote, at: int, how: str) -> Init | KernelRuntimeErro
         await stumbled(init)
         os.kill(init.meter.init_pid, 9)
     try:
-        await asyncio.wait_for(spawning, 30)
+        await asyncio.wait_for(spawning, 60)
     except KernelRuntimeError as error:
         assert init.walls == []
         assert init.closed
@@ -98,7 +98,7 @@ async def attempt(zygote: Zygote, at: int, how: str) -> Init | KernelRuntimeErro
 
 
 async def stumbled(init: Init) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if Path(f"/proc/{init.meter.init_pid}/comm").read_text() == "stumbled\n":
@@ -132,7 +132,7 @@ def left_behind(zygote: Zygote) -> dict[str, object]:
 
 
 async def settled(zygote: Zygote, before: dict[str, object]) -> dict[str, object]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (left := left_behind(zygote)) != before and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
     return left

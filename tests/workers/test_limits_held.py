@@ -45,7 +45,7 @@ while True: time.sleep(1)
 """
 
 
-def _until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def _until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -73,16 +73,16 @@ def test_a_share_of_cpu_slows_down_and_ends_nothing(
 def test_a_sessions_time_ends_it_whatever_is_restarted(
     open_session: Callable[..., kernel_runtime.Session],
 ) -> None:
-    session = open_session(session="2s")
+    session = open_session(session="4s")
     session.restart()
-    result = session.run("import time; time.sleep(60)", check=False)
+    result = session.run("import time; time.sleep(100_000)", check=False)
     assert result.verdict is not None
     assert (result.verdict.reason, result.verdict.amount, result.verdict.survived) == (
         Reason.WALL,
         "session",
         False,
     )
-    assert "its session lasted longer than its limit of 2 s" in result.verdict.explain()
+    assert "its session lasted longer than its limit of 4 s" in result.verdict.explain()
     for again in (lambda: session.run("1"), session.restart):
         with pytest.raises(LimitExceeded):
             again()
@@ -96,18 +96,21 @@ def test_a_limit_nearly_used_up_is_told_once_each(
 ) -> None:
     told: list[Nearly] = []
     session = open_session(
-        memory="256M", disk="8M", pids=10, wall="60s", output="10K", on_warning=told.append
+        memory="256M", disk="8M", pids=10, wall="1000s", output="10K", on_warning=told.append
     )
     code = (
         "import mmap, threading, time\n"
         "m = mmap.mmap(-1, 215 * 2**20)\n"
         "for i in range(0, len(m), 4096): m[i] = 1\n"
         "open('/tmp/a', 'wb').write(bytes(7 * 2**20))\n"
-        "for _ in range(7): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "for _ in range(7): threading.Thread(target=time.sleep, args=(100_000,), daemon=True).start()\n"
         "print('x' * 9000)\n"
-        "time.sleep(1.5)"
+        "time.sleep(100_000)"
     )
-    result = session.run(code)
+    stopper = threading.Thread(target=lambda: (_until(lambda: len(told) == 4), session.interrupt()))
+    stopper.start()
+    result = session.run(code, check=False)
+    stopper.join()
     assert result.stderr == ""
     assert sorted(warning.name for warning in told) == ["disk", "memory", "output", "pids"]
     for warning in told:
@@ -130,7 +133,7 @@ def test_without_a_listener_the_warning_is_a_line_of_the_cell(
 def test_usage_is_live_and_names_each_limit(
     open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
 ) -> None:
-    session = open_session(cpu="60s", wall="60s", disk="32M")
+    session = open_session(cpu="1000s", wall="1000s", disk="32M")
     up = threading.Event()
     code = (
         "open('/tmp/a', 'wb').write(bytes(5 * 2**20))\n"
@@ -142,7 +145,7 @@ def test_usage_is_live_and_names_each_limit(
         target=lambda: session.run(code, check=False, on_output=lambda _: up.set()), daemon=True
     )
     running.start()
-    assert up.wait(30)
+    assert up.wait(90)
     first = session.usage()
     assert _until(lambda: (session.usage().cell_cpu or 0) > (first.cell_cpu or 0))
     seen: list[kernel_runtime.Usage] = []
@@ -181,7 +184,7 @@ def test_an_idle_session_costs_next_to_nothing(
     time.sleep(0.5)
     before, begun = time.process_time(), time.monotonic()
     time.sleep(2)
-    assert (time.process_time() - before) / (time.monotonic() - begun) < 0.05
+    assert (time.process_time() - before) / (time.monotonic() - begun) < 0.15
 
 
 # -- floods --------------------------------------------------------------------------------------
@@ -257,7 +260,7 @@ def tree(open_session: Callable[..., kernel_runtime.Session]) -> Iterator[tuple[
         target=lambda: results.append(session.run(TREE, check=False, on_output=lambda _: up.set()))
     )
     running.start()
-    assert up.wait(30)
+    assert up.wait(90)
     yield session, lambda: (running.join(), results[0])[1]
     session.close()
 
