@@ -31,12 +31,14 @@ from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.workers import session as sessions
+    from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.snapshots import Restoration
 
 __all__ = ["AsyncSession", "Output", "Result", "Session"]
@@ -247,6 +249,18 @@ class AsyncSession:
         """Forget a snapshot."""
         return self._open.snapshots.drop(name)
 
+    async def checkpoint(self, label: str = "") -> Checkpoint:
+        """Write the variables to disk, where they survive this process: what has not changed since
+        the last time is not written again. ``skipped`` names what cannot be saved, with the reason."""
+        return await self._open.durable.save(label)
+
+    async def load(
+        self, checkpoint: str, *, names: Iterable[str] | None = None, force: bool = False
+    ) -> Restored:
+        """Bring the variables of a checkpoint back, by id, beginning of an id, or label. ``names``:
+        only these. ``Conflict`` for another Python or other packages, unless ``force``."""
+        return (await self._open.durable.load(checkpoint, names=names, force=force))[1]
+
     async def pause(self) -> int:
         """Stop everything in the guest and give back what memory the kernel can take; the next run
         goes on. Returns bytes given back."""
@@ -406,6 +420,14 @@ class Session:
     def drop(self, name: str | int) -> Snapshot:
         """Forget a snapshot."""
         return self._portal.call(self._session.drop(name))
+
+    def checkpoint(self, label: str = "") -> Checkpoint:
+        """Write the variables to disk; see ``AsyncSession.checkpoint``."""
+        return self._portal.call(self._session.checkpoint(label))
+
+    def load(self, checkpoint: str, *, names: Iterable[str] | None = None, force: bool = False) -> Restored:
+        """Bring the variables of a checkpoint back; see ``AsyncSession.load``."""
+        return self._portal.call(self._session.load(checkpoint, names=names, force=force))
 
     def pause(self) -> int:
         """Stop everything in the guest; see ``AsyncSession.pause``."""

@@ -13,7 +13,7 @@ import msgspec
 from kernel_runtime.domain.errors import Conflict, WallUnavailable
 from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.domain.limits import Limits
-from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.snapshot import Budget, Saving
 from kernel_runtime.sandbox import image as images
 from kernel_runtime.sandbox import landlock
 from kernel_runtime.sandbox.plan import GUEST_TMP, plan_guest
@@ -28,6 +28,7 @@ from kernel_runtime.workers.zygote import Zygote
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.sandbox.rungs import Host
 
@@ -80,6 +81,7 @@ class Runtime:
         self._warming: asyncio.Task[None] | None = None
         self._sessions: set[Session] = set()
         self._closed = False
+        self._store: CheckpointStore | None = None
         self._rung = Rung.NAMESPACES
         self._host: Host | None = None
         _allow_descriptors_on_their_way()
@@ -98,6 +100,8 @@ class Runtime:
         snapshots: Budget | None = None,
         automatic: bool = True,
         idle: float | None = None,
+        key: str = "",
+        saving: Saving | None = None,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
@@ -105,7 +109,8 @@ class Runtime:
         becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
         are also lines on the cell's stderr. ``snapshots``: what snapshots may take; ``automatic``:
         whether there is one before each cell. ``idle``: seconds without a cell after which it is
-        paused."""
+        paused. ``key``: the notebook or session whose checkpoints are written and offered;
+        ``saving``: when they are made by themselves."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -123,10 +128,15 @@ class Runtime:
             snapshots=snapshots or Budget(),
             automatic=automatic,
             idle=idle,
+            key=key or name,
+            saving=saving or Saving(),
         )
         accepted = rung or self.settings.rung
         session = Session(
-            terms, lambda: self._zygote_for(level, accepted), lambda image: self._plan(image, terms)
+            terms,
+            lambda: self._zygote_for(level, accepted),
+            lambda image: self._plan(image, terms),
+            self._checkpoints,
         )
         self._sessions.add(session)
         session.start()
@@ -138,6 +148,14 @@ class Runtime:
         _withdraw(self.settings.kind, session)
         await session.close()
         self._close_bare_if_unused()
+
+    def _checkpoints(self) -> CheckpointStore:
+        """The store on this host's disk, opened when it is first needed."""
+        if self._store is None:
+            from kernel_runtime.store.checkpoints import DiskStore  # SQL and cryptography: not at each start
+
+            self._store = DiskStore()
+        return self._store
 
     @property
     def sessions(self) -> list[Session]:
@@ -245,6 +263,8 @@ class Runtime:
         for zygote in (self._bare, self._warm):
             if zygote is not None:
                 zygote.close()
+        if self._store is not None:
+            self._store.close()
 
 
 def _allow_descriptors_on_their_way() -> None:

@@ -273,6 +273,12 @@ class Freeze(Frame, frozen=True, tag="freeze"):
     refuse: bool = False
 
 
+class Revive(Frame, frozen=True, tag="revive"):
+    """Load a checkpoint from the socket that lies beside; answered by ``Got``."""
+
+    id: str
+
+
 class Go(Frame, frozen=True, tag="go"):
     """To a branch that was thawed and said ``Ready``: the one before it has ended."""
 
@@ -287,6 +293,10 @@ class Thaw(Frame, frozen=True, tag="thaw"):
     branch: int
     token: str
     reseed: bool = False
+
+
+class Write(Frame, frozen=True, tag="write"):
+    """Fork a writer of a checkpoint, which serves the socket that lies beside."""
 
 
 class Weigh(Frame, frozen=True, tag="weigh"):
@@ -520,9 +530,9 @@ ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
 ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
 FromInit = Born | Failed | Forked | Exited | Ended | Denied
-ToBranch = Begin | Request | Answer | Get | Put | Freeze | Go
+ToBranch = Begin | Request | Answer | Get | Put | Freeze | Revive | Go
 FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze
-ToFrozen = Thaw | Weigh
+ToFrozen = Thaw | Weigh | Write
 FromFrozen = Frozen | Weighed
 ToWriter = Save | Known
 FromWriter = Chunks | SavedPart | SavedGroup | Skipped | Saved

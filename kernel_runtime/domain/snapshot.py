@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime.domain.amounts import GIB, show_amount
+from kernel_runtime.domain.checkpoint import Retention
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
-from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_share
+from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_seconds, parse_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,6 +63,21 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
 
+class Saving(msgspec.Struct, frozen=True, kw_only=True):
+    """When a checkpoint is made without being asked for: ``every`` so many seconds, or ``cells`` after
+    the last one (None: not), looked at when a cell ends; ``retention``: which of them are kept.
+    """
+
+    every: float | None = None
+    cells: int | None = None
+    retention: Retention | None = None
+
+    def is_due(self, seconds: float, cells: int) -> bool:
+        """Whether it is time, so long and so many cells after the last one."""
+        by_time = self.every is not None and seconds >= self.every
+        return by_time or (self.cells is not None and cells >= self.cells)
+
+
 #: Settings by name: the field of ``Budget``, and how its text is read.
 SETTINGS: dict[str, tuple[str, Callable[[Any, str], float]]] = {
     "undo": ("automatic", parse_count),
@@ -71,14 +87,39 @@ SETTINGS: dict[str, tuple[str, Callable[[Any, str], float]]] = {
 }
 
 
-def parse_budget(values: Mapping[str, str], base: Budget, place: str) -> Budget:
-    """Text by setting's name → ``Budget`` over ``base``; other names are left alone."""
-    fields = {
+#: Settings of ``Saving``, in the same way.
+SAVING: dict[str, tuple[str, Callable[[Any, str], float]]] = {
+    "checkpoint_every": ("every", parse_seconds),
+    "checkpoint_cells": ("cells", parse_count),
+}
+#: Settings of its ``Retention``.
+RETENTION: dict[str, tuple[str, Callable[[Any, str], float]]] = {
+    "checkpoints": ("count", parse_count),
+    "checkpoint_age": ("age", parse_seconds),
+    "checkpoint_bytes": ("bytes", parse_bytes),
+}
+
+
+def parse_saving(values: Mapping[str, str], base: Saving, place: str) -> Saving:
+    """Text by setting's name → ``Saving`` over ``base``; other names are left alone."""
+    kept = _parsed(RETENTION, values, place)
+    retention = msgspec.structs.replace(base.retention or Retention(), **kept) if kept else base.retention
+    return msgspec.structs.replace(base, **_parsed(SAVING, values, place), retention=retention)
+
+
+def _parsed(
+    settings: dict[str, tuple[str, Callable[[Any, str], float]]], values: Mapping[str, str], place: str
+) -> dict[str, float]:
+    return {
         field: read(values[name], f"{place}.{name}")
-        for name, (field, read) in SETTINGS.items()
+        for name, (field, read) in settings.items()
         if name in values
     }
-    return msgspec.structs.replace(base, **fields).check()
+
+
+def parse_budget(values: Mapping[str, str], base: Budget, place: str) -> Budget:
+    """Text by setting's name → ``Budget`` over ``base``; other names are left alone."""
+    return msgspec.structs.replace(base, **_parsed(SETTINGS, values, place)).check()
 
 
 def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:

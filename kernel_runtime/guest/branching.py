@@ -61,12 +61,14 @@ class Restored(NamedTuple):
 
 class Branching:
     """One process's means to branch. ``hide``: keep others of the same user from looking into it;
-    ``active`` while it forks a branch of itself (a fork of user code is none)."""
+    ``active`` while it forks a branch of itself (a fork of user code is none); ``write`` is what a
+    writer of checkpoints does."""
 
     def __init__(
         self, loop: Any, connection: Connection, mending: Mending, hide: Callable[[bool], None]
     ) -> None:
         self.active = False
+        self.write: Callable[[Channel], None] = lambda _: None
         self._loop = loop
         self._connection = connection
         self._mending = mending
@@ -190,6 +192,8 @@ class Branching:
         while (frame := channel.receive()) is not None:
             if isinstance(frame, wire.Weigh):
                 channel.send(_weigh())
+            elif isinstance(frame, wire.Write):
+                self._fork_writer(channel)
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
                 if not self._fork():
@@ -200,6 +204,24 @@ class Branching:
                 descriptors.reopen(moment.stock)
                 channel.send(wire.Frozen(pid=os.getpid(), external=external))
         os._exit(0)  # the host has dropped it
+
+    def _fork_writer(self, channel: Channel) -> None:
+        """A child that writes a checkpoint: what user code does to it while it is pickled, it does
+        to nobody else. What it prints goes nowhere."""
+        fd = channel.take_fds(1)[0]
+        pid = os.fork()
+        if pid:
+            self._copies.add(pid)
+            os.close(fd)
+            return
+        try:
+            channel.close()
+            null = os.open("/dev/null", os.O_RDWR)
+            for target in (0, 1, 2):
+                os.dup2(null, target)
+            self.write(Channel(socket.socket(fileno=fd), wire.decode_to_writer))
+        finally:
+            os._exit(0)  # the host sees whether all has been said
 
     def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
         """Give the process what a live branch has."""

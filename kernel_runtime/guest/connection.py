@@ -53,7 +53,7 @@ class Connection:
         self._reader = wire.FrameReader(wire.decode_to_branch)
         self._answers: dict[str, str | None] = {}
         self._told_to_go = False
-        self.inbox: deque[wire.Request | wire.Get | wire.Put | wire.Freeze] = deque()
+        self.inbox: deque[wire.Request | wire.Get | wire.Put | wire.Freeze | wire.Revive] = deque()
         self.fds: deque[int] = deque()
         self.on_backlog: Callable[[], None] = lambda: None
         self.silent = False

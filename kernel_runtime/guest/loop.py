@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import selectors
+import socket
 import sys
 import tempfile
 from collections import deque
@@ -14,18 +15,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.guest import branching, values
+from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import Connection
 from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
 from kernel_runtime.guest.stdio import Console
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Coroutine
 
     from kernel_runtime.guest.shell import Shell
 
-    Work = wire.Request | wire.Get | wire.Put | wire.Freeze
+    Exchange = wire.Get | wire.Put | wire.Revive
+    Work = wire.Request | Exchange | wire.Freeze
 
 _COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
@@ -105,6 +107,7 @@ class Branch:
         self._pid = os.getpid()
         self._order: wire.Freeze | None = None
         self._branches = branches
+        branches.write = self._save
         self.loop = loop
 
     def run(self) -> None:
@@ -187,7 +190,7 @@ class Branch:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, work: wire.Request | wire.Get | wire.Put) -> None:
+    async def _work(self, work: wire.Request | Exchange) -> None:
         try:
             if isinstance(work, wire.Request):
                 await self._serve(work)
@@ -239,9 +242,12 @@ class Branch:
         self._console.flush()
         self._connection.send(wire.Done(parent=request.id))
 
-    def _exchange(self, work: wire.Get | wire.Put) -> wire.Got:
+    def _exchange(self, work: Exchange) -> wire.Got:
         namespace = self._shell.namespace
         try:
+            if isinstance(work, wire.Revive):
+                self._load()
+                return wire.Got(parent=work.id)
             if isinstance(work, wire.Put):
                 namespace[work.name] = values.decode(work.value)
                 return wire.Got(parent=work.id)
@@ -251,8 +257,22 @@ class Branch:
         except KernelRuntimeError as error:
             return wire.Got(parent=work.id, error=str(error)[: wire.MAX_SAID])
         except Exception as error:  # noqa: BLE001 - user objects run code when they are read
-            said = f"{work.name}: {type(error).__name__}: {error}"
+            what = "" if isinstance(work, wire.Revive) else f"{work.name}: "
+            said = f"{what}{type(error).__name__}: {error}"
             return wire.Got(parent=work.id, error=said[: wire.MAX_SAID])
+
+    def _load(self) -> None:
+        """Bring variables back from the socket that came along."""
+        from kernel_runtime.guest import checkpoint_load  # pickle: only where a checkpoint is restored
+
+        with socket.socket(fileno=self._connection.fds.popleft()) as sock:
+            checkpoint_load.load(Channel(sock, wire.decode_to_loader), self._shell.namespace)
+
+    def _save(self, channel: Channel) -> None:
+        """In a writer: the notebook's variables, without the shell's own."""
+        from kernel_runtime.guest import checkpoint_save
+
+        checkpoint_save.save(channel, self._shell.namespace, self._shell.variables())
 
     def _abort_waiting(self) -> None:
         """After an error: execute requests that have already arrived are not run."""

@@ -110,6 +110,15 @@ class Shell:
         namespace: dict[str, Any] = self.kernel.shell.user_ns
         return namespace
 
+    def variables(self) -> list[str]:
+        """The names that the notebook has given, without what the shell itself put there."""
+        hidden = self.kernel.shell.user_ns_hidden
+        return [
+            name
+            for name, value in self.namespace.items()
+            if not name.startswith("_") and not (name in hidden and hidden[name] is value)
+        ]
+
     def begin(
         self,
         begin: wire.Begin,

@@ -38,6 +38,8 @@ class RuntimeHouse:
             flood=settings.flood,
             snapshots=settings.budget,
             idle=settings.idle,
+            key=_key(),
+            saving=settings.saving,
         )
 
     def warm_up(self) -> None:
@@ -92,6 +94,12 @@ def run(arguments: Sequence[str], build: Callable[[], House]) -> None:
 def _name() -> str:
     """What ``sessions`` lists this kernel as: its notebook, when the server told it."""
     return os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
+
+
+def _key() -> str:
+    """Whose checkpoints this kernel writes and offers: its notebook's, or its directory's."""
+    notebook = os.environ.get("JPY_SESSION_NAME", "")
+    return os.path.realpath(notebook) if notebook.endswith(".ipynb") else os.getcwd()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from kernel_runtime.domain.amounts import MIB, show_amount
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOODS, Limits, parse_flood, parse_limits, parse_seconds
-from kernel_runtime.domain.snapshot import Budget, parse_budget
+from kernel_runtime.domain.snapshot import Budget, Saving, parse_budget, parse_saving
 from kernel_runtime.jupyter import paths
 from kernel_runtime.jupyter.page_hosts import parse_hosts
 
@@ -29,6 +29,8 @@ LIMITS = Limits.__struct_fields__
 NAMES = (
     *LIMITS,
     *snapshot.SETTINGS,
+    *snapshot.SAVING,
+    *snapshot.RETENTION,
     *("flood", "level", "rung", "history", "page_hosts", "check", "policy", "idle"),
 )
 CONFIG = "jupyter_kernel_runtime_config"
@@ -48,13 +50,15 @@ class Settings(msgspec.Struct, kw_only=True):
     asked and not given, ``error`` what keeps cells from running. ``check`` (off, show, refuse; empty:
     as the level has it) and ``policy`` (a file): whether cells are read before they run, and by what.
     ``rung``: the weakest that was accepted for levels that demand every wall. ``flood``: what
-    becomes of a cell whose output is one (cut, end). ``budget``: what snapshots may take; ``idle``:
-    seconds without a cell after which the guest is paused.
+    becomes of a cell whose output is one (cut, end). ``budget``: what snapshots may take;
+    ``saving``: when checkpoints are made by themselves, and which are kept; ``idle``: seconds without
+    a cell after which the guest is paused.
     """
 
     limits: Limits = Limits()
     flood: str = FLOODS[0]
     budget: Budget = Budget()
+    saving: Saving = Saving()
     idle: float | None = None
     level: Level = Level.MODERATE
     rung: Rung | None = None
@@ -125,6 +129,7 @@ def apply(settings: Settings, sources: Iterable[Source]) -> None:
         if rung := source.values.get("rung"):
             settings.rung = parse_rung(rung, f"{source.place}.rung")
         settings.budget = parse_budget(source.values, settings.budget, source.place)
+        settings.saving = parse_saving(source.values, settings.saving, source.place)
         if idle := source.values.get("idle"):
             settings.idle = parse_seconds(idle, f"{source.place}.idle")
         settings.check = source.values.get("check") or settings.check

@@ -42,6 +42,15 @@ class KernelRuntime(Configurable):
     snapshot_share = Unicode(
         "", help="What an automatic snapshot may cost, as a share of the computing it saves, like 5%."
     ).tag(config=True)
+    checkpoint_every = Unicode("", help="Write a checkpoint when so much time has passed, like 10m.").tag(
+        config=True
+    )
+    checkpoint_cells = Unicode("", help="Write a checkpoint after so many cells, like 5.").tag(config=True)
+    checkpoints = Unicode("", help="How many checkpoints of a notebook are kept, like 20.").tag(config=True)
+    checkpoint_age = Unicode("", help="How long checkpoints are kept, like 720h.").tag(config=True)
+    checkpoint_bytes = Unicode(
+        "", help="Bytes on disk that checkpoints of a notebook may take, like 10G."
+    ).tag(config=True)
     idle = Unicode("", help="Time without a cell after which the guest is paused, like 1h.").tag(config=True)
     output = Unicode("", help="Bytes of output per cell, like 64M.").tag(config=True)
     page_hosts = Unicode(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Sink = Callable[["wire.FromGuest"], None]
 #: What a live branch is asked for, and answers by id.
-Ordered = wire.Request | wire.Get | wire.Put | wire.Freeze
+Ordered = wire.Request | wire.Get | wire.Put | wire.Freeze | wire.Revive
 #: Different denied calls that are told of one cell.
 MAX_DENIED = 64
 #: Ends that a denied call may be the reason of.

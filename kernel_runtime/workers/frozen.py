@@ -78,6 +78,12 @@ class Frozen:
             branch.let_go()
             return token
 
+    async def write(self, sock: socket.socket) -> None:
+        """Have it fork a writer of a checkpoint, which serves ``sock``."""
+        async with self._lock:
+            await self.wait()
+            self._ask(wire.Write(), [sock.fileno()])
+
     def drop(self) -> None:
         """End it. One that has not said its pid yet sees its socket close."""
         self._guest_socket.close()

@@ -21,6 +21,7 @@ from kernel_runtime.domain.usage import Usage
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
 from kernel_runtime.workers.denials import Denials
+from kernel_runtime.workers.durable import Durable
 from kernel_runtime.workers.life import Life
 from kernel_runtime.workers.limiter import Limiter
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.usage import Nearly
     from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
@@ -46,8 +48,10 @@ class Session(Life):
         terms: Terms,
         zygote: Callable[[], Awaitable[Zygote]],
         plan: Callable[[ImagePlan], GuestPlan],
+        store: Callable[[], CheckpointStore] | None = None,
     ) -> None:
         super().__init__(terms, zygote, plan)
+        self.durable = Durable(self, store, terms.key, terms.saving)
         self._limiter = Limiter(
             self.account,
             self._interrupt,
@@ -87,11 +91,14 @@ class Session(Life):
                 self._init.catch_up()
             verdict = pending.explain(verdict)
             self._mention(note or self.snapshots.take_refusal(), pending)
+            trouble, self.durable.trouble = self.durable.trouble, ""
+            self._mention(trouble, pending)
             return verdict if verdict is None or verdict.survived else await self._with_state(verdict)
         finally:
             self._cells.remove(pending)
             watch.cancel()
             self._pause_when_idle()
+            self.durable.cell_ended()
             ended = pending.ended.result() if pending.ended.done() else None
             if ended is None or ended.survived:
                 self.snapshots.cell_took(time.monotonic() - begun, request.count)
@@ -148,6 +155,10 @@ class Session(Life):
         if got[0].error is not None:
             raise Conflict(got[0].error)
         return got[0].value
+
+    def give_up(self, why: str) -> None:
+        """End the live branch; the newest snapshot takes its place."""
+        self._kill(causes.broken(why))
 
     # -- paused ----------------------------------------------------------------------------------
 

@@ -53,6 +53,8 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
 class Live(Protocol):
     """The part of the session's life that snapshots need."""
 
+    used: bool
+
     @property
     def rung(self) -> Rung: ...
     @property
@@ -148,6 +150,15 @@ class Snapshots:
         draft = self._draft(name=name, pinned=pinned, automatic=automatic)
         return await self._taken(draft, *self._order(branch, refuse=refuse))
 
+    async def take_aside(self) -> Frozen:
+        """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
+        branch = await self._live.ready()
+        if branch.executing:
+            raise Conflict("a cell is running: its variables are read when it has ended")
+        pending, said, frozen = self._order(branch, refuse=False)
+        await self._made(pending, said, frozen)
+        return frozen
+
     def _draft(self, *, name: str = "", pinned: bool = False, automatic: bool = False) -> Snapshot:
         return Snapshot(
             number=next(self._numbers),
@@ -164,6 +175,7 @@ class Snapshots:
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
             raise Conflict("snapshots need namespaces, which this host refuses: see `kernel-runtime doctor`")
+        self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         said: list[wire.Froze] = []
         frozen = Frozen(init)
         request = wire.Freeze(id=f"freeze-{next(self._orders)}", refuse=refuse)
@@ -181,6 +193,18 @@ class Snapshots:
     async def _taken(
         self, draft: Snapshot, pending: Pending, said: list[wire.Froze], frozen: Frozen
     ) -> Snapshot:
+        await self._made(pending, said, frozen)
+        snapshot = msgspec.structs.replace(draft, pause=said[0].pause, external=frozen.external)
+        self._known[snapshot.number] = snapshot
+        self._frozen[snapshot.number] = frozen
+        self.base = snapshot.number
+        self._keep_budget()
+        if self._weighing is None or self._weighing.done():
+            self._weighing = self._spawn(self._weigh_soon())
+        return snapshot
+
+    async def _made(self, pending: Pending, said: list[wire.Froze], frozen: Frozen) -> None:
+        """Until it is there; dropped when it will not be."""
         try:
             verdict = await pending.ended
             if verdict is not None:
@@ -190,14 +214,6 @@ class Snapshots:
         except BaseException:
             frozen.drop()
             raise
-        snapshot = msgspec.structs.replace(draft, pause=said[0].pause, external=frozen.external)
-        self._known[snapshot.number] = snapshot
-        self._frozen[snapshot.number] = frozen
-        self.base = snapshot.number
-        self._keep_budget()
-        if self._weighing is None or self._weighing.done():
-            self._weighing = self._spawn(self._weigh_soon())
-        return snapshot
 
     async def _weigh_soon(self) -> None:
         """Measure them when there is time, and not all the time: it walks all of their memory."""

@@ -6,13 +6,14 @@ import msgspec
 
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
-from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.snapshot import Budget, Saving
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """``grace``: seconds a cell may ignore an interrupt; ``flood``: ``cut`` or ``end``; ``notices``:
     warnings are also lines on the cell's stderr. ``snapshots``: what they may take; ``automatic``:
     whether there is one before each cell. ``idle``: seconds without a cell after which it is paused.
+    ``key``: whose checkpoints its are; ``saving``: when they are made by themselves.
     """
 
     level: Level
@@ -28,3 +29,5 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: Budget = Budget()
     automatic: bool = True
     idle: float | None = None
+    key: str = ""
+    saving: Saving = Saving()

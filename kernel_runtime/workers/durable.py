@@ -1,0 +1,153 @@
+"""Checkpoints of one session: written by a child of a frozen copy, never by the live branch."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from kernel_runtime import wire
+from kernel_runtime.domain.checkpoint import Retention
+from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.workers.branch import Pending
+from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kernel_runtime.domain.checkpoint import Checkpoint
+    from kernel_runtime.domain.snapshot import Saving
+    from kernel_runtime.ports import CheckpointStore
+    from kernel_runtime.workers.branch import Branch
+    from kernel_runtime.workers.checkpoints import Restored
+    from kernel_runtime.workers.snapshots import Snapshots
+
+
+_ANSWER_SECONDS = 5.0
+
+
+class Live(Protocol):
+    """The part of the session that checkpoints need."""
+
+    snapshots: Snapshots
+    used: bool
+
+    async def ready(self) -> Branch: ...
+    def give_up(self, why: str) -> None: ...
+
+
+class Durable:
+    """``key`` names the notebook or session whose checkpoints they are; ``store`` opens the store
+    when it is first needed; ``saving`` says when one is made without being asked for."""
+
+    def __init__(
+        self, live: Live, store: Callable[[], CheckpointStore] | None, key: str, saving: Saving
+    ) -> None:
+        self.key = key
+        self._live = live
+        self._open = store
+        self._saving = saving
+        self._lock = asyncio.Lock()
+        self._numbers = itertools.count(1)
+        self._last = time.monotonic()
+        self._cells = 0
+        self._automatic: asyncio.Task[None] | None = None
+        self.trouble = ""
+
+    def _store(self) -> CheckpointStore:
+        if self._open is None:
+            raise Conflict("this session was opened without a place for checkpoints")
+        return self._open()
+
+    async def save(self, label: str = "") -> Checkpoint:
+        """Write the present state to disk; the live branch stands still only for the fork.
+
+        ``UnsafeThreads`` and ``Conflict`` as for a snapshot; ``StorageFailed`` when the disk does not
+        take it: then what was kept before is as it was. What cannot be saved is in ``skipped``.
+        """
+        store = self._store()
+        async with self._lock:
+            frozen = await self._live.snapshots.take_aside()
+            host, guest = socket.socketpair()
+            try:
+                await frozen.write(guest)
+                kept = await receive_checkpoint(host, store, SaveOrder(key=self.key, label=label))
+            finally:
+                host.close()
+                guest.close()
+                frozen.drop()
+            self._last, self._cells = time.monotonic(), 0
+            await asyncio.to_thread(store.prune, self._saving.retention or Retention())
+            return kept
+
+    async def load(
+        self, name: str, *, names: Iterable[str] | None = None, force: bool = False
+    ) -> tuple[Checkpoint, Restored]:
+        """Bring variables of a checkpoint back into the live branch, which unpickles them; ``undo``
+        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same).
+        """
+        store = self._store()
+        kept = await asyncio.to_thread(store.checkpoint, name)
+        branch = await self._live.ready()
+        if branch.executing:
+            raise Conflict("a cell is running: a checkpoint is restored between cells")
+        self._live.used = True
+        self._live.snapshots.before_cell(branch)
+        host, guest = socket.socketpair()
+        request = wire.Revive(id=f"revive-{next(self._numbers)}")
+        got: list[wire.Got] = []
+        pending = Pending(request, lambda frame: got.append(frame) if isinstance(frame, wire.Got) else None)
+        try:
+            branch.begin(pending, request, [guest.fileno()])
+        finally:
+            guest.close()
+        try:
+            restored = await send_checkpoint(host, store, kept.id, names=names, force=force)
+        except ProtocolViolation:
+            await self._answered(pending)
+            _check(pending, got)
+            raise
+        except BaseException:
+            await self._answered(pending)
+            raise
+        await pending.ended
+        _check(pending, got)
+        return kept, restored
+
+    async def _answered(self, pending: Pending) -> None:
+        """After a failure: the branch says what it was, or it is ended."""
+        await asyncio.wait([pending.ended], timeout=_ANSWER_SECONDS)
+        if not pending.ended.done():
+            self._live.give_up("it did not load the checkpoint")
+
+    async def newest(self) -> Checkpoint | None:
+        """The newest checkpoint of this notebook or session, if there is one."""
+        if self._open is None or not self.key:
+            return None
+        kept = await asyncio.to_thread(lambda: self._store().checkpoints(self.key))
+        return kept[0] if kept else None
+
+    def cell_ended(self) -> None:
+        """A cell is over: make one by itself, if it is time for it."""
+        self._cells += 1
+        due = self._saving.is_due(time.monotonic() - self._last, self._cells)
+        if due and (self._automatic is None or self._automatic.done()):
+            self._automatic = asyncio.get_running_loop().create_task(self._save_by_itself())
+
+    async def _save_by_itself(self) -> None:
+        try:
+            await self.save("automatic")
+        except (KernelRuntimeError, OSError, TimeoutError) as error:
+            self.trouble = f"no automatic checkpoint: {error}"  # told with the next cell
+            self._last, self._cells = time.monotonic(), 0
+
+
+def _check(pending: Pending, got: list[wire.Got]) -> None:
+    """Raise what the live branch says of its loading."""
+    verdict = pending.ended.result() if pending.ended.done() else None
+    if verdict is not None:
+        raise GuestLost(verdict)
+    if got and got[0].error:
+        raise Conflict(f"the checkpoint was not loaded: {got[0].error}")
