@@ -54,6 +54,7 @@ class Cells:
         drain: Callable[[], None],
     ) -> None:
         self.count = 0
+        self.notice = ""
         self.running: Message | None = None
         self.strays = Strays(desk)
         self._guest = guest
@@ -140,6 +141,7 @@ class Cells:
         started = _now()
         count = self._take_count(request)
         self._announce(message, request, count)
+        self._tell_notice(message, request)
         extra: dict[str, Any] = {}
         content: Content
         try:
@@ -168,6 +170,13 @@ class Cells:
         if not request.silent:
             content = {"code": request.code, "execution_count": count}
             self._desk.publish("execute_input", content, message.raw)
+
+    def _tell_notice(self, message: Message, request: Execute) -> None:
+        """What has waited for a cell to be told with."""
+        if self.notice and not request.silent:
+            text = f"[kernel_runtime: {self.notice}]\n"
+            self._desk.publish("stream", {"name": "stderr", "text": text}, message.raw)
+            self.notice = ""
 
     async def _advise(self, message: Message, request: Execute) -> None:
         """Say what the check finds, before the cell runs; ``CheckRefused`` when it is not to run."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 _ANSWER_SECONDS = 5.0
+#: Label of those that nobody asked for.
+AUTOMATIC = "automatic"
 
 
 class Live(Protocol):
@@ -129,6 +131,18 @@ class Durable:
         kept = await asyncio.to_thread(lambda: self._store().checkpoints(self.key))
         return kept[0] if kept else None
 
+    async def offer(self) -> str:
+        """One line for whoever begins anew where a checkpoint is kept; "" where none is."""
+        try:
+            kept = await self.newest()
+        except (KernelRuntimeError, OSError):
+            return ""
+        if kept is None:
+            return ""
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.made))
+        name = kept.label if kept.label and kept.label != AUTOMATIC else kept.id
+        return f"a checkpoint of {made} is kept ({len(kept.names)} variables): %restore {name} brings it back"
+
     def cell_ended(self) -> None:
         """A cell is over: make one by itself, if it is time for it."""
         self._cells += 1
@@ -138,7 +152,7 @@ class Durable:
 
     async def _save_by_itself(self) -> None:
         try:
-            await self.save("automatic")
+            await self.save(AUTOMATIC)
         except (KernelRuntimeError, OSError, TimeoutError) as error:
             self.trouble = f"no automatic checkpoint: {error}"  # told with the next cell
             self._last, self._cells = time.monotonic(), 0

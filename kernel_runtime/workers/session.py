@@ -156,6 +156,10 @@ class Session(Life):
             raise Conflict(got[0].error)
         return got[0].value
 
+    async def offer(self) -> str:
+        """What to say to a person who begins anew where a checkpoint is kept."""
+        return await self.durable.offer()
+
     def give_up(self, why: str) -> None:
         """End the live branch; the newest snapshot takes its place."""
         self._kill(causes.broken(why))
