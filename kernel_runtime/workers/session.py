@@ -49,7 +49,13 @@ class Session(Life):
         )
         self._cells: list[Pending] = []
         self._denials = Denials(self.account)
-        self._stray: Sink = lambda _: None
+        self._stray: Sink = _lose
+
+    async def close(self) -> None:
+        """As ``Life`` does, and let go of those who were told: nothing of it waits for the collector."""
+        await super().close()
+        self._limiter.close()
+        self._stray = _lose
 
     async def submit(self, request: wire.Request, sink: Sink, fds: list[int] | None = None) -> Verdict | None:
         """Run a request in the live branch; its frames go to ``sink``, in the loop, as they come.
@@ -173,3 +179,7 @@ class Session(Life):
         if pending.limited is not None:
             return self._limiter.on_limited(self._init.meter, pending.limited)
         return self._limiter.killed_inside(self._init.meter, pending.kills)
+
+
+def _lose(_: wire.FromGuest) -> None:
+    """A frame that belongs to nobody."""
