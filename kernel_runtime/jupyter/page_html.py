@@ -224,9 +224,7 @@ def _filter(hosts: frozenset[str]) -> Callable[[str, str, str], str | None]:
         if name == "class":
             return own_classes(value) or None
         if name == "id":
-            if tag in NOT_AGAIN:
-                return None
-            return page_css.local("#" + value)[1:]
+            return None if tag in NOT_AGAIN else page_css.local("#" + value)[1:]
         if name == "headers":
             return " ".join(page_css.local("#" + each)[1:] for each in value.split())
         if name == "href":

@@ -156,7 +156,7 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_drawing_that_draws_its_parts_again_and_again_is_refused(name):
     link, holder, sheet = CHAINS[name]
-    with pytest.raises(Unreadable, match="elements|itself"):
+    with pytest.raises(Unreadable, match=r"elements|itself"):
         clean_svg(_chain(link, holder=holder, sheet=sheet))
     short = clean_svg(_chain(link, 3, holder=holder, sheet="" if "all" in name else sheet))
     assert short.count("<rect") >= 2  # the same in a bearable amount
@@ -522,6 +522,30 @@ def test_all_states_at_once_are_checked_like_each():
     assert widgets.states({"method": "evil"}, []) is None
 
 
+@pytest.mark.parametrize("content", [
+    {}, None, 3, "focus", ["focus"], {"do": "open"}, {"do": ["focus"]}, {"do": "focus", "html": "<script>"}, {"event": "click"},
+    {"do": {"do": "focus"}}, {"msg": {"do": "focus"}},
+])  # fmt: skip
+def test_custom_messages_are_those_of_the_standard_widgets(content):
+    widgets = Widgets()
+    widgets.open("a", {"state": state_of("Text")}, [])
+    buffers = [b"x"]
+    assert widgets.message("a", {"method": "custom", "content": content}, buffers) is None
+    for wish in ("focus", "blur"):
+        data = {"method": "custom", "content": {"do": wish}, "more": "<script>"}
+        assert widgets.message("a", data, buffers) == {"method": "custom", "content": {"do": wish}}
+    assert buffers == []
+
+
+def test_a_strict_guest_does_not_move_the_keyboard():
+    for level in Level:
+        gate = Gate(level)
+        model = read("comm_open", comm_id="a", target_name=WIDGET_TARGET, data={"state": state_of("Text")})
+        assert gate.admit("comm_open", model, []) is not None
+        wish = read("comm_msg", comm_id="a", data={"method": "custom", "content": {"do": "focus"}})
+        assert (gate.admit("comm_msg", wish, [], WIDGET_TARGET) is None) == (level is Level.STRICT)
+
+
 # -- the gate ----------------------------------------------------------------------------------
 
 
@@ -549,7 +573,7 @@ def test_comms_are_widgets_or_a_clients_wish():
     assert gate.admit("comm_open", first, []).target_module is None
     again = read("comm_open", comm_id="a", target_name=WIDGET_TARGET, data={"state": state_of("HTML")})
     assert gate.admit("comm_open", again, []) is None
-    said = read("comm_msg", comm_id="a", data={"method": "custom", "content": {}})
+    said = read("comm_msg", comm_id="a", data={"method": "custom", "content": {"do": "blur"}})
     assert gate.admit("comm_msg", said, [], None) is None
     assert gate.admit("comm_msg", said, [], WIDGET_TARGET) is said
     assert (
