@@ -92,7 +92,7 @@ class Meter:
         self._fds = self._group.procs_fds() if self._group else []
         self.init_pid = 0
         self.processes = Processes(0)
-        self._peak = 0
+        self._peak = self._seen = 0
         self._oom_kills = 0
         self.kills_told = 0
         self._forks_told = 0
@@ -145,6 +145,7 @@ class Meter:
             memory, self._peak = counted.memory, counted.peak
         else:
             memory = sum(p.resident for p in found) + self._in_layer()
+        self._seen = max(self._seen, memory)
         return Look(
             memory=memory,
             cpu=counted.cpu if counted and self._counts_cpu else sum(p.cpu for p in found),
@@ -166,6 +167,11 @@ class Meter:
         if self._group is not None and self.counts_memory:
             return max(0, look.memory - self._group.file_pages())
         return self.memory(look)
+
+    def peak(self) -> int:
+        """The most memory that was seen in use since the first process began; no less than it was."""
+        self.look()
+        return max(self._peak, self._seen)
 
     def usage(self) -> Usage:
         """Now; by the control group where there is one, else by the sum of the processes."""

@@ -132,3 +132,15 @@ def test_the_policy_in_the_guide_is_one(root: Path) -> None:
 
 def test_without_files_it_says_what_is_missing(invoke: Invoke) -> None:
     assert invoke("check").exit_code == 2
+
+
+def test_of_many_findings_the_gravest_are_printed(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import socket\n" * 300 + "eval('1')\n" + "import socket\n" * 99)
+    result = invoke("check", "a.py")
+    assert result.output.count("  warning  ") == 49
+    assert "301:1  error    uses eval" in result.output
+    assert "… and 350 more; --all shows them" in result.output
+    assert result.output.endswith("1 error, 399 warnings in 1 file\n")
+    everything = invoke("check", "--all", "a.py").output
+    assert (everything.count("  warning  "), "more;" in everything) == (399, False)
+    assert len(json.loads(invoke("check", "--json", "a.py").output)["files"][0]["findings"]) == 400
