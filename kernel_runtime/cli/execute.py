@@ -43,9 +43,11 @@ def exec_command(
     if workdir is not None and not workdir.is_dir():
         raise Invalid(f"--workdir: {workdir} is not a directory")
 
+    from kernel_runtime.cli.advising import advise
     from kernel_runtime.cli.conversing import Terminal, finish
     from kernel_runtime.client import Session
 
+    advise(text, settings)
     with Session(
         limits=settings.limits,
         level=settings.level,

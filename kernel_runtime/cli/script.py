@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from kernel_runtime.cli.advising import advise
 from kernel_runtime.cli.conversing import Conversation, Terminal, finish, status_of_error
 from kernel_runtime.client import Session
 from kernel_runtime.domain.errors import Invalid
@@ -29,6 +30,7 @@ def run_script_file(
     directory = (workdir or path.parent).resolve()
     if not directory.is_dir():
         raise Invalid(f"--workdir: {directory} is not a directory")
+    advise(source, settings, script=True)
     with Session(
         limits=settings.limits,
         level=settings.level,

@@ -286,7 +286,7 @@ def status_of(failure: Failure) -> str:
         return "refused" if failure.verdict.reason == "seccomp" else "lost"
     if limit_seen_inside(failure.ename, failure.evalue):
         return "limit"
-    if failure.ename in ("WallUnavailable", "CapabilityDenied"):
+    if failure.ename in ("WallUnavailable", "CapabilityDenied", "CheckRefused"):
         return "refused"
     if (
         failure.ename in ("GuestLost", "ZygoteLost", "ProtocolViolation", "DeadKernelError")
