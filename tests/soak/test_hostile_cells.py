@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +23,7 @@ _GROWTH = 24 * MIB
 _TOLD = 50
 _log = logging.getLogger(__name__)
 
-#: What to run, and what its answer must say (a part of the error, as a pattern), or "" when it may end well.
+#: What to run, and what its answer must say (a part of the error), or "" when it may end well.
 HOSTILE = {
     "memory": ("kept = []\nwhile True: kept.append(bytearray(2**24))", "emory"),
     "mapped memory": (
@@ -35,7 +34,7 @@ HOSTILE = {
     "abort": ("import os; os.abort()", "SIGABRT"),
     "fork bomb": (
         "import os, time\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        time.sleep(0.1)",
-        "longer|more memory",  # 48 processes of it may fill the memory first
+        "longer",
     ),
     "flood": ("while True: print('x' * 1000)", "longer"),
     "exit": ("import os; os._exit(7)", "status 7"),
@@ -95,10 +94,11 @@ def _answered(kernel: Kernel, name: str) -> None:
     reply, outputs = kernel.run(code, timeout=90)
     if expected:
         said = _explained(outputs)
-        assert re.search(expected, said), (name, said)
+        assert expected in said, (name, said)
         assert reply["content"]["status"] == "error"
     # The state is the pristine one, or the one the cell left: never a broken one.
-    reply, outputs = kernel.run("import math; math.floor(2.5)", timeout=60)
+    # What a cell keeps after its MemoryError is let go: the next one is to meet its own limit.
+    reply, outputs = kernel.run("import math; kept = None; math.floor(2.5)", timeout=60)
     assert reply["content"]["status"] == "ok", (name, reply["content"])
     assert result(outputs) == "2", name
 
