@@ -115,6 +115,7 @@ class Init:
         branch.let_go()
         self.meter.mark()
         self.meter.release_cpu(False)
+        self.meter.hurry(False)
 
     def signal(self, branch: Branch, number: int) -> None:
         """Send a signal to the branch's process group."""
@@ -123,6 +124,7 @@ class Init:
     def end_branches(self) -> None:
         """Kill every process of the session but pid 1, at full speed."""
         self.meter.release_cpu(True)
+        self.meter.hurry(self._spaces)  # its end is one signal there, not a search
         self._link.send(wire.End())
 
     def catch_up(self) -> None:
@@ -132,6 +134,7 @@ class Init:
     def kill(self) -> None:
         """Kill pid 1; the kernel kills whatever is left in its pid namespace (if it has one)."""
         if self._pidfd >= 0:
+            self.meter.hurry(self._spaces)
             if not self._spaces and self.meter.init_pid and not _has_ended(self._pidfd):
                 tree.end_below(self.meter.init_pid)
             try:

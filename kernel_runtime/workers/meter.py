@@ -93,6 +93,7 @@ class Meter:
         self.init_pid = 0
         self.processes = Processes(0)
         self._peak = self._seen = 0
+        self._hurried = False
         self._oom_kills = 0
         self.kills_told = 0
         self._forks_told = 0
@@ -252,6 +253,13 @@ class Meter:
         """Let it run without its CPU share (a tree that is to end must not wait for its turn)."""
         if self.throttles and self._group is not None and self.limits.cpus is not None:
             self._group.limit_cpu(None if released else self.limits.cpus)
+
+    def hurry(self, hurried: bool) -> None:
+        """Let a tree that is ending go before everybody else: many processes end slowly when they wait
+        for their turns on a busy host. Nothing of a guest may be running then for long."""
+        if self.throttles and self._group is not None and hurried != self._hurried:
+            self._hurried = hurried
+            self._group.hurry(hurried)
 
     def carried(self, size: int) -> float:
         """Bytes about to be carried over the network for it; see ``Account.carried``."""
