@@ -49,6 +49,8 @@ class AsyncSession:
     ends it with a verdict. ``on_warning`` is called with a ``Nearly`` when a run has used 80 % of a
     limit, once for each; without it the warning is a line on the run's stderr.
 
+    ``policy``: a file of rules (TOML) whose errors level strict refuses beside its own.
+
     ``workdir``: the directory the guest may read (default: the current one; None: none; never
     your home directory). ``rung="landlock"`` accepts walls without namespaces, on a host that
     refuses them (default: what ``KERNEL_RUNTIME_RUNG`` says). Raises ``Invalid`` for malformed
@@ -63,6 +65,7 @@ class AsyncSession:
         limits: Limits | None = None,
         name: str = "",
         flood: str = "cut",
+        policy: str = "",
         rung: Rung | str | None = None,
         on_warning: Callable[[Nearly], None] | None = None,
         **amounts: object,
@@ -70,6 +73,7 @@ class AsyncSession:
         self.level = parse_level(level)
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(flood)
+        self.blocked = _blocked_by(policy)
         self.limits = parse_limits(amounts, limits, place="Session") if amounts else limits or Limits()
         self.name = name
         self._on_warning = on_warning
@@ -94,6 +98,7 @@ class AsyncSession:
                 rung=self.rung,
                 name=self.name,
                 flood=self.flood,
+                blocked=self.blocked,
                 notices=self._on_warning is None,
             )
         if self._on_warning is not None:
@@ -202,6 +207,7 @@ class Session:
         limits: Limits | None = None,
         name: str = "",
         flood: str = "cut",
+        policy: str = "",
         rung: Rung | str | None = None,
         on_warning: Callable[[Nearly], None] | None = None,
         **amounts: object,
@@ -212,6 +218,7 @@ class Session:
             limits=limits,
             name=name,
             flood=flood,
+            policy=policy,
             rung=rung,
             on_warning=on_warning,
             **amounts,
@@ -360,3 +367,11 @@ async def _close_runtimes() -> None:
     own = id(asyncio.get_running_loop())
     for key in [key for key in _runtimes if key[0] == own]:
         await _runtimes.pop(key).close()
+
+
+def _blocked_by(policy: str) -> list[tuple[str, str, str]]:
+    if not policy:
+        return []
+    from kernel_runtime.guest.check_rules import blocked_by  # only where there is one
+
+    return blocked_by(policy)

@@ -94,12 +94,13 @@ class Runtime:
         rung: Rung | None = None,
         flood: str = "cut",
         notices: bool = True,
+        blocked: Sequence[tuple[str, str, str]] = (),
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
         weakest that is accepted (default: what the runtime's settings say). ``flood``: what
         becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
-        are also lines on the cell's stderr."""
+        are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its own rules."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -114,6 +115,7 @@ class Runtime:
             grace=grace,
             flood=flood,
             notices=notices,
+            blocked=list(blocked) if level is Level.STRICT else [],
         )
         accepted = rung or self.settings.rung
         session = Session(

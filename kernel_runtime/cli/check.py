@@ -63,7 +63,7 @@ def check_command(files: tuple[str, ...], policy: str, as_json: bool, every: boo
 
     - reads a script or a notebook from standard input.
     """
-    from kernel_runtime.jupyter.advice import load_policy
+    from kernel_runtime.guest.check_rules import load_policy
 
     rules = load_policy(policy)
     reports = [check_file(name, rules) for name in files]

@@ -53,6 +53,7 @@ def exec_command(
         level=settings.level,
         rung=settings.rung,
         flood=settings.flood,
+        policy=settings.policy,
         workdir=workdir,
         name="exec",
     ) as guest:

@@ -36,6 +36,7 @@ def run_script_file(
         level=settings.level,
         rung=settings.rung,
         flood=settings.flood,
+        policy=settings.policy,
         workdir=directory,
         name=path.name,
     ) as guest:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import enum
 import html
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.check import Checker
-from kernel_runtime.domain.check_policy import MAX_POLICY, Policy, parse_policy
 from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.domain.level import Level
-from kernel_runtime.guest.check_rules import default_policy
+from kernel_runtime.guest.check_rules import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kernel_runtime.domain.check import Finding
+    from kernel_runtime.domain.check_policy import Policy
 
 #: Characters of a cell that are read before it runs: a quarter of a second of reading at most.
 MAX_CELL = 50_000
@@ -52,20 +51,6 @@ def mode_for(asked: str, policy: str, level: Level) -> Mode:
     if asked:
         return parse_mode(asked)
     return Mode.SHOW if policy or level is Level.STRICT else Mode.OFF
-
-
-def load_policy(path: str) -> Policy:
-    """The policy of a file, over the one of the package; that one alone without a file."""
-    if not path:
-        return default_policy()
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_POLICY + 1)
-        return parse_policy(data.decode(), path, default_policy())
-    except OSError as error:
-        raise Invalid(f"{path}: the policy cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise Invalid(f"{path}: the policy is not UTF-8 text") from None
 
 
 class Advice:

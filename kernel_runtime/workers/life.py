@@ -160,6 +160,7 @@ class Life(Keeper, Owner):
             level=self.level,
             execution_count=self.execution_count,
             arguments=self.terms.arguments,
+            blocked=self.terms.blocked,
         )
         init.fork(branch, begin)
         try:

@@ -10,7 +10,8 @@ from kernel_runtime.domain.limits import Limits
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """``grace``: seconds a cell may ignore an interrupt; ``flood``: ``cut`` or ``end``; ``notices``:
-    warnings are also lines on the cell's stderr.
+    warnings are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its
+    own rules.
     """
 
     level: Level
@@ -23,3 +24,4 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 10.0
     flood: str = "cut"
     notices: bool = True
+    blocked: list[tuple[str, str, str]] = []
