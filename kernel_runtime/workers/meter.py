@@ -41,6 +41,10 @@ PIDS_BRAKED = (
 )
 PIDS_NOT_HELD = "not held: no control group, and the kernel exempts its own root from RLIMIT_NPROC"
 _SHARE_SECONDS = 0.05
+#: How long a group is waited for whose processes have been killed.
+PATIENCE_SECONDS = 5.0
+#: Groups that were not empty by then.
+_left: list[cgroups.Group] = []
 
 
 @functools.cache
@@ -88,6 +92,7 @@ class Meter:
     def __init__(self, limits: Limits, account: Account | None = None) -> None:
         self.limits = limits
         self.account = account or Account(limits)
+        _remove_left()
         self._group = cgroups.create(world(), limits)
         self._fds = self._group.procs_fds() if self._group else []
         self.init_pid = 0
@@ -305,7 +310,19 @@ class Meter:
         self.processes.close()
         group, self._group = self._group, None
         if group is not None and not group.remove(patience=0):
-            threading.Thread(target=group.remove, name="cgroup-removal").start()
+            threading.Thread(target=_remove, args=(group,), name="cgroup-removal").start()
+
+
+def _remove(group: cgroups.Group) -> None:
+    if not group.remove(patience=PATIENCE_SECONDS):
+        _left.append(group)
+
+
+def _remove_left() -> None:
+    """Once more, what could not be removed: on a busy host processes take their time to leave."""
+    for group in list(_left):
+        if group.remove(patience=0):
+            _left.remove(group)
 
 
 def _pid_of(pidfd: int) -> int:
