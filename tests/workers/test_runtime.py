@@ -199,6 +199,20 @@ def test_a_front_can_pass_on_more_descriptors_than_its_guests_hold() -> None:
     assert soft == 65_536 or soft == hard < 65_536
 
 
+def test_a_request_that_waits_is_not_given_to_a_guest_that_was_just_dropped(directory: Path) -> None:
+    """Between a guest's start and the wake-up of who waits for it, it may be left for a warmer one."""
+
+    async def story(runtime: Runtime) -> None:
+        inner = runtime.open_session(limits=Limits(memory=512 * 2**20))
+        session = AsyncSession()
+        session._runtime, session._session = runtime, inner
+        inner.start().add_done_callback(lambda _: inner._drop_init())
+        done = await asyncio.wait_for(session.run("1 + 1"), 60)
+        assert done.result == "2"
+
+    run(directory, story)
+
+
 def test_a_closed_session_leaves_nothing_to_the_collector_of_cycles(directory: Path) -> None:
     """A front of many objects is collected rarely: what waits for it would look like a leak."""
 
