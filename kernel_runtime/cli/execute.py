@@ -58,6 +58,7 @@ def exec_command(
         name="exec",
     ) as guest:
         done = Terminal(guest, capture=as_json, prompts=code is not None).run(text)
+        done.standing = guest.standing
     raise click.exceptions.Exit(finish(done, as_json=as_json))
 
 

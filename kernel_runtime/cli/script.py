@@ -43,6 +43,7 @@ def run_script_file(
         done = Terminal(guest, capture=as_json, prompts=True).run(
             script_cell(source, str(path.resolve()), arguments, settings.level)
         )
+        done.standing = guest.standing
     return finish(_as_script(done), as_json=as_json)
 
 
