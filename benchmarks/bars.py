@@ -53,7 +53,12 @@ BARS = (
     Bar(figure="guest.walls", kind="difference", peer=FORK, most=0.002),
     Bar(figure="guest.private", kind="value", most=2 * 1024 * 1024),
     Bar(figure="compute.loops", peer=OUTSIDE, least=0.97),
+    *(
+        Bar(figure=f"interrupt.{what}", kind="value", most=0.2)
+        for what in ("loop", "sleep", "input", "await")
+    ),
     Bar(figure="kill.tree", kind="value", most=0.05),
+    Bar(figure="kill.large_tree", kind="value", most=0.05),
     Bar(figure="kill.recovery", kind="value", most=0.05),
     Bar(figure="durable.arrays_changed", kind="value", most=0.15),
     Bar(figure="durable.mix_changed", kind="value", most=1.0),

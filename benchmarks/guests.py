@@ -158,8 +158,17 @@ class Guest:
     def pid(self) -> int:
         return pid_of(self.pidfd)
 
+    def end_branches(self) -> None:
+        """Kill all but its first process, as a limit does."""
+        if self._meter:
+            self._meter.release_cpu(True)
+            self._meter.hurry(True)
+        self.control.send(wire.End())
+
     def end(self) -> None:
         """Kill it and all below it."""
+        if self._meter:
+            self._meter.hurry(True)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.close(self.pidfd)

@@ -55,7 +55,8 @@ class AsyncSession:
     limit, once for each; without it the warning is a line on the run's stderr.
 
     ``automatic``: whether there is a snapshot before each run, so that one that is killed leaves the
-    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``).
+    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``). ``policy``: a file of
+    rules (TOML) whose errors level strict refuses beside its own.
 
     ``workdir``: the directory the guest may read (default: the current one; None: none; never
     your home directory). ``rung="landlock"`` accepts walls without namespaces, on a host that
@@ -71,6 +72,7 @@ class AsyncSession:
         limits: Limits | None = None,
         name: str = "",
         flood: str = "cut",
+        policy: str = "",
         rung: Rung | str | None = None,
         on_warning: Callable[[Nearly], None] | None = None,
         automatic: bool = True,
@@ -82,6 +84,7 @@ class AsyncSession:
         self._automatic = automatic
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(flood)
+        self.blocked = _blocked_by(policy)
         self.limits = parse_limits(amounts, limits, place="Session") if amounts else limits or Limits()
         self.name = name
         self._on_warning = on_warning
@@ -106,6 +109,7 @@ class AsyncSession:
                 rung=self.rung,
                 name=self.name,
                 flood=self.flood,
+                blocked=self.blocked,
                 notices=self._on_warning is None,
                 snapshots=self._budget,
                 automatic=self._automatic,
@@ -282,6 +286,7 @@ class Session:
         limits: Limits | None = None,
         name: str = "",
         flood: str = "cut",
+        policy: str = "",
         rung: Rung | str | None = None,
         on_warning: Callable[[Nearly], None] | None = None,
         automatic: bool = True,
@@ -294,6 +299,7 @@ class Session:
             limits=limits,
             name=name,
             flood=flood,
+            policy=policy,
             rung=rung,
             on_warning=on_warning,
             automatic=automatic,
@@ -497,3 +503,11 @@ async def _close_runtimes() -> None:
     own = id(asyncio.get_running_loop())
     for key in [key for key in _runtimes if key[0] == own]:
         await _runtimes.pop(key).close()
+
+
+def _blocked_by(policy: str) -> list[tuple[str, str, str]]:
+    if not policy:
+        return []
+    from kernel_runtime.guest.check_rules import blocked_by  # only where there is one
+
+    return blocked_by(policy)

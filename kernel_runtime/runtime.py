@@ -102,15 +102,16 @@ class Runtime:
         idle: float | None = None,
         key: str = "",
         saving: Saving | None = None,
+        blocked: Sequence[tuple[str, str, str]] = (),
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
         weakest that is accepted (default: what the runtime's settings say). ``flood``: what
         becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
-        are also lines on the cell's stderr. ``snapshots``: what snapshots may take; ``automatic``:
-        whether there is one before each cell. ``idle``: seconds without a cell after which it is
-        paused. ``key``: the notebook or session whose checkpoints are written and offered;
-        ``saving``: when they are made by themselves."""
+        are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its own
+        rules. ``snapshots``: what snapshots may take; ``automatic``: whether there is one before each
+        cell. ``idle``: seconds without a cell after which it is paused. ``key``: the notebook or
+        session whose checkpoints are written and offered; ``saving``: when they are made by themselves."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -130,6 +131,7 @@ class Runtime:
             idle=idle,
             key=key or name,
             saving=saving or Saving(),
+            blocked=list(blocked) if level is Level.STRICT else [],
         )
         accepted = rung or self.settings.rung
         session = Session(

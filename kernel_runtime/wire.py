@@ -218,7 +218,9 @@ class Denied(Frame, frozen=True, tag="denied"):
 
 
 class Begin(Frame, frozen=True, tag="begin"):
-    """First frame of a live branch: who it is and what it lives with."""
+    """First frame of a live branch: who it is and what it lives with. ``blocked``: what strict's
+    language refuses beside its own rules, as kind, pattern and suggestion.
+    """
 
     branch: int
     cwd: str
@@ -227,6 +229,7 @@ class Begin(Frame, frozen=True, tag="begin"):
     level: str
     execution_count: int = 0
     arguments: list[str] = []
+    blocked: list[tuple[str, str, str]] = []
 
 
 class Request(Frame, frozen=True, tag="request"):

@@ -10,7 +10,6 @@ from benchmarks.figures import OURS, Reading, Spec
 from benchmarks.guests import Guest, Stand, run, stand
 from benchmarks.processes import Watch, tree
 from benchmarks.registry import benchmark
-from kernel_runtime import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +20,22 @@ _CHILDREN = """
 import subprocess
 children = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(5)]
 """
+#: Forks of a Python that hold four megabytes each, as a pool of workers does.
+_MANY = """
+import os, time
+ready = os.pipe()
+for _ in range(30):
+    if os.fork() == 0:
+        os.setsid(); kept = b"x" * 2**22; os.write(ready[1], b"x"); time.sleep(60); os._exit(0)
+come = 0
+while come < 30: come += len(os.read(ready[0], 30))
+"""
 
 
 @benchmark(
     "kill",
     Spec(name="kill.tree", what="kill at a limit → all 6 processes of the branch gone"),
+    Spec(name="kill.large_tree", what="the same with 30 children → all 31 gone"),
     Spec(name="kill.session", what="kill of a whole session → every process gone"),
     Spec(name="kill.recovery", what="a cell that kills its process → result of the next cell"),
 )
@@ -34,25 +44,26 @@ def kill(scale: Scale) -> Iterator[Reading]:
     with stand() as ours:
         for _ in range(scale.rounds):
             yield Reading("kill.tree", OURS, ours.wait(_tree(ours)))
+            yield Reading("kill.large_tree", OURS, ours.wait(_tree(ours, _MANY, 31)))
             yield Reading("kill.session", OURS, ours.wait(_whole(ours)))
             yield Reading("kill.recovery", OURS, ours.wait(_recovery(ours)))
 
 
-async def _with_children(ours: Stand) -> Guest:
+async def _with_children(ours: Stand, code: str = _CHILDREN) -> Guest:
     one = Guest(ours, ours.plan())
     await one.be_born()
     await one.fork()
-    await one.run(_CHILDREN)
+    await one.run(code)
     return one
 
 
-async def _tree(ours: Stand) -> float:
-    one = await _with_children(ours)
+async def _tree(ours: Stand, code: str = _CHILDREN, size: int = 6) -> float:
+    one = await _with_children(ours, code)
     branch = [pid for pid in tree(one.pid) if pid != one.pid]
-    assert len(branch) == 6, branch
+    assert len(branch) == size, branch
     watch = Watch(branch)
     begun = time.perf_counter()
-    one.control.send(wire.End())
+    one.end_branches()
     seconds = watch.gone() - begun
     one.end()
     return seconds

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Bytes of one file.
 MAX_FILE = 64 * 1024 * 1024
+#: Findings of one file that are printed, the gravest first to stay, in the order of the file.
+SHOWN = 50
 _STYLES = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 _EPILOG = """\b
@@ -54,20 +56,21 @@ class Report(msgspec.Struct):
 @click.command("check", epilog=_EPILOG)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--policy", metavar="FILE", default="", help="Rules of your own (TOML), over the package's.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check_command(files: tuple[str, ...], policy: str, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, all of them.")
+@click.option("--all", "every", is_flag=True, help=f"Print every finding, not the gravest {SHOWN} of a file.")
+def check_command(files: tuple[str, ...], policy: str, as_json: bool, every: bool) -> None:
     """Say where notebooks (.ipynb) and scripts do what a policy speaks about; nothing is run.
 
     - reads a script or a notebook from standard input.
     """
-    from kernel_runtime.jupyter.advice import load_policy
+    from kernel_runtime.guest.check_rules import load_policy
 
     rules = load_policy(policy)
     reports = [check_file(name, rules) for name in files]
     if as_json:
         click.echo(json.dumps(_for_programs(reports), indent=2, ensure_ascii=False))
     else:
-        _print(reports)
+        _print(reports, every=every)
     raise click.exceptions.Exit(_code(reports))
 
 
@@ -141,7 +144,15 @@ def _for_programs(reports: Sequence[Report]) -> dict[str, object]:
     return {"files": files, **{f"{severity}s": _count(reports, severity) for severity in Severity}}
 
 
-def _print(reports: Sequence[Report]) -> None:
+def _chosen(findings: Sequence[Finding], every: bool) -> Sequence[Finding]:
+    """The gravest ``SHOWN`` of them, in their order."""
+    if every or len(findings) <= SHOWN:
+        return findings
+    places = sorted(range(len(findings)), key=lambda place: findings[place].severity.rank)[:SHOWN]
+    return [findings[place] for place in sorted(places)]
+
+
+def _print(reports: Sequence[Report], *, every: bool) -> None:
     from rich.text import Text
 
     from kernel_runtime.cli.terminal import console, one_line
@@ -150,8 +161,11 @@ def _print(reports: Sequence[Report]) -> None:
     for report in reports:
         if report.findings or report.troubles:
             screen.print(Text(one_line(report.file), style="bold"))
-        for finding in report.findings:
+        chosen = _chosen(report.findings, every)
+        for finding in chosen:
             _print_finding(finding, _line(report, finding))
+        if left := len(report.findings) - len(chosen):
+            screen.print(Text(f"  … and {left} more; --all shows them"))
         for trouble in report.troubles:
             screen.print(Text.assemble("  ", ("not checked", "red"), f"  {one_line(trouble, 200)}"))
     counts = [(_count(reports, severity), str(severity)) for severity in Severity]

@@ -27,7 +27,8 @@ def status_of_error(ename: str, evalue: str) -> str:
 
 
 class Conversation(msgspec.Struct, kw_only=True):
-    """What came of it; ``stdout`` and ``stderr`` only if they were captured."""
+    """What came of it; ``stdout`` and ``stderr`` only if they were captured. ``standing``: what the guest
+    stood behind."""
 
     status: str = "ok"
     seconds: float = 0.0
@@ -38,6 +39,7 @@ class Conversation(msgspec.Struct, kw_only=True):
     evalue: str | None = None
     traceback: list[str] = []
     verdict: Verdict | None = None
+    standing: dict[str, object] = {}
 
 
 class Terminal:

@@ -43,19 +43,23 @@ def exec_command(
     if workdir is not None and not workdir.is_dir():
         raise Invalid(f"--workdir: {workdir} is not a directory")
 
+    from kernel_runtime.cli.advising import advise
     from kernel_runtime.cli.conversing import Terminal, finish
     from kernel_runtime.client import Session
 
+    advise(text, settings)
     with Session(
         limits=settings.limits,
         level=settings.level,
         rung=settings.rung,
         flood=settings.flood,
+        policy=settings.policy,
         workdir=workdir,
         name="exec",
         automatic=False,
     ) as guest:
         done = Terminal(guest, capture=as_json, prompts=code is not None).run(text)
+        done.standing = guest.standing
     raise click.exceptions.Exit(finish(done, as_json=as_json))
 
 

@@ -137,6 +137,7 @@ def _note(notebook: NotebookNode, outcome: Outcome, values: dict[str, Any], sett
         "status": outcome.status,
         "seconds": round(outcome.seconds, 3),
         "level": str(settings.level),
+        "standing": outcome.standing,
         "limits": msgspec.to_builtins(settings.limits),
         "parameters": {name: parameters.literal(value, name) for name, value in values.items()},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from kernel_runtime.cli.advising import advise
 from kernel_runtime.cli.conversing import Conversation, Terminal, finish, status_of_error
 from kernel_runtime.client import Session
 from kernel_runtime.domain.errors import Invalid
@@ -29,11 +30,13 @@ def run_script_file(
     directory = (workdir or path.parent).resolve()
     if not directory.is_dir():
         raise Invalid(f"--workdir: {directory} is not a directory")
+    advise(source, settings, script=True)
     with Session(
         limits=settings.limits,
         level=settings.level,
         rung=settings.rung,
         flood=settings.flood,
+        policy=settings.policy,
         workdir=directory,
         name=path.name,
         automatic=False,
@@ -41,6 +44,7 @@ def run_script_file(
         done = Terminal(guest, capture=as_json, prompts=True).run(
             script_cell(source, str(path.resolve()), arguments, settings.level)
         )
+        done.standing = guest.standing
     return finish(_as_script(done), as_json=as_json)
 
 

@@ -93,6 +93,21 @@ class Policy:
         return self._spoken[attribute]
 
 
+class Tightened(Policy):
+    """``policy`` with rules before it that nothing lifts: it refuses more, never less."""
+
+    def __init__(self, policy: Policy, blocked: Iterable[Rule]) -> None:
+        self._blocked = Policy(blocked)
+        super().__init__((*self._blocked.rules, *policy.rules), policy.allow)
+
+    def _search(self, kind: str, path: str) -> Rule | None:
+        return self._blocked.find(kind, path) or super()._search(kind, path)
+
+    def allows(self, path: str) -> bool:
+        """Not what is blocked."""
+        return super().allows(path) and not any(self._blocked.find(kind, path) for kind in KINDS)
+
+
 def _make_room(memory: dict[Any, Any]) -> None:
     if len(memory) >= _MAX_REMEMBERED:
         memory.clear()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTransformer
 
 from kernel_runtime.domain.check import Checker
+from kernel_runtime.domain.check_policy import Rule, Tightened
 from kernel_runtime.guest import script
 from kernel_runtime.guest.check_rules import default_policy
 from kernel_runtime.guest.restricted_guards import (
@@ -32,7 +33,7 @@ from kernel_runtime.guest.restricted_guards import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import CodeType, TracebackType
 
     from kernel_runtime.domain.check_policy import Policy
@@ -75,9 +76,10 @@ def warm() -> None:
     Language(default_policy()).restrict(ast.parse("x.y"), "x.y", "<warm-up>")
 
 
-def enforce(shell: Any) -> None:
-    """From now on ``shell`` (IPython's) compiles restricted code only."""
-    language = Language(default_policy(), {"get_ipython": shell.get_ipython})
+def enforce(shell: Any, blocked: Sequence[tuple[str, str, str]] = ()) -> None:
+    """From now on ``shell`` (IPython's) compiles restricted code only; ``blocked`` is refused, too."""
+    policy = Tightened(default_policy(), map(_rule, blocked)) if blocked else default_policy()
+    language = Language(policy, {"get_ipython": shell.get_ipython})
     parse, exc_info = shell.compile.ast_parse, shell._get_exc_info
 
     def ast_parse(source: str, filename: str = "<unknown>", symbol: str = "exec") -> ast.AST:
@@ -97,6 +99,11 @@ def enforce(shell: Any) -> None:
     shell.compile.ast_parse = ast_parse
     shell._get_exc_info = get_exc_info
     shell.user_ns["__builtins__"] = language.builtins
+
+
+def _rule(said: tuple[str, str, str]) -> Rule:
+    kind, pattern, suggestion = said
+    return Rule(kind=kind, pattern=pattern, suggestion=suggestion)
 
 
 def _path_and_arguments(line: str) -> tuple[str, list[str]]:

@@ -141,7 +141,7 @@ class Shell:
         shell.profile_dir.location = os.path.join(shell.ipython_dir, "profile_default")
         _apply_arguments(shell, begin.arguments)
         if begin.level == "strict":
-            importlib.import_module(RESTRICTED).enforce(shell)
+            importlib.import_module(RESTRICTED).enforce(shell, begin.blocked)
         _reseed()
         _plot_inline()
         _adopt_threads(kernel)

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import enum
 import html
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.check import Checker
-from kernel_runtime.domain.check_policy import MAX_POLICY, Policy, parse_policy
-from kernel_runtime.domain.errors import Invalid, KernelRuntimeError
+from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.domain.level import Level
-from kernel_runtime.guest.check_rules import default_policy
+from kernel_runtime.guest.check_rules import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kernel_runtime.domain.check import Finding
+    from kernel_runtime.domain.check_policy import Policy
 
 #: Characters of a cell that are read before it runs: a quarter of a second of reading at most.
 MAX_CELL = 50_000
 _SHOWN = 12
 
 
-class CheckRefused(KernelRuntimeError):
+class CheckRefused(CapabilityDenied):
     """The check's policy has an error for this cell, and the kernel was set to refuse such cells."""
 
 
@@ -54,20 +53,6 @@ def mode_for(asked: str, policy: str, level: Level) -> Mode:
     return Mode.SHOW if policy or level is Level.STRICT else Mode.OFF
 
 
-def load_policy(path: str) -> Policy:
-    """The policy of a file, over the one of the package; that one alone without a file."""
-    if not path:
-        return default_policy()
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_POLICY + 1)
-        return parse_policy(data.decode(), path, default_policy())
-    except OSError as error:
-        raise Invalid(f"{path}: the policy cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise Invalid(f"{path}: the policy is not UTF-8 text") from None
-
-
 class Advice:
     """Reads the cells of one notebook as they come."""
 
@@ -75,27 +60,27 @@ class Advice:
         self.mode = mode
         self._checker = Checker(policy)
 
-    def read(self, code: str) -> Reading:
-        """What is to be said about a cell; at most ``MAX_CELL`` characters are read."""
+    def read(self, code: str, *, script: bool = False) -> Reading:
+        """What is to be said about a cell, of which at most ``MAX_CELL`` characters are read, or about a script."""
         if self.mode is Mode.OFF:
             return Reading([])
-        if len(code) > MAX_CELL:
+        if len(code) > MAX_CELL and not script:
             return Reading([], f"longer than {MAX_CELL} characters: not checked", shown=True)
         try:
-            return Reading(self._checker.source(code))
+            return Reading(self._checker.source(code, plain=script))
         except Invalid as error:
             return Reading([], str(error))
 
-    def judge(self, code: str) -> dict[str, str] | None:
-        """What to display before the cell runs, if anything; ``CheckRefused`` when it is not to run."""
-        reading = self.read(code)
+    def judge(self, code: str, *, script: bool = False) -> dict[str, str] | None:
+        """What to display before the code runs, if anything; ``CheckRefused`` when it is not to run."""
+        reading, what = self.read(code, script=script), "script" if script else "cell"
         if self.mode is Mode.REFUSE:
             if reading.trouble:
-                raise CheckRefused(f"this cell cannot be checked, and was not run: {reading.trouble}")
+                raise CheckRefused(f"this {what} cannot be checked, and was not run: {reading.trouble}")
             errors = [finding for finding in reading.findings if finding.severity == "error"]
             if errors:
                 lines = "\n".join(one_line(finding) for finding in errors[:_SHOWN])
-                raise CheckRefused(f"the check refuses this cell; nothing of it was run\n{lines}")
+                raise CheckRefused(f"the check refuses this {what}; nothing of it was run\n{lines}")
         return reading.bundle()
 
 

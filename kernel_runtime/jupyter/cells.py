@@ -18,7 +18,7 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
-from kernel_runtime.jupyter import limits_magic, verdicts
+from kernel_runtime.jupyter import identity, limits_magic, verdicts
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
 from kernel_runtime.jupyter.relay import Relay, Strays
@@ -156,9 +156,16 @@ class Cells:
             content.execution_count = self.count
         if status == "error" and request.stop_on_error and not request.silent:
             self.abort_waiting()  # before the reply: what is sent in answer to it is to run
-        self._reply(message, content, extra | _stamp(status) | {"started": started})
+        self._reply(message, content, self._recorded(extra) | _stamp(status) | {"started": started})
         if request.counts:
             self._remember(count, request.code)
+
+    def _recorded(self, extra: dict[str, Any]) -> dict[str, Any]:
+        """The reply's metadata with what the guest stood behind: a part of every run's record."""
+        standing = identity.standing(self._settings.level, self._guest.walls, self._guest.missing)
+        if not standing:
+            return extra
+        return extra | {"kernel_runtime": extra.get("kernel_runtime", {}) | {"standing": standing}}
 
     def _take_count(self, request: Execute) -> int:
         if request.counts:

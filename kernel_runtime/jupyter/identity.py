@@ -15,6 +15,7 @@ from kernel_runtime.jupyter.messages import PROTOCOL
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kernel_runtime.domain.level import Level
     from kernel_runtime.jupyter.settings import Settings
 
 PYTHON = sys.version.split()[0]
@@ -55,14 +56,24 @@ def has_debugger() -> bool:
     return importlib.util.find_spec("debugpy") is not None
 
 
+def standing(level: Level, walls: Sequence[str], missing: Mapping[str, str]) -> dict[str, Any]:
+    """What a guest stands behind, for records: level, rung, and the walls that are missing; {} for none yet."""
+    if not walls:
+        return {}
+    return {"level": str(level), "rung": str(_rung(walls)), "missing": dict(missing)}
+
+
+def _rung(walls: Sequence[str]) -> Rung:
+    return Rung.NAMESPACES if "pid" in walls else Rung.LANDLOCK
+
+
 def banner(settings: Settings, walls: Sequence[str] = (), missing: Mapping[str, str] | None = None) -> str:
     """What a console prints first: versions, level, walls, memory; or why no cell will run."""
     lines = [f"kernel_runtime {__version__}: Python {PYTHON} in a sandboxed guest"]
     memory = show_amount("memory", settings.limits.memory)
     lines.append(f"Level {settings.level}, memory {memory}; %limits shows what holds")
     if walls:
-        rung = Rung.NAMESPACES if "pid" in walls else Rung.LANDLOCK
-        lines.append(f"Walls (rung {rung}): {', '.join(walls)}")
+        lines.append(f"Walls (rung {_rung(walls)}): {', '.join(walls)}")
     lines += [f"Without {wall}: {why}" for wall, why in (missing or {}).items()]
     if settings.error:
         lines.append(f"No cell runs: {settings.error}")

@@ -29,6 +29,9 @@ class RuntimeHouse:
         self._runtime = runtime
 
     def open_session(self, settings: Settings) -> Session:
+        from kernel_runtime.domain.level import Level
+        from kernel_runtime.guest.check_rules import blocked_by
+
         return self._runtime.open_session(
             limits=settings.limits,
             level=settings.level,
@@ -40,6 +43,7 @@ class RuntimeHouse:
             idle=settings.idle,
             key=_key(),
             saving=settings.saving,
+            blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
         )
 
     def warm_up(self) -> None:

@@ -60,12 +60,14 @@ class Failure(msgspec.Struct, kw_only=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """``status``: ok, error (a cell raised), limit, refused, lost, interrupted."""
+    """``status``: ok, error (a cell raised), limit, refused, lost, interrupted. ``standing``: level and rung of
+    the guest, and the walls that it was without."""
 
     status: str
     seconds: float
     cells: list[CellReport]
     failure: Failure | None = None
+    standing: dict[str, Any] = {}
 
 
 class Watcher(Protocol):
@@ -128,7 +130,13 @@ def run_notebook(
         manager = _manager(settings)
         client = _Client(run, manager, startup_timeout=startup)
         status = asyncio.run(_execute(run, client, workdir, stderr))
-    return Outcome(status=status, seconds=time.monotonic() - started, cells=run.cells, failure=run.failure)
+    return Outcome(
+        status=status,
+        seconds=time.monotonic() - started,
+        cells=run.cells,
+        failure=run.failure,
+        standing=run.standing,
+    )
 
 
 def _manager(settings: Settings) -> AsyncKernelManager:
@@ -197,6 +205,7 @@ class _Run:
         ]
         self._by_index = {cell.index: cell for cell in self.cells}
         self.failure: Failure | None = None
+        self.standing: dict[str, Any] = {}
         self.current: CellReport | None = None
         self.interrupts = 0
         self.stopped = False
@@ -219,6 +228,7 @@ class _Run:
         report = self._by_index[cell_index]
         report.seconds = time.monotonic() - self._began
         content = execute_reply["content"]
+        self.standing = execute_reply.get("metadata", {}).get(KEY, {}).get("standing", self.standing)
         if content["status"] == "ok":
             report.status = "ok"
         elif "raises-exception" in cell.metadata.get("tags", ()) and not self.interrupts:
@@ -286,7 +296,7 @@ def status_of(failure: Failure) -> str:
         return "refused" if failure.verdict.reason == "seccomp" else "lost"
     if limit_seen_inside(failure.ename, failure.evalue):
         return "limit"
-    if failure.ename in ("WallUnavailable", "CapabilityDenied"):
+    if failure.ename in ("WallUnavailable", "CapabilityDenied", "CheckRefused"):
         return "refused"
     if (
         failure.ename in ("GuestLost", "ZygoteLost", "ProtocolViolation", "DeadKernelError")

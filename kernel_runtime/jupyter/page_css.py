@@ -179,7 +179,19 @@ def _property_passes(node: Any, drawing: bool) -> bool:
         given = [token.lower_value for token in node.value if token.type == "ident"]
         if len(given) != 1 or given[0] not in _POSITIONS:
             return False
+    if drawing and name.startswith("--") and _refers(node.value):
+        return False  # who uses the variable would draw what nobody has counted
     return _loads_nothing(node.value)
+
+
+def _refers(tokens: Iterable[Any]) -> bool:
+    """Whether there is an address in it."""
+    return any(
+        token.type == "url"
+        or (token.type == "function" and (token.lower_name == "url" or _refers(token.arguments)))
+        or (token.type.endswith(" block") and _refers(token.content))
+        for token in tokens
+    )
 
 
 def _loads_nothing(tokens: Iterable[Any]) -> bool:
@@ -211,9 +223,7 @@ def _text(tokens: Iterable[Any], *, prefix: bool = False) -> str:
     """Tokens as text; nothing when it could be read as markup. ``url(#name)`` follows its id's prefix."""
     tokens = list(tokens)
     if prefix:
-        for token in tokens:
-            if token.type == "url" and token.value.startswith("#"):
-                token.representation = f"url({local(token.value)})"
+        _prefix_addresses(tokens)
     written = tinycss2.serialize(tokens)
     return "" if "<" in written or "\0" in written or "{" in written or "}" in written else written
 
@@ -222,6 +232,27 @@ def local(reference: str) -> str:
     """``#name`` → the same id as it stands on the page."""
     name = reference[1:]
     return "#" + (name if name.startswith(PREFIX) else PREFIX + name)
+
+
+def _prefix_addresses(tokens: Iterable[Any]) -> None:
+    for token in tokens:
+        if token.type == "url" and token.value.startswith("#"):
+            token.representation = f"url({local(token.value)})"
+        elif token.type == "function" and token.lower_name == "url":
+            _prefix_quoted(token)
+        elif token.type == "function":
+            _prefix_addresses(token.arguments)
+        elif token.type.endswith(" block"):
+            _prefix_addresses(token.content)
+
+
+def _prefix_quoted(url: Any) -> None:
+    """``url("#name")``: one string, as ``_loads_nothing`` has seen."""
+    url.arguments = [each for each in url.arguments if each.type == "string"]
+    for string in url.arguments:
+        if string.value.startswith("#"):
+            string.value = local(string.value)
+            string.representation = f'"{string.value}"'
 
 
 def _selectors(prelude: list[Any]) -> str:

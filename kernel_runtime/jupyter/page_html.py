@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import nh3
 
 from kernel_runtime.jupyter import page_css, page_frame
+from kernel_runtime.jupyter.page_expansion import NOT_AGAIN, draws_too_much
 from kernel_runtime.jupyter.page_hosts import QUIET, Page, is_granted, is_own
 from kernel_runtime.jupyter.page_svg import own_classes, paint
 from kernel_runtime.jupyter.page_text import clean_formulas, clean_tex, note, one_line
@@ -84,6 +85,9 @@ SCRIPT_NOTE = (
     "a script in this output was left out: outputs of the sandbox run no code in this page. A whole document "
     "(one that begins with <!doctype html>) is shown in a frame, where its scripts run without network."
 )
+REPEATED = (
+    "this HTML output is not shown: its drawings use their own parts too often. Show a picture instead."
+)
 NO_FRAMES = (
     "an interactive document is not shown: at level strict no output stands in a frame of its own. "
     "Show a picture instead, or open the notebook at level moderate."
@@ -107,6 +111,8 @@ def clean_html(text: str, page: Page = QUIET, height: object = None) -> str:
     if any(mark in found for mark in _PLACED):
         scope = page_css.PREFIX + blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         found = f'<div style="{CONTAINED}"><div class="{scope}">{_with_sheets(found, scope)}</div></div>'
+    if draws_too_much(found):
+        found = note(REPEATED)
     if "<" in text and _SCRIPT.search(text):
         found += note(SCRIPT_NOTE)
     elif not found.strip() and _FORM.search(text):
@@ -121,7 +127,8 @@ def clean_fragment(text: str, page: Page = QUIET) -> str:
     if too_much(text) is not None:
         return ""
     page_css.begin()
-    return _formulas(_MARKED_STYLE.sub("", _finish(_cleaner(page).clean(text))))
+    found = _formulas(_MARKED_STYLE.sub("", _finish(_cleaner(page).clean(text))))
+    return "" if draws_too_much(found) else found
 
 
 def too_much(text: str) -> str | None:
@@ -217,7 +224,7 @@ def _filter(hosts: frozenset[str]) -> Callable[[str, str, str], str | None]:
         if name == "class":
             return own_classes(value) or None
         if name == "id":
-            return page_css.local("#" + value)[1:]
+            return None if tag in NOT_AGAIN else page_css.local("#" + value)[1:]
         if name == "headers":
             return " ".join(page_css.local("#" + each)[1:] for each in value.split())
         if name == "href":

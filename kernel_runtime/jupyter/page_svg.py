@@ -1,6 +1,7 @@
 """SVG of a guest: read as XML, written anew from lists of what draws and nothing else.
 
 What comes out was written here, character by character; no part of the input is copied as markup.
+Ids are this drawing's own, so that what it draws can be counted: no other output's part is drawn with it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from html import escape
 from xml.parsers import expat
 
 from kernel_runtime.jupyter import page_css
+from kernel_runtime.jupyter.page_expansion import MAX_DRAWN, Expansion
 from kernel_runtime.jupyter.page_hosts import is_own
 
 
@@ -48,6 +50,8 @@ ATTRIBUTES = _words(
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _XML = "http://www.w3.org/XML/1998/namespace"
 _REFERENCE = re.compile(r"\s*url\(\s*['\"]?(#[\w.:-]+)['\"]?\s*\)\s*")
+#: Ids of a drawing begin so; those of HTML outputs cannot (theirs are ``PREFIX`` and more).
+_OWN = "krs"
 _DOCTYPE = re.compile(r"<!DOCTYPE[^<\[>]*+>", re.IGNORECASE)  # up to a "<": or many starts cost the square
 _HEADER = re.compile(r"\A\ufeff?\s*(?:<\?xml[^>]*\?>)?")
 
@@ -62,11 +66,11 @@ def clean_svg(text: str) -> str:
         raise Unreadable(f"it is larger than {MAX_BYTES >> 20} MB")
     text = _HEADER.sub("", text, count=1)
     text = _DOCTYPE.sub("", text, count=1)
-    scope = page_css.PREFIX + blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+    digest = blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
     if "xlink:" in text and "xmlns:xlink" not in text:  # HTML takes that, XML does not
         text = text.replace("<svg", f'<svg xmlns:xlink="{_XLINK}"', 1)
     page_css.begin()
-    writer = _Writer(scope)
+    writer = _Writer(digest)
     parser = expat.ParserCreate(encoding="utf-8", namespace_separator=" ")
     parser.buffer_text = True
     parser.StartElementHandler = writer.start
@@ -77,7 +81,15 @@ def clean_svg(text: str) -> str:
         parser.Parse(text.encode("utf-8", "replace"), True)
     except expat.ExpatError as error:
         raise Unreadable(f"it is not well-formed ({error})") from None
+    _check_amount(writer.expansion.drawn())
     return "".join(writer.parts)
+
+
+def _check_amount(drawn: int | None) -> None:
+    if drawn is None:
+        raise Unreadable("a part of it refers to itself")
+    if drawn > MAX_DRAWN:
+        raise Unreadable(f"it draws more than {MAX_DRAWN} elements, by parts that are used again and again")
 
 
 def _refuse_entities(*_: object) -> None:
@@ -87,9 +99,11 @@ def _refuse_entities(*_: object) -> None:
 class _Writer:
     """Writes the elements that pass; what is inside another one is left out with it."""
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, digest: str) -> None:
         self.parts: list[str] = []
-        self._scope = scope
+        self.expansion = Expansion()
+        self._scope = page_css.PREFIX + digest
+        self._ids = f"#{_OWN}{digest}-"
         self._count = 0
         self._open: list[str] = []
         self._skipped = 0
@@ -108,16 +122,20 @@ class _Writer:
         if len(self._open) + 1 > MAX_DEPTH:
             raise Unreadable(f"it is nested deeper than {MAX_DEPTH}")
         self._open.append(name)
+        found = self._attributes(name, attributes) if name != "style" else {}
+        self.expansion.start(name, found)
         if name != "style":
-            self.parts.append(f"<{name}{self._attributes(name, attributes)}>")
+            self.parts.append(f"<{name}{_written(found)}>")
 
     def end(self, _: str) -> None:
         if self._skipped:
             self._skipped -= 1
             return
         name = self._open.pop()
+        self.expansion.end()
         if name == "style":
-            sheet = page_css.clean_sheet("".join(self._sheet), self._scope, drawing=True)
+            sheet = self._localised(page_css.clean_sheet("".join(self._sheet), self._scope, drawing=True))
+            self.expansion.sheet(sheet)
             self._sheet.clear()
             # as text, not as CDATA: an HTML parser and an XML parser read the same
             self.parts.append(f"<style>{escape(sheet, quote=False)}</style>" if sheet else "")
@@ -132,7 +150,7 @@ class _Writer:
         else:
             self.parts.append(escape(data, quote=False))
 
-    def _attributes(self, element: str, given: dict[str, str]) -> str:
+    def _attributes(self, element: str, given: dict[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
         if len(self._open) == 1:
             found |= {"xmlns": _SVG, "class": self._scope}
@@ -140,20 +158,28 @@ class _Writer:
             space, _, name = qualified.rpartition(" ")
             if space == _XML:
                 name = f"xml:{name}"
-            kept = _href(element, value) if name == "href" else _value(name, value)
+            kept = self._localised(_href(element, value) if name == "href" else _value(name, value))
             if name in ("transform", "filter") and element == "svg":  # a root's would leave its box
                 continue
             if space in ("", _XLINK, _XML) and kept:
                 known = found.get("class", "") if name == "class" else ""
-                found[name] = f"{known} {kept}".strip()
-        return "".join(f' {name}="{escape(value)}"' for name, value in found.items())
+                found[name] = f"{known} {kept}".strip() if name != "id" else kept[1:]
+        return found
+
+    def _localised(self, text: str) -> str:
+        """Ids as this drawing's own."""
+        return text.replace("#" + page_css.PREFIX, self._ids)
+
+
+def _written(attributes: dict[str, str]) -> str:
+    return "".join(f' {name}="{escape(value)}"' for name, value in attributes.items())
 
 
 def _value(name: str, value: str) -> str:
     if name == "style":
         return page_css.clean_style(value, drawing=True)
     if name == "id":
-        return page_css.local("#" + value)[1:]
+        return page_css.local("#" + value)
     if name == "class":
         return own_classes(value)
     if name not in ATTRIBUTES:

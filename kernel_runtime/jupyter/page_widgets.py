@@ -55,6 +55,8 @@ _IDENTITY = frozenset(
 )
 _FORMAT = re.compile(r"[a-z0-9][a-z0-9.+-]{0,20}")
 _REFERENCE = "IPY_MODEL_"
+#: What a custom message may ask of a widget (``DOMWidget.focus`` and ``blur``).
+_WISHES = ("focus", "blur")
 
 
 class Refused(Exception):
@@ -62,10 +64,14 @@ class Refused(Exception):
 
 
 class Widgets:
-    """The widget models of a guest that are in the page, by the id of their comm."""
+    """The widget models of a guest that are in the page, by the id of their comm.
 
-    def __init__(self, page: Page = QUIET) -> None:
+    ``focus``: the guest may move the keyboard to one of them (what a person types then goes to it).
+    """
+
+    def __init__(self, page: Page = QUIET, *, focus: bool = True) -> None:
         self._page = page
+        self._focus = focus
         self._models: dict[str, str] = {}
         self._refused: set[str] = set()
         self._html: set[str] = set()
@@ -141,7 +147,8 @@ class Widgets:
         if name is None or model in self._refused:
             return None
         if data.get("method") == "custom":
-            return data
+            buffers.clear()
+            return self._custom(data.get("content"))
         state = data.get("state")
         if data.get("method") not in ("update", "echo_update") or not isinstance(state, dict):
             return None
@@ -154,6 +161,13 @@ class Widgets:
             buffers.clear()
             return None
         return {"method": data["method"], "state": passed, "buffer_paths": paths}
+
+    def _custom(self, content: Any) -> State | None:
+        """A message to the views: ipywidgets' own know two, and take no others from a kernel."""
+        wish = content.get("do") if isinstance(content, dict) and len(content) == 1 else None
+        if not self._focus or wish not in _WISHES:
+            return None
+        return {"method": "custom", "content": {"do": wish}}
 
     def _opened(self, model: str, state: State, paths: Any, buffers: list[bytes]) -> State:
         name, view = state.get("_model_name"), state.get("_view_name")

@@ -66,7 +66,7 @@ class Gate:
         if self._widgets is None:
             from kernel_runtime.jupyter.page_widgets import Widgets
 
-            self._widgets = Widgets(self.page)
+            self._widgets = Widgets(self.page, focus=self.level is not Level.STRICT)
         return self._widgets
 
     def guest_died(self) -> None:

@@ -29,6 +29,10 @@ CPU_PERIOD = 100_000
 _SOCKET_BUFFERS = 64 * MIB
 #: More cores than any host has; beyond that the kernel refuses the quota.
 _MOST_CPUS = 10_000
+_LONGEST_PAUSE = 0.1
+_SWEEP_SECONDS = 0.5
+#: How a group's weight against others is set, by version: the file, what is usual, and the most.
+_WEIGHTS = {1: ("cpu.shares", "1024", "262144"), 2: ("cpu.weight", "100", "10000")}
 _FILE_PAGES = ("inactive_file", "active_file")
 
 
@@ -82,6 +86,13 @@ class Group:
         if place := self._places.get("cpu"):
             quota = None if cpus is None else int(min(cpus, _MOST_CPUS) * CPU_PERIOD)
             _limit_cpu(place, quota)
+
+    def hurry(self, hurried: bool) -> None:
+        """Give its processes the processors before others (they are to end), or their usual turn."""
+        if place := self._places.get("cpu"):
+            name, usual, most = _WEIGHTS[place.version]
+            with contextlib.suppress(OSError):  # a courtesy: it ends without, only later
+                cgroup_files.write(place.directory / name, most if hurried else usual)
 
     def _limit_memory(self, amount: int) -> None:
         place = self._places.get("memory")
@@ -180,11 +191,12 @@ class Group:
 
     def remove(self, patience: float = 1.0) -> bool:
         """Remove the empty group; while processes are still leaving, try for ``patience`` seconds."""
-        deadline = time.monotonic() + patience
+        deadline, pause = time.monotonic() + patience, 0.002
         while left := [d for d in self.directories if not cgroup_files.removed(d)]:
             if time.monotonic() >= deadline:
                 return not left
-            time.sleep(0.002)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
         return True
 
 
@@ -205,14 +217,18 @@ def create(world: World, limits: Limits, *, cpus: float | None = None, name: str
 
 
 def sweep(world: World) -> list[str]:
-    """End and remove the groups of fronts of this pid namespace that are no more; their names."""
+    """End and remove the groups of fronts of this pid namespace that are no more; their names.
+
+    A front does it while it starts: what does not go in a moment is left to the next one.
+    """
+    deadline = time.monotonic() + _SWEEP_SECONDS
     names = {entry.name for home in world.homes.values() for entry in home.directory.glob(f"{PREFIX}-*")}
     swept = [name for name in names if orphaned(name)]
     for name in swept:
         group = Group(name, world.homes)
         with contextlib.suppress(OSError):  # another front may be sweeping it at this moment
             group.kill()
-            group.remove()
+            group.remove(patience=max(0.0, deadline - time.monotonic()))
     return sorted(swept)
 
 

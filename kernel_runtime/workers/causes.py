@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from kernel_runtime import wire
+from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import ZygoteLost
 from kernel_runtime.domain.verdict import Reason, Verdict, verdict_of_status
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.workers.init import Init
 
+#: The part of its memory limit that the host must have seen in use to believe that it ran out: the
+#: rest may be room that was asked for and not touched yet, or kept back for the report.
+_MUCH = 0.5
 #: What a branch means by its exit status.
 _OWN_WORDS = {
     wire.LOST_STATUS: Verdict(
@@ -46,11 +50,24 @@ def ignored_interrupt(grace: float) -> Verdict:
 def of_exit(status: int, limits: Limits, init: Init | None) -> Verdict:
     """A live branch ended with this status (negative: by a signal)."""
     if status == wire.EXHAUSTED_STATUS:
-        evidence = "by its own exit status: MemoryError in the cell, and again while it was reported"
-        return Verdict(reason=Reason.MEMORY, limit=limits.memory, evidence=evidence)
+        return _exhausted(limits, init)
     if status == -signal.SIGKILL and init is not None and (verdict := init.meter.out_of_memory()) is not None:
         return verdict
     return _OWN_WORDS.get(status) or verdict_of_status(status)
+
+
+def _exhausted(limits: Limits, init: Init | None) -> Verdict:
+    """It says that memory ran out, and again while that was reported. Any code may say so by this
+    status: it is a limit only where the host has seen much of the memory in use."""
+    limit, peak = limits.memory, init.meter.peak() if init is not None else 0
+    claim = (
+        f"by its own exit status ({wire.EXHAUSTED_STATUS}), MemoryError in the cell and while it was reported"
+    )
+    if limit is None or peak < _MUCH * limit:
+        evidence = f"{claim}; the host has seen no more than {show_amount('memory', peak)} in use"
+        return Verdict(reason=Reason.EXIT, evidence=evidence)
+    evidence = f"{claim}; the host has seen {peak} bytes in use"
+    return Verdict(reason=Reason.MEMORY, limit=limit, used=min(peak, limit), evidence=evidence)
 
 
 def of_loss(init: Init, error: ProtocolViolation | None) -> Verdict:

@@ -52,6 +52,10 @@ class _Held:
         return self.frame
 
 
+def _keep(_: object) -> None:
+    """It is closed."""
+
+
 class Flow:
     """Between a branch and the sinks: ``deliver`` gets what passes, ``on_cut`` the request whose
     messages are being cut, once for each flood, ``on_trouble`` what a message that had waited
@@ -90,10 +94,12 @@ class Flow:
         self._tell(parent)
 
     def close(self) -> None:
-        """Hand nothing on any more."""
+        """Hand nothing on any more, and let go of those it was handed to."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._held.clear()
+        self._deliver = self._on_cut = self._on_trouble = _keep
 
     def _hold(self, frame: wire.Stream | wire.Publish) -> None:
         text = frame.text if isinstance(frame, wire.Stream) else ""

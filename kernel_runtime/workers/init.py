@@ -117,6 +117,7 @@ class Init:
         branch.let_go()
         self.meter.mark()
         self.meter.release_cpu(False)
+        self.meter.hurry(False)
 
     def signal(self, branch: Branch, number: int) -> None:
         """Send a signal to the branch's process group."""
@@ -126,6 +127,7 @@ class Init:
         """Kill every process of the session but pid 1, its frozen branches and the one to spare, at
         full speed; the future is done when they are gone (or pid 1 is)."""
         self.meter.release_cpu(True)
+        self.meter.hurry(self._spaces)  # its end is one signal there, not a search
         self._ends += 1
         done = self._ending[self._ends] = asyncio.get_running_loop().create_future()
         spared = [spare.number] if spare is not None else []
@@ -169,6 +171,7 @@ class Init:
     def kill(self) -> None:
         """Kill pid 1; the kernel kills whatever is left in its pid namespace (if it has one)."""
         if self._pidfd >= 0:
+            self.meter.hurry(self._spaces)
             if not self._spaces and self.meter.init_pid and not _has_ended(self._pidfd):
                 tree.end_below(self.meter.init_pid)
             try:

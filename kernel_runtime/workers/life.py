@@ -138,10 +138,12 @@ class Life(Keeper, Owner):
 
     async def ready(self) -> Branch:
         """Wait for a live branch. Raises what prevented it; the next call tries again."""
-        branch = self._branch
-        if branch is not None and not branch.link.closed and self._starting is None:
-            return branch
-        return await asyncio.shield(self.start())
+        while True:
+            branch = self._branch
+            if branch is not None and not branch.link.closed and self._starting is None:
+                return branch
+            # Asked again afterwards: it may have been dropped for a warmer one before we are woken.
+            await asyncio.shield(self.start())
 
     async def _start(self) -> Branch:
         try:
@@ -189,6 +191,7 @@ class Life(Keeper, Owner):
             level=self.level,
             execution_count=self.execution_count,
             arguments=self.terms.arguments,
+            blocked=self.terms.blocked,
         )
         init.fork(branch, begin)
         try:

@@ -52,7 +52,12 @@ class Limiter:
         self._end_floods = end_floods
         self._notices = notices
         self._tasks: set[asyncio.Task[None]] = set()
-        self.on_warning: Callable[[Nearly], None] = lambda _: None
+        self.on_warning: Callable[[Nearly], None] = _warn_nobody
+
+    def close(self) -> None:
+        """The session is closed: let go of it."""
+        self._interrupt = self._kill = _leave
+        self.on_warning = _warn_nobody
 
     # -- a cell --------------------------------------------------------------------------------
 
@@ -160,3 +165,11 @@ class Limiter:
         """The kernel killed processes of a cell that then failed: that is why it did."""
         verdict = meter.out_of_memory(since=kills)
         return verdict and msgspec.structs.replace(verdict, survived=True)
+
+
+def _warn_nobody(_: Nearly) -> None:
+    """Nobody asked."""
+
+
+def _leave(*_: object) -> None:
+    """What was to be interrupted or killed is gone."""

@@ -41,6 +41,10 @@ PIDS_BRAKED = (
 )
 PIDS_NOT_HELD = "not held: no control group, and the kernel exempts its own root from RLIMIT_NPROC"
 _SHARE_SECONDS = 0.05
+#: How long a group is waited for whose processes have been killed.
+PATIENCE_SECONDS = 5.0
+#: Groups that were not empty by then.
+_left: list[cgroups.Group] = []
 
 
 @functools.cache
@@ -88,11 +92,13 @@ class Meter:
     def __init__(self, limits: Limits, account: Account | None = None) -> None:
         self.limits = limits
         self.account = account or Account(limits)
+        _remove_left()
         self._group = cgroups.create(world(), limits)
         self._fds = self._group.procs_fds() if self._group else []
         self.init_pid = 0
         self.processes = Processes(0)
-        self._peak = 0
+        self._peak = self._seen = 0
+        self._hurried = False
         self._oom_kills = 0
         self.kills_told = 0
         self._forks_told = 0
@@ -145,6 +151,7 @@ class Meter:
             memory, self._peak = counted.memory, counted.peak
         else:
             memory = sum(p.resident for p in found) + self._in_layer()
+        self._seen = max(self._seen, memory)
         return Look(
             memory=memory,
             cpu=counted.cpu if counted and self._counts_cpu else sum(p.cpu for p in found),
@@ -166,6 +173,11 @@ class Meter:
         if self._group is not None and self.counts_memory:
             return max(0, look.memory - self._group.file_pages())
         return self.memory(look)
+
+    def peak(self) -> int:
+        """The most memory that was seen in use since the first process began; no less than it was."""
+        self.look()
+        return max(self._peak, self._seen)
 
     def usage(self) -> Usage:
         """Now; by the control group where there is one, else by the sum of the processes."""
@@ -251,6 +263,13 @@ class Meter:
         """Have the kernel take back what memory it can; bytes given back."""
         return self._group.reclaim() if self._group is not None else 0
 
+    def hurry(self, hurried: bool) -> None:
+        """Let a tree that is ending go before everybody else: many processes end slowly when they wait
+        for their turns on a busy host. Nothing of a guest may be running then for long."""
+        if self.throttles and self._group is not None and hurried != self._hurried:
+            self._hurried = hurried
+            self._group.hurry(hurried)
+
     def carried(self, size: int) -> float:
         """Bytes about to be carried over the network for it; see ``Account.carried``."""
         return self.account.carried(size)
@@ -295,7 +314,19 @@ class Meter:
         self.processes.close()
         group, self._group = self._group, None
         if group is not None and not group.remove(patience=0):
-            threading.Thread(target=group.remove, name="cgroup-removal").start()
+            threading.Thread(target=_remove, args=(group,), name="cgroup-removal").start()
+
+
+def _remove(group: cgroups.Group) -> None:
+    if not group.remove(patience=PATIENCE_SECONDS):
+        _left.append(group)
+
+
+def _remove_left() -> None:
+    """Once more, what could not be removed: on a busy host processes take their time to leave."""
+    for group in list(_left):
+        if group.remove(patience=0):
+            _left.remove(group)
 
 
 def _pid_of(pidfd: int) -> int:

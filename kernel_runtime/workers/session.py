@@ -62,7 +62,13 @@ class Session(Life):
         self._cells: list[Pending] = []
         self._idle: asyncio.TimerHandle | None = None
         self._denials = Denials(self.account)
-        self._stray: Sink = lambda _: None
+        self._stray: Sink = _lose
+
+    async def close(self) -> None:
+        """As ``Life`` does, and let go of those who were told: nothing of it waits for the collector."""
+        await super().close()
+        self._limiter.close()
+        self._stray = _lose
 
     async def submit(self, request: wire.Request, sink: Sink, fds: list[int] | None = None) -> Verdict | None:
         """Run a request in the live branch; its frames go to ``sink``, in the loop, as they come.
@@ -271,3 +277,7 @@ def _ignore(task: asyncio.Task[int]) -> None:
     """A guest that could not be paused goes on."""
     if not task.cancelled():
         task.exception()
+
+
+def _lose(_: wire.FromGuest) -> None:
+    """A frame that belongs to nobody."""

@@ -11,9 +11,10 @@ from kernel_runtime.domain.snapshot import Budget, Saving
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """``grace``: seconds a cell may ignore an interrupt; ``flood``: ``cut`` or ``end``; ``notices``:
-    warnings are also lines on the cell's stderr. ``snapshots``: what they may take; ``automatic``:
-    whether there is one before each cell. ``idle``: seconds without a cell after which it is paused.
-    ``key``: whose checkpoints its are; ``saving``: when they are made by themselves.
+    warnings are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its
+    own rules. ``snapshots``: what they may take; ``automatic``: whether there is one before each cell.
+    ``idle``: seconds without a cell after which it is paused. ``key``: whose checkpoints its are;
+    ``saving``: when they are made by themselves.
     """
 
     level: Level
@@ -31,3 +32,4 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     idle: float | None = None
     key: str = ""
     saving: Saving = Saving()
+    blocked: list[tuple[str, str, str]] = []

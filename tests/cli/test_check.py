@@ -132,3 +132,34 @@ def test_the_policy_in_the_guide_is_one(root: Path) -> None:
 
 def test_without_files_it_says_what_is_missing(invoke: Invoke) -> None:
     assert invoke("check").exit_code == 2
+
+
+def test_of_many_findings_the_gravest_are_printed(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import socket\n" * 300 + "eval('1')\n" + "import socket\n" * 99)
+    result = invoke("check", "a.py")
+    assert result.output.count("  warning  ") == 49
+    assert "301:1  error    uses eval" in result.output
+    assert "… and 350 more; --all shows them" in result.output
+    assert result.output.endswith("1 error, 399 warnings in 1 file\n")
+    everything = invoke("check", "--all", "a.py").output
+    assert (everything.count("  warning  "), "more;" in everything) == (399, False)
+    assert len(json.loads(invoke("check", "--json", "a.py").output)["files"][0]["findings"]) == 400
+
+
+@pytest.mark.parametrize("words", [("run", "job.py"), ("exec", "-")])
+def test_what_is_run_without_a_notebook_is_read_first(
+    program: Program, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    source = "print('ran')\nimport os\nprint(os.system('true'))\n"
+    (tmp_path / "job.py").write_text(source)
+    (tmp_path / "own.toml").write_text('[check]\nblock = [{name = "print", severity = "warning"}]\n')
+    for settings, code, out, said in (
+        ({}, 0, "ran\n0\n", ""),
+        ({"KERNEL_RUNTIME_CHECK": "show"}, 0, "ran\n0\n", "check: line 3: error: uses os.system"),
+        ({"KERNEL_RUNTIME_POLICY": "own.toml"}, 0, "ran\n0\n", "check: line 1: warning: uses print"),
+        ({"KERNEL_RUNTIME_CHECK": "refuse"}, 4, "", "nothing of it was run\nline 3: error: uses os.system"),
+    ):
+        done = program(*words, env=settings, input=source)
+        assert (done.returncode, done.stdout) == (code, out), done.stderr
+        assert said in done.stderr
+        assert bool(said) == ("os.system" in done.stderr)

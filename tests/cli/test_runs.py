@@ -42,6 +42,9 @@ def test_a_notebook(program: Program, notebook: Notebook, tmp_path: Path) -> Non
     assert executed.cells[1].metadata.tags == ["injected-parameters"]
     assert executed.cells[2].outputs[0].text == "rows 5\n"
     assert executed.metadata.kernel_runtime.run.status == "ok"
+    assert executed.metadata.kernel_runtime.run.standing == {
+        "level": "moderate", "rung": "namespaces", "missing": {},
+    }  # fmt: skip
     page = (tmp_path / "nb.executed.html").read_text()
     assert "<b>bold</b>" in page
     assert "<script" not in page
@@ -178,6 +181,7 @@ def test_exec_json_from_stdin(program: Program) -> None:
         "hi\n",
         "ZeroDivisionError",
     )
+    assert (found["standing"]["rung"], "seccomp" in found["standing"]["walls"]) == ("namespaces", True)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from kernel_runtime import Session
 from kernel_runtime.cli.script import script_cell
+from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Program = Callable[..., subprocess.CompletedProcess[str]]
+    Notebook = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,56 @@ def test_from_the_command_line(program: Program, tmp_path: Path) -> None:
     done = program("run", "job.py", "--level", "strict")
     assert (done.returncode, done.stdout) == (1, "")
     assert 'job.py", line 4' in done.stderr
+
+
+OWNERS = """
+[check]
+default = false
+allow = ["ctypes", "os.system"]
+block = [
+  { module = "colorsys", suggestion = "ask the palette team" },
+  { call = "math.sqrt" },
+  { name = "print", severity = "warning" },
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import colorsys", "imports colorsys"),
+        ("from math import sqrt as s", "math.sqrt"),
+        ("import math\ngetattr(math, 'sq' + 'rt')(4)", "math.sqrt"),
+        ("import ctypes", "imports ctypes"),
+        ("import os\nos.system('true')", "os.system"),
+    ],
+)
+def test_a_policy_of_the_owner_tightens_the_language_and_never_loosens_it(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    (tmp_path / "own.toml").write_text(OWNERS)
+    with Session(level="strict", workdir=None, policy=str(tmp_path / "own.toml")) as session:
+        assert session.run("import math; print(math.floor(2.5))").stdout == "2\n"
+        done = session.run(code, check=False)
+        assert done.error is not None
+        assert said in done.error.evalue
+        session.restart()
+        assert session.run(code, check=False).error is not None
+    with Session(level="strict", workdir=None) as session:  # without the file: only the package's rules
+        assert (session.run(code, check=False).error is None) == ("colorsys" in code or "math" in code)
+
+
+def test_a_policy_that_is_malformed_opens_no_session(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("[check]\nblok = []\n")
+    with pytest.raises(Invalid, match=r"own.toml:2.*did you mean 'block'"):
+        Session(level="strict", policy=str(tmp_path / "own.toml"))
+
+
+def test_the_kernel_hands_its_policy_on(program: Program, notebook: Notebook, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWNERS)
+    notebook("import colorsys")
+    settings = {"KERNEL_RUNTIME_POLICY": str(tmp_path / "own.toml"), "KERNEL_RUNTIME_CHECK": "off"}
+    done = program("run", "nb.ipynb", "--level", "strict", env=settings)
+    assert (done.returncode, "PolicyError" in done.stderr) == (1, True), done.stderr
+    done = program("exec", "-c", "import colorsys", "--level", "strict", env=settings)
+    assert (done.returncode, "ask the palette team" in done.stderr) == (1, True), done.stderr

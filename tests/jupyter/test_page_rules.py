@@ -18,6 +18,7 @@ from kernel_runtime.jupyter import contents
 from kernel_runtime.jupyter.cleaning import FRAME, WIDGET, clean_bundle, clean_metadata
 from kernel_runtime.jupyter.page_frame import frame, hashes_of, original, outer
 from kernel_runtime.jupyter.page_hosts import is_granted, parse_hosts
+from kernel_runtime.jupyter.page_html import clean_html
 from kernel_runtime.jupyter.page_svg import Unreadable, clean_svg
 from kernel_runtime.jupyter.page_text import Terminal, clean_terminal
 from kernel_runtime.jupyter.page_widgets import STANDARD, Widgets
@@ -122,6 +123,73 @@ def test_hostile_svg(inside):
         "<?",
     ):
         assert word not in cleaned
+
+
+def _chain(link: str, count: int = 10, holder: str = "g", sheet: str = "") -> str:
+    """``count`` parts, each of which draws the one before it ten times."""
+    parts = "".join(
+        f"<{holder} id='x{n}'>" + link.format(n - 1) * (1 if "<g" in link else 10) + f"</{holder}>"
+        for n in range(1, count)
+    )
+    return f"<svg xmlns='http://www.w3.org/2000/svg'>{sheet}<{holder} id='x0'><rect/></{holder}>{parts}<rect class='a{count - 1}'/></svg>"
+
+
+_TEN = "<rect/>" * 10
+_CORNERS = "M0 0" + "L1 1" * 100
+CHAINS = {
+    "use": ("<use href='#x{}'/>", "g", ""),
+    "use by its old name": ("<use xmlns:l='http://www.w3.org/1999/xlink' l:href='#x{}'/>", "g", ""),
+    "pattern": ("<rect fill='url(#x{})'/>", "pattern", ""),
+    "inherited pattern": (f"<g fill='url(#x{{}})'>{_TEN}</g>", "pattern", ""),
+    "style": ("<rect style='fill:url(\"#x{}\")'/>", "pattern", ""),
+    "clip path": ("<rect clip-path='url(#x{})'/>", "clipPath", ""),
+    "corners": (f"<g><path marker-mid='url(#x{{}})' d='{_CORNERS}'/></g>", "marker", ""),
+    "sheet": (
+        "<rect class='a{}'/>",
+        "pattern",
+        "<style>" + "".join(f"rect.a{n}{{fill:url(#x{n})}}" for n in range(10)) + "</style>",
+    ),
+    "sheet for all": ("<rect/>", "pattern", "<style>*{fill:url(#x9)}</style>"),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_drawing_that_draws_its_parts_again_and_again_is_refused(name):
+    link, holder, sheet = CHAINS[name]
+    with pytest.raises(Unreadable, match=r"elements|itself"):
+        clean_svg(_chain(link, holder=holder, sheet=sheet))
+    short = clean_svg(_chain(link, 3, holder=holder, sheet="" if "all" in name else sheet))
+    assert short.count("<rect") >= 2  # the same in a bearable amount
+
+
+def test_what_a_drawing_refers_to_is_its_own():
+    cleaned = clean_svg(
+        "<svg xmlns='http://www.w3.org/2000/svg'><style>#a{fill:url(#b)} .c{fill:url('#b')}</style><g id='a'/>"
+        "<rect fill='url(#b)' style='stroke:url(&quot;#b&quot;)'/><use href='#a'/><use href='#kr-a'/></svg>"
+    )
+    name = re.search(r"<g id=\"(krs\w+-)a\"", cleaned)[1]
+    assert len(re.findall(r"#[\w-]+", cleaned)) == cleaned.count("#" + name) == 7
+    other = clean_svg(f"<svg xmlns='http://www.w3.org/2000/svg'><use href='#{name}a'/></svg>")
+    assert f"#{name}a" not in other
+    assert "--" not in clean_svg("<svg xmlns='http://www.w3.org/2000/svg'><g style='--x:url(#a)'/></svg>")
+
+
+def test_html_draws_no_part_within_a_part():
+    used = "<svg><symbol id='s'><path d='M0 0'/></symbol></svg>" + "<svg><use href='#s'/></svg>" * 100
+    assert clean_html(used).count('<use href="#kr-s"') == 100
+    nested = "<svg><symbol id='t'><g title='</symbol>'><use href='#s'/></g></symbol></svg>"
+    many = (
+        "<svg><symbol id='s'>"
+        + "<path></path>" * 1000
+        + "</symbol>"
+        + "<use href='#s'></use>" * 1000
+        + "</svg>"
+    )
+    for hostile in (used + nested, many, "<svg><clipPath id=a><path clip-path='url(#b)'/></clipPath></svg>"):
+        assert "<use" not in clean_html(hostile)
+        assert "too often" in clean_html(hostile)
+    assert "<g id" not in clean_html("<svg><g id='a'><path/></g></svg>")
+    assert "<path id" in clean_html("<svg><g id='a'><path id='p'/></g></svg>")
 
 
 @pytest.mark.parametrize("text", [
@@ -454,6 +522,30 @@ def test_all_states_at_once_are_checked_like_each():
     assert widgets.states({"method": "evil"}, []) is None
 
 
+@pytest.mark.parametrize("content", [
+    {}, None, 3, "focus", ["focus"], {"do": "open"}, {"do": ["focus"]}, {"do": "focus", "html": "<script>"}, {"event": "click"},
+    {"do": {"do": "focus"}}, {"msg": {"do": "focus"}},
+])  # fmt: skip
+def test_custom_messages_are_those_of_the_standard_widgets(content):
+    widgets = Widgets()
+    widgets.open("a", {"state": state_of("Text")}, [])
+    buffers = [b"x"]
+    assert widgets.message("a", {"method": "custom", "content": content}, buffers) is None
+    for wish in ("focus", "blur"):
+        data = {"method": "custom", "content": {"do": wish}, "more": "<script>"}
+        assert widgets.message("a", data, buffers) == {"method": "custom", "content": {"do": wish}}
+    assert buffers == []
+
+
+def test_a_strict_guest_does_not_move_the_keyboard():
+    for level in Level:
+        gate = Gate(level)
+        model = read("comm_open", comm_id="a", target_name=WIDGET_TARGET, data={"state": state_of("Text")})
+        assert gate.admit("comm_open", model, []) is not None
+        wish = read("comm_msg", comm_id="a", data={"method": "custom", "content": {"do": "focus"}})
+        assert (gate.admit("comm_msg", wish, [], WIDGET_TARGET) is None) == (level is Level.STRICT)
+
+
 # -- the gate ----------------------------------------------------------------------------------
 
 
@@ -481,7 +573,7 @@ def test_comms_are_widgets_or_a_clients_wish():
     assert gate.admit("comm_open", first, []).target_module is None
     again = read("comm_open", comm_id="a", target_name=WIDGET_TARGET, data={"state": state_of("HTML")})
     assert gate.admit("comm_open", again, []) is None
-    said = read("comm_msg", comm_id="a", data={"method": "custom", "content": {}})
+    said = read("comm_msg", comm_id="a", data={"method": "custom", "content": {"do": "blur"}})
     assert gate.admit("comm_msg", said, [], None) is None
     assert gate.admit("comm_msg", said, [], WIDGET_TARGET) is said
     assert (

@@ -114,6 +114,18 @@ def test_cpu_is_throttled_to_a_quota() -> None:
     assert group.remove()
 
 
+def test_a_group_that_is_to_end_goes_before_others(group: Group) -> None:
+    weights = [d / "cpu.shares" for d in group.directories] + [d / "cpu.weight" for d in group.directories]
+    (weight,) = [file for file in weights if file.exists()] or [None]
+    if weight is None:
+        pytest.skip("needs the cpu controller")
+    usual = weight.read_text()
+    group.hurry(True)
+    assert int(weight.read_text()) >= 100 * int(usual)
+    group.hurry(False)
+    assert weight.read_text() == usual
+
+
 def test_kill_ends_everything_in_the_group(group: Group) -> None:
     code = """
 import signal, time

@@ -51,6 +51,11 @@ CAUSES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "memory, of children": ({"memory": "128M"}, _CHILDREN, {"reason": "memory", "survived": None}),
     "memory, of tmpfs": ({"memory": "128M", "disk": "64M"}, (
         "open('/tmp/a', 'wb').write(bytes(40 * 2**20))\n" + _FILL), {"reason": "memory", "survived": False}),
+    "memory, by its own word": ({"memory": "256M"}, "import os; os._exit(72)", {
+        "reason": "exit", "survived": False}),
+    "memory, by its word and the host's": ({"memory": "128M"}, (
+        "import os, time\nx = bytearray(b'x') * (96 * 2**20)\ntime.sleep(2)\nos._exit(72)"), {
+        "reason": "memory", "limit": 128 * MIB, "survived": False}),
     "cpu": ({"cpu": "300ms"}, "while True: pass", {"reason": "cpu", "limit": 0.3, "survived": True}),
     "cpu, signals ignored": ({"cpu": "300ms"}, _STUBBORN + "while True: pass", {
         "reason": "cpu", "limit": 0.3, "survived": False}),

@@ -12,6 +12,8 @@ import pytest
 import kernel_runtime
 from kernel_runtime import LimitExceeded, Nearly, Reason
 from kernel_runtime.domain.errors import GuestCodeError
+from kernel_runtime.sandbox.cgroups import Group
+from kernel_runtime.workers import meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +52,25 @@ def _until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return met
+
+
+def test_only_what_is_ending_goes_before_others(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "cpu" not in meter.world().limits:
+        pytest.skip("needs the cpu controller")
+    hurried: list[bool] = []
+    real = Group.hurry
+    monkeypatch.setattr(Group, "hurry", lambda group, on: (hurried.append(on), real(group, on))[1])
+    session = open_session(wall="300ms")
+    assert session.run("1 + 1").result == "2"
+    assert hurried == []
+    stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
+    assert session.run(stubborn, check=False).verdict is not None
+    assert session.run("1 + 1").result == "2"
+    assert hurried == [True, False]
+    session.close()
+    assert hurried == [True, False, True]
 
 
 # -- cpus ----------------------------------------------------------------------------------------

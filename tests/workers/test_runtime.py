@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -197,3 +199,59 @@ def test_a_front_can_pass_on_more_descriptors_than_its_guests_hold() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     assert hard == limit[1]
     assert soft == 65_536 or soft == hard < 65_536
+
+
+def test_a_request_that_waits_is_not_given_to_a_guest_that_was_just_dropped(directory: Path) -> None:
+    """Between a guest's start and the wake-up of who waits for it, it may be left for a warmer one."""
+
+    async def story(runtime: Runtime) -> None:
+        inner = runtime.open_session(limits=Limits(memory=512 * 2**20))
+        session = AsyncSession()
+        session._runtime, session._session = runtime, inner
+        inner.start().add_done_callback(lambda _: inner._drop_init())
+        done = await asyncio.wait_for(session.run("1 + 1"), 60)
+        assert done.result == "2"
+
+    run(directory, story)
+
+
+def test_a_closed_session_leaves_nothing_to_the_collector_of_cycles(directory: Path) -> None:
+    """A front of many objects is collected rarely: what waits for it would look like a leak."""
+
+    async def story(runtime: Runtime) -> None:
+        await _lived(runtime)  # whatever is imported and remembered once
+        gc.collect()
+        gc.disable()
+        try:
+            closed = [await _lived(runtime) for _ in range(3)]
+            assert await _eventually(lambda: not any(each() for each in closed))
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            assert [type(each) for each in gc.garbage] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    run(directory, story)
+
+
+async def _lived(runtime: Runtime) -> weakref.ref[Any]:
+    """A session that ran, was interrupted, lost its branch, was restarted and closed."""
+    session = await _session(runtime)
+    inner = session._session
+    assert (await session.run("1 + 1")).result == "2"
+    await session.run("import os; os._exit(3)", check=False)
+    await inner.restart()
+    assert (await session.run("print('x' * 10)")).stdout == "x" * 10 + "\n"
+    await runtime.close_session(inner)
+    return weakref.ref(inner)
+
+
+async def _eventually(holds: Callable[[], bool]) -> bool:
+    """Timers of a few seconds hold what they were set for."""
+    for _ in range(400):
+        if holds():
+            return True
+        await asyncio.sleep(0.05)
+    return False
