@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.shell import Shell
 
 #: How much sooner than pid 1 the out-of-memory killer takes a live branch.
-_LIVE_OOM_SCORE = "500"
+_LIVE_OOM_SCORE = b"500"
 _BRANCH_FDS = 3
 
 
@@ -236,8 +236,9 @@ def _set_stdio(out: int, err: int) -> None:
 def _set_live_limits(begin: wire.Begin) -> None:
     """Die before pid 1 when memory runs out; get a MemoryError before that, where possible."""
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(_LIVE_OOM_SCORE)
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(file, _LIVE_OOM_SCORE)
+        os.close(file)
     except OSError:
         pass  # a hardened /proc: the cgroup's own choice stands
     if begin.limits.memory is not None:
@@ -247,7 +248,9 @@ def _set_live_limits(begin: wire.Begin) -> None:
 def _data_bytes() -> int:
     """Private writable memory of this process now, in bytes (what RLIMIT_DATA counts)."""
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[5]) * resource.getpagesize()
+        file = os.open("/proc/self/statm", os.O_RDONLY)
+        fields = os.read(file, 256).split()
+        os.close(file)
+        return int(fields[5]) * resource.getpagesize()
     except OSError:  # without a /proc of its own, a guest has none
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
