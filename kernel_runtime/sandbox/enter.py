@@ -125,15 +125,19 @@ def _enter_root(plan: GuestPlan, settings: list[int]) -> None:
     os.chdir("/")
 
 
+#: What each kind of cover needs of the scratch: a layer, and for an overlay a place to work.
+_LAYERS = {"scratch": ("",), "overlay": ("", ".work")}
+
+
 def _mount_scratch(plan: GuestPlan) -> None:
     """One tmpfs for all that the guest writes, so that one limit holds for the sum."""
     options = f"mode=700,size={plan.disk},nr_inodes={plan.inodes}"
     sc.mount("scratch", SCRATCH, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
     os.chmod(SCRATCH, 0o711)  # noqa: S103 — to be passed through, not read
-    for index, _ in enumerate(plan.covers):
-        for name in (f"{index}", f"{index}.work"):
-            os.mkdir(f"{SCRATCH}/{name}", 0o755)
-            os.chown(f"{SCRATCH}/{name}", plan.ids.uid, plan.ids.gid)
+    for index, cover in enumerate(plan.covers):
+        for name in _LAYERS.get(cover.kind, ()):
+            os.mkdir(f"{SCRATCH}/{index}{name}", 0o755)
+            os.chown(f"{SCRATCH}/{index}{name}", plan.ids.uid, plan.ids.gid)
     os.mkdir(f"{SCRATCH}/shm")
     for shared in ("shm", f"{[cover.path for cover in plan.covers].index(GUEST_TMP)}"):
         os.chmod(f"{SCRATCH}/{shared}", 0o1777)  # noqa: S103 — what programs expect of /tmp and /dev/shm
@@ -142,7 +146,8 @@ def _mount_scratch(plan: GuestPlan) -> None:
 def _mount_cover(plan: GuestPlan, cover: Cover, settings: list[int]) -> None:
     target = ROOT + cover.path
     layer = f"{SCRATCH}/{plan.covers.index(cover)}"
-    os.makedirs(target, exist_ok=True)
+    if not os.path.isdir(target):
+        os.makedirs(target)
     if cover.kind == "scratch":
         sc.mount(layer, target, None, sc.MS_BIND)
     elif cover.kind == "overlay":
