@@ -51,6 +51,8 @@ BARS = (
     Bar(figure="guest.first_result", peer=BWRAP_PANDAS, most=1 / 50),
     Bar(figure="guest.first_result", kind="difference", peer=FORK, most=0.002),
     Bar(figure="guest.walls", kind="difference", peer=FORK, most=0.002),
+    Bar(figure="pool.handout", kind="value", most=0.001),
+    Bar(figure="pool.first_result", kind="difference", peer=FORK, most=0.002),
     Bar(figure="guest.private", kind="value", most=2 * 1024 * 1024),
     Bar(figure="compute.loops", peer=OUTSIDE, least=0.97),
     *(

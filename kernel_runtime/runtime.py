@@ -21,6 +21,7 @@ from kernel_runtime.sandbox.rungs import ACCEPT, choose_rung
 from kernel_runtime.workers import probe, registry, scratch
 from kernel_runtime.workers.ground import make_ground
 from kernel_runtime.workers.launch import BARE, Launch
+from kernel_runtime.workers.pool import Pool
 from kernel_runtime.workers.session import Session
 from kernel_runtime.workers.terms import Terms
 from kernel_runtime.workers.zygote import Zygote
@@ -42,6 +43,7 @@ PRELOAD = (
     "matplotlib_inline.backend_inline",
 )
 _ANNOUNCE_SECONDS = 0.5
+_MOST_READY = 64
 #: Several times what a guest may have open.
 _DESCRIPTORS = 65_536
 _PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TERM", "COLUMNS", "LINES", "TZ", "NO_COLOR", "FORCE_COLOR")
@@ -51,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a runtime is built with. ``workdir``: the directory guests see (None: none).
 
     ``warm``: modules that a second zygote preloads in the background, for later guests.
+    ``ready``: guests begun ahead, in the background, for terms that were asked for twice.
     ``without``: walls left out, by name: for tests that show what a wall holds.
     ``kind`` is what `kernel-runtime sessions` lists this front as. ``rung``: the weakest rung that
     was accepted for levels that demand every wall (None: the first).
@@ -59,15 +62,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "program"
     workdir: str | None = None
     warm: tuple[str, ...] = PRELOAD
+    ready: int = 0
     without: frozenset[str] = frozenset()
     rung: Rung | None = None
 
 
 def default_settings(workdir: str | None = None, kind: str = "program") -> Settings:
-    """Settings for ``workdir`` (default: the current directory), unless it must stay hidden."""
+    """Settings for ``workdir`` (default: the current directory), unless it must stay hidden.
+
+    A kernel opens one session; a program may open many, and then has one guest ready.
+    """
     path = os.path.realpath(workdir or os.getcwd())
     warm = PRELOAD if os.environ.get("KERNEL_RUNTIME_WARM", "1") != "0" else ()
-    return Settings(kind=kind, workdir=None if images.why_hidden(path) else path, warm=warm)
+    workdir = None if images.why_hidden(path) else path
+    return Settings(kind=kind, workdir=workdir, warm=warm, ready=_ready() if kind == "program" else 0)
+
+
+def _ready() -> int:
+    """KERNEL_RUNTIME_READY, a number of guests: 1 if it is not set or no number."""
+    text = os.environ.get("KERNEL_RUNTIME_READY", "")
+    return min(int(text), _MOST_READY) if text.isdecimal() else 1
 
 
 class Runtime:
@@ -80,6 +94,7 @@ class Runtime:
         self._warm: Zygote | None = None
         self._warming: asyncio.Task[None] | None = None
         self._sessions: set[Session] = set()
+        self._pool = Pool(settings.ready, self._begin, self._is_current)
         self._closed = False
         self._store: CheckpointStore | None = None
         self._rung = Rung.NAMESPACES
@@ -134,16 +149,25 @@ class Runtime:
             blocked=list(blocked) if level is Level.STRICT else [],
         )
         accepted = rung or self.settings.rung
+        session = self._pool.take(terms, accepted) or self._begin(terms, accepted)
+        self._sessions.add(session)
+        _announce_soon(self.settings.kind, session)
+        return session
+
+    def _begin(self, terms: Terms, accepted: Rung | None) -> Session:
         session = Session(
             terms,
-            lambda: self._zygote_for(level, accepted),
+            lambda: self._zygote_for(terms.level, accepted),
             lambda image: self._plan(image, terms),
             self._checkpoints,
         )
-        self._sessions.add(session)
         session.start()
-        _announce_soon(self.settings.kind, session)
         return session
+
+    def _is_current(self, session: Session) -> bool:
+        """Whether a guest begun earlier comes from where a new one would come from."""
+        warm = self._warm if self._warm is not None and self._warm.alive else self._bare
+        return session.zygote is not None and session.zygote.alive and session.zygote is warm
 
     async def close_session(self, session: Session) -> None:
         self._sessions.discard(session)
@@ -241,7 +265,7 @@ class Runtime:
             zygote.close()
             raise
         self._warm = zygote
-        for session in self.sessions:
+        for session in (*self.sessions, *self._pool.waiting):
             with contextlib.suppress(Exception):
                 await session.renew()
         self._close_bare_if_unused()
@@ -251,13 +275,14 @@ class Runtime:
         warm, bare = self._warm, self._bare
         if warm is None or bare is None or not warm.alive:
             return
-        if not any(session.zygote is bare for session in self._sessions):
+        if not any(session.zygote is bare for session in (*self._sessions, *self._pool.waiting)):
             self._bare = self._launch = None
             bare.close()
 
     async def close(self) -> None:
         """End every session and zygote."""
         self._closed = True
+        await self._pool.close()
         for session in self.sessions:
             await self.close_session(session)
         if self._warming is not None:

@@ -20,8 +20,9 @@ settings.load_profile(os.environ.get("KERNEL_RUNTIME_HYPOTHESIS", "patient"))
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Warm zygotes are tested where they are the point; elsewhere they only take time.
+#: Warm zygotes and ready guests are tested where they are the point; elsewhere they only take time.
 os.environ.setdefault("KERNEL_RUNTIME_WARM", "0")
+os.environ.setdefault("KERNEL_RUNTIME_READY", "0")
 
 #: Why a test may be skipped even where everything can be installed.
 KNOWN_REASONS = (

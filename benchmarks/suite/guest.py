@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from benchmarks import peers
 from benchmarks.bars import BWRAP, BWRAP_PANDAS, FORK
 from benchmarks.figures import OURS, Reading, Spec
@@ -26,6 +28,7 @@ CODE = "import pandas; pandas.DataFrame({'a': [1, 2, 3]})"
     "guest",
     Spec(name="guest.first_result", what="session asked for → first pandas result, warm zygote"),
     Spec(name="guest.walls", what="fork asked for → code can start, all walls entered"),
+    Spec(name="guest.walls_unprepared", what="the same, nothing of it begun ahead"),
     Spec(name="guest.branch", what="a prepared guest's next live branch → ready"),
     Spec(name="guest.restart", what="restart of a session → next result"),
 )
@@ -39,6 +42,8 @@ def guest(scale: Scale) -> Iterator[Reading]:
             forked = forker.fork(f"{CODE}; print(repr(pandas.DataFrame({{'a': [1, 2, 3]}})))")
             yield Reading("guest.first_result", FORK, forked.result)
             yield Reading("guest.walls", FORK, forked.started)
+            yield Reading("guest.walls_unprepared", OURS, ours.wait(_unprepared(ours, number)))
+            yield Reading("guest.walls_unprepared", FORK, forker.fork("pass").started)
             if bwrap and number % 3 == 0:
                 yield Reading("guest.first_result", BWRAP, peers.bwrap("pass"))
                 yield Reading("guest.first_result", BWRAP_PANDAS, peers.bwrap("import pandas"))
@@ -73,6 +78,16 @@ async def _steps(ours: Stand) -> list[Reading]:
         Reading("guest.walls", OURS, one.since("born")),
         Reading("guest.branch", OURS, one.since("ready", "asked")),
     ]
+
+
+async def _unprepared(ours: Stand, number: int) -> float:
+    """A plan that was never asked for: the zygote has begun no process for it."""
+    plan = ours.plan()
+    one = Guest(ours, msgspec.structs.replace(plan, inodes=plan.inodes - number - 1))
+    await one.be_born()
+    one.end()
+    await asyncio.sleep(0.02)
+    return one.since("born")
 
 
 @benchmark(

@@ -324,7 +324,9 @@ def _set_live_limits(begin: wire.Begin) -> None:
 def _data_bytes() -> int:
     """Private writable memory of this process now, in bytes (what RLIMIT_DATA counts)."""
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[5]) * resource.getpagesize()
+        file = os.open("/proc/self/statm", os.O_RDONLY)
+        fields = os.read(file, 256).split()
+        os.close(file)
+        return int(fields[5]) * resource.getpagesize()
     except OSError:  # without a /proc of its own, a guest has none
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.stdio import Console
 
 
-#: What was imported when the shell was built. Kept before any fork: to copy it in each branch
-#: would touch every module, and with it a page of memory each.
+#: What was imported when the shell was built, and the builtins. Kept before any fork: to copy them
+#: in each branch would touch every module, and with it a page of memory each.
 _modules: dict[str, Any] = {}
+_builtins: dict[str, Any] = {}
 
 
-def remember_modules() -> None:
+def remember() -> None:
     """To be called once, where the shell is built."""
+    _builtins.update(vars(builtins))
     imported: dict[str, Any] = dict(sys.modules)
     _modules.update((name, module) for name, module in imported.items() if module is not None)
 
@@ -35,8 +37,7 @@ class Mending:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: dict[str, Any] = vars(builtins)
-        self._builtins = dict(self._live)
-        self._names = set(self._builtins)
+        self._builtins = _builtins or dict(self._live)
         self._copies = [(fd, lift(fd)) for fd in (0, 1, 2)]
         self._install()
 
@@ -56,7 +57,7 @@ class Mending:
 
     def builtins(self) -> str:
         """Put deleted builtins back (using none of them); returns their names."""
-        missing = self._names - self._live.keys()
+        missing = self._builtins.keys() - self._live.keys()
         for name in missing:
             self._live[name] = self._builtins[name]
         return ", ".join(sorted(missing)) if missing else ""

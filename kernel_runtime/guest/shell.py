@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.guest.headroom import Headroom
-from kernel_runtime.guest.mending import remember_modules
+from kernel_runtime.guest.mending import remember
 from kernel_runtime.guest.shell_session import IOPUB, SHELL, FrameSession, to_json
 from kernel_runtime.guest.stdio import Header
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _TRAIT = re.compile(r"--([A-Z]\w*)\.(\w+)=(.*)", re.DOTALL)
 #: Level strict's language; other levels do not pay for it.
 RESTRICTED = "kernel_runtime.guest.restricted"
+REHEARSAL = "kernel_runtime.guest.rehearsal"
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
@@ -41,7 +42,7 @@ def prepare() -> Shell:
     sys.modules.setdefault("debugpy", None)  # type: ignore[arg-type]
     try:
         shell = Shell(_build())
-        remember_modules()
+        remember()
         return shell
     finally:
         if sys.modules.get("debugpy", ...) is None:
@@ -84,6 +85,13 @@ class Shell:
 
     def __init__(self, kernel: GuestKernel) -> None:
         self.kernel = kernel
+        self._about = {
+            "python": platform.python_version(),
+            "implementation": kernel.implementation_version,
+            "banner": kernel.banner,
+            "language_info": kernel.language_info,
+            "help_links": kernel.help_links,
+        }
 
     def warm(self) -> None:
         """Where time does not matter: what the first error, table and plot would pay for."""
@@ -98,6 +106,7 @@ class Shell:
             shell.display_formatter.format(pandas.DataFrame({"a": [1]}))
         os.environ.setdefault("MPLBACKEND", _INLINE)
         _plot_inline()
+        importlib.import_module(REHEARSAL).rehearse(self.kernel)
 
     @property
     def session(self) -> FrameSession:
@@ -139,7 +148,8 @@ class Shell:
         home = os.environ.get("HOME") or "/tmp"  # noqa: S108 - a name only, nothing is made there
         shell.ipython_dir = os.path.join(home, ".ipython")
         shell.profile_dir.location = os.path.join(shell.ipython_dir, "profile_default")
-        _apply_arguments(shell, begin.arguments)
+        if begin.arguments:
+            _apply_arguments(shell, begin.arguments)
         if begin.level == "strict":
             importlib.import_module(RESTRICTED).enforce(shell, begin.blocked)
         _reseed()
@@ -150,15 +160,10 @@ class Shell:
         """The JSON of ``Ready``: what the front needs for kernel info, and what a thawed branch tells."""
         from ipykernel.compiler import get_tmp_directory
 
-        kernel = self.kernel
         return to_json(
-            {
-                "python": platform.python_version(),
-                "implementation": kernel.implementation_version,
-                "banner": kernel.banner,
+            self._about
+            | {
                 "threads": threading.active_count(),
-                "language_info": kernel.language_info,
-                "help_links": kernel.help_links,
                 "cells": get_tmp_directory() + os.sep,
                 "restored": restored or {},
             }
@@ -223,14 +228,20 @@ def _reseed() -> None:
         numpy_random.seed()
 
 
+#: What matplotlib was told, by the zygote perhaps: to tell it again takes a guest 1.5 ms and a MiB.
+_told = {"backend": ""}
+
+
 def _plot_inline() -> None:
     """matplotlib reads MPLBACKEND when it is imported: tell one imported by the zygote."""
-    matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is not None:
-        matplotlib.rcParams._set("backend", os.environ["MPLBACKEND"])
+    matplotlib, chosen = sys.modules.get("matplotlib"), os.environ["MPLBACKEND"]
+    if matplotlib is None or _told["backend"] == chosen:
+        return
+    matplotlib.rcParams._set("backend", chosen)
     backend = sys.modules.get("matplotlib_inline.backend_inline")
     if backend is not None:
         backend._enable_matplotlib_integration()
+    _told["backend"] = chosen
 
 
 def _adopt_threads(kernel: GuestKernel) -> None:

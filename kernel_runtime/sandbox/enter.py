@@ -36,22 +36,28 @@ _WATCHERS = {"max_inotify_instances": 8, "max_inotify_watches": 8192}
 #: cover costs some 30 µs; what only root may read (timer_list, sysrq-trigger, kcore) needs none where
 #: the guest is not that root (``_cover_owned``).
 _HIDDEN = ("cmdline", "interrupts", "key-users", "keys", "locks")
+#: Namespaces, which a process can enter before it is known whose guest it will be.
+AHEAD = ("net", "ipc", "uts", "mount")
 _PROC_FLAGS = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 
 
 def enter(
-    plan: GuestPlan, cgroup_fds: list[int], listeners: list[int] | None = None
+    plan: GuestPlan,
+    cgroup_fds: list[int] | Callable[[], list[int]],
+    listeners: list[int] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Enter every wall of the plan: the names of those that stand now, and those that do not,
     with the reason (what the rung lacks; what failed, if the plan is permissive).
 
-    ``listeners`` takes the filter's listener, if the kernel gives one, to be served from now on;
+    ``cgroup_fds`` that are asked for come late: the walls that need nothing of the guest's own are
+    entered before (``AHEAD``). ``listeners`` takes the filter's listener, if the kernel gives one, to be served from now on;
     without the list denied calls are answered unnamed.
     """
     spaces = plan.rung is Rung.NAMESPACES
     settings: list[int] = []
+    joined: list[int] = []
     steps: dict[str, Callable[[], None]] = {
-        "cgroup": lambda: _join_cgroups(cgroup_fds, spaces),
+        "cgroup": lambda: _join_cgroups(joined, spaces),
         "net": _enter_network,
         "ipc": lambda: sc.unshare(sc.CLONE_NEWIPC),
         "uts": lambda: _enter_uts(plan.hostname),
@@ -64,7 +70,9 @@ def enter(
     }
     os.umask(0o022)
     standing, missing = ["pid"] if spaces else [], dict(plan.absent)
-    for wall in plan.walls:
+    for wall in _order(plan.walls) if callable(cgroup_fds) else plan.walls:
+        if wall == "cgroup":
+            joined += cgroup_fds() if callable(cgroup_fds) else cgroup_fds
         try:
             steps[wall]()
         except (OSError, ValueError, NotImplementedError) as error:
@@ -75,10 +83,15 @@ def enter(
             standing.append(wall)
     for fd in settings:
         os.close(fd)
-    if "cgroup" in standing and not cgroup_fds:  # a view of its own, but no group
+    standing.sort(key=["pid", *plan.walls].index)
+    if "cgroup" in standing and not joined:  # a view of its own, but no group
         standing.remove("cgroup")
         missing["cgroup"] = NO_GROUPS
     return standing, missing
+
+
+def _order(walls: list[str]) -> list[str]:
+    return sorted(walls, key=lambda wall: wall not in AHEAD)
 
 
 def _join_cgroups(fds: list[int], spaces: bool) -> None:
@@ -125,15 +138,19 @@ def _enter_root(plan: GuestPlan, settings: list[int]) -> None:
     os.chdir("/")
 
 
+#: What each kind of cover needs of the scratch: a layer, and for an overlay a place to work.
+_LAYERS = {"scratch": ("",), "overlay": ("", ".work")}
+
+
 def _mount_scratch(plan: GuestPlan) -> None:
     """One tmpfs for all that the guest writes, so that one limit holds for the sum."""
     options = f"mode=700,size={plan.disk},nr_inodes={plan.inodes}"
     sc.mount("scratch", SCRATCH, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
     os.chmod(SCRATCH, 0o711)  # noqa: S103 — to be passed through, not read
-    for index, _ in enumerate(plan.covers):
-        for name in (f"{index}", f"{index}.work"):
-            os.mkdir(f"{SCRATCH}/{name}", 0o755)
-            os.chown(f"{SCRATCH}/{name}", plan.ids.uid, plan.ids.gid)
+    for index, cover in enumerate(plan.covers):
+        for name in _LAYERS.get(cover.kind, ()):
+            os.mkdir(f"{SCRATCH}/{index}{name}", 0o755)
+            os.chown(f"{SCRATCH}/{index}{name}", plan.ids.uid, plan.ids.gid)
     os.mkdir(f"{SCRATCH}/shm")
     for shared in ("shm", f"{[cover.path for cover in plan.covers].index(GUEST_TMP)}"):
         os.chmod(f"{SCRATCH}/{shared}", 0o1777)  # noqa: S103 — what programs expect of /tmp and /dev/shm
@@ -142,7 +159,8 @@ def _mount_scratch(plan: GuestPlan) -> None:
 def _mount_cover(plan: GuestPlan, cover: Cover, settings: list[int]) -> None:
     target = ROOT + cover.path
     layer = f"{SCRATCH}/{plan.covers.index(cover)}"
-    os.makedirs(target, exist_ok=True)
+    if not os.path.isdir(target):
+        os.makedirs(target)
     if cover.kind == "scratch":
         sc.mount(layer, target, None, sc.MS_BIND)
     elif cover.kind == "overlay":

@@ -198,15 +198,14 @@ def load(program: bytes) -> int | None:
     kernel gives none: it is too old, or a container around has one already.
     """
     syscalls.set_no_new_privs()
-    plain = unnamed(program)
-    if plain != program:
+    if _ASKED in program:
         for flags in (_LISTEN | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, _LISTEN):
             try:
                 return syscalls.seccomp_load(program, flags)
             except OSError as error:
                 if error.errno == errno.EBUSY:
                     break
-    syscalls.seccomp_load(plain)
+    syscalls.seccomp_load(unnamed(program))
     return None
 
 
@@ -214,6 +213,7 @@ _LISTEN = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
 ALLOW: Code = [(RETURN, 0, 0, RET_ALLOW)]
 DENY: Code = [(RETURN, 0, 0, RET_USER_NOTIF)]
 UNNAMED: Instruction = (RETURN, 0, 0, RET_ERRNO | EPERM)
+_ASKED = struct.pack("=HBBI", *DENY[0])
 
 
 def refuse(number: int) -> Code:

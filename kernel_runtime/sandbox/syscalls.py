@@ -238,18 +238,24 @@ def capset_none() -> bool:
     The bounding set goes first: emptying it takes a capability (``CAP_SETPCAP``) which an
     ordinary user outside a user namespace never had. ``no_new_privs`` covers that case.
     """
-    bounded = [_drop_bounding(capability) for capability in range(64)]
+    bounded = _drop_bounding()
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     version_3 = struct.pack("=Ii", 0x20080522, 0)
     _syscall("capset", version_3, bytes(24))
-    return all(bounded)
+    return bounded
 
 
-def _drop_bounding(capability: int) -> bool:
-    """Whether the capability is out of the bounding set now (or unknown to this kernel)."""
-    if _libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) != 1:
-        return True
-    return int(_libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)) == 0
+def _drop_bounding() -> bool:
+    """Whether every capability that this kernel knows (they are numbered from 0) is out of the
+    bounding set now."""
+    bounded, prctl = True, _libc.prctl
+    for capability in range(64):
+        if prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0)
+            if held < 0:
+                break
+            bounded = bounded and held == 0
+    return bounded
 
 
 class _FilterProgram(ctypes.Structure):

@@ -35,6 +35,10 @@ class Account:
         self._lane = _bucket(limits.bandwidth, BURST_SECONDS, self.began)
         self.messages = _bucket(limits.messages, MESSAGE_SECONDS, self.began)
 
+    def begin(self) -> None:
+        """The session's time is counted from now on."""
+        self.began = self._clock()
+
     @property
     def seconds(self) -> float:
         """Since the session began."""

@@ -107,6 +107,11 @@ class Init:
         return {"HOME": self.scratch, "TMPDIR": self.scratch} if self.scratch else {}
 
     @property
+    def ended(self) -> bool:
+        """Whether it is gone, be it that nothing has told us yet."""
+        return self._pidfd < 0 or _has_ended(self._pidfd)
+
+    @property
     def closed(self) -> bool:
         return self._link.closed
 

@@ -126,6 +126,17 @@ class Session(Life):
         if self._init is not None:
             await self._limiter.watch(self._init.meter, branch, pending)
 
+    @property
+    def stands(self) -> bool:
+        """Whether its guest takes requests now, and has not just ended without our having noticed."""
+        return self.is_ready and self._init is not None and not self._init.ended
+
+    def hand_over(self, terms: Terms) -> None:
+        """A guest that waited is somebody's now: its name and its clock are theirs."""
+        self.terms = terms
+        self.began = time.time()
+        self.account.begin()
+
     def on_stray(self, sink: Sink) -> None:
         """Where frames go whose request is over (background threads and tasks)."""
         self._stray = sink

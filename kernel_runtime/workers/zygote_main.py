@@ -27,10 +27,11 @@ from kernel_runtime.domain.level import Rung
 from kernel_runtime.guest import init
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.denials import Denials
-from kernel_runtime.sandbox import enter, landlock, stage
+from kernel_runtime.sandbox import enter, stage
 from kernel_runtime.sandbox import syscalls as sc
 from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
-from kernel_runtime.workers import tree
+from kernel_runtime.workers import apart, tree
+from kernel_runtime.workers.ahead import Ahead, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 #: Preloading this module builds the shell, too.
 SHELL = "kernel_runtime.guest.shell"
 _KEPT_FD = 3
+#: Preloads of a zygote that many guests come from: the shell, and something of the user's.
+_WARM = 2
 _BACKEND = "module://matplotlib_inline.backend_inline"
 
 
@@ -116,14 +119,22 @@ class Zygote:
         self._poll = select.poll()
         self._children: dict[int, int] = {}  # pidfd → pid
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._channel.send(wire.Booted(preloaded=_preload(image.preload)))
+        preloaded = _preload(image.preload)
+        # Most guests come from a warm zygote, by and by: a bare one begins none ahead.
+        warm = self._has_namespace and len(preloaded) >= _WARM and threading.active_count() == 1
+        self._ahead = Ahead(self._fork, self._become_ahead) if warm else None
+        self._channel.send(wire.Booted(preloaded=preloaded))
         gc.collect()
         gc.freeze()
 
     def run(self) -> None:
         self._poll.register(self._channel.fileno(), select.POLLIN)
         while True:
-            for fd, _ in self._poll.poll():
+            seconds = self._ahead.seconds() if self._ahead is not None else None
+            ready = self._poll.poll(None if seconds is None else 1000 * seconds)
+            if self._ahead is not None and not ready:
+                self._ahead.tend()
+            for fd, _ in ready:
                 if fd != self._channel.fileno():
                     self._bury(fd)
                 elif not self._serve():
@@ -165,13 +176,11 @@ class Zygote:
                 wire.Refused(id=frame.id, wall="zygote", error=f"it has Python threads: {names}")
             )
             return
-        if self._has_namespace:
-            sc.unshare(sc.CLONE_NEWPID)
-        pid = os.fork()
+        pid = None if self._ahead is None else self._ahead.take(frame.plan, fds)
+        if pid is None:
+            pid = self._fork()
         if pid == 0:
-            self._become_first_process(frame, fds)
-        if self._has_namespace:
-            sc.setns(self._own_pids, sc.CLONE_NEWPID)
+            self._become_first_process(frame.plan, lambda: _keep_only(fds), late=False)
         for fd in fds:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
@@ -179,63 +188,69 @@ class Zygote:
         self._children[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
 
-    def _become_first_process(self, frame: wire.Spawn, fds: list[int]) -> NoReturn:
-        """Only the control socket and the cgroup files survive; then the walls, then pid 1's life."""
+    def _fork(self) -> int:
+        """A child that is pid 1 of a new namespace (if the rung has one); 0 in there."""
+        if not self._has_namespace:
+            return os.fork()
+        sc.unshare(sc.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                sc.setns(self._own_pids, sc.CLONE_NEWPID)
+        return pid
+
+    def _become_ahead(self, plan: bytes, fd: int) -> NoReturn:
+        """Nothing of the zygote's survives but the socket that the guest's descriptors come by."""
+        try:
+            [kept] = _keep_only([fd])
+        except BaseException:  # noqa: BLE001 — whatever it was, this is no zygote and must end
+            os._exit(1)
+        self._become_first_process(plan, lambda: receive(kept), late=True)
+
+    def _become_first_process(
+        self, plan_bytes: bytes, provide: Callable[[], list[int]], *, late: bool
+    ) -> NoReturn:
+        """Only the control socket and the cgroup files survive; then the walls, then pid 1's life.
+        ``late``: they come when the namespaces have been entered."""
+        control: Channel | None = None
+
+        def take() -> list[int]:
+            nonlocal control
+            first, *rest = provide()
+            control = Channel(socket.socket(fileno=first), wire.decode_to_init)
+            return rest
+
         try:
             os.setsid()
             if not self._has_namespace:
                 sc.set_child_subreaper()
-            kept = _keep_only(fds)
-            control = Channel(socket.socket(fileno=kept[0]), wire.decode_to_init)
-            plan = msgspec.msgpack.decode(frame.plan, type=GuestPlan)
+            groups = take if late else take()
+            plan = msgspec.msgpack.decode(plan_bytes, type=GuestPlan)
             listeners: list[int] = []
-            walls, missing = enter.enter(plan, kept[1:], listeners)
+            walls, missing = enter.enter(plan, groups, listeners)
+            if control is None:
+                raise RuntimeError("it was given no control socket")
             spaces = plan.rung is Rung.NAMESPACES
-            remove_ipc = sc.remove_ipc if "ipc" in walls else _leave_ipc
+            remove_ipc = sc.remove_ipc if "ipc" in walls else apart.leave_ipc
             denials = Denials(listeners[0], plan.calls) if listeners else None
             born = wire.Born(walls=walls, missing=missing, names_denied=denials is not None)
             set_apart = landlock.set_apart if not spaces and "landlock" in walls else None
-            kill_others = None if spaces else _killer("landlock" in walls)
+            kill_others = None if spaces else apart.killer("landlock" in walls)
             init.serve(control, born, sc.set_dumpable, remove_ipc, denials, kill_others, set_apart)
         except WallUnavailable as error:
-            control.send(wire.Failed(wall=error.wall, error=error.reason, fix=error.fix))
+            _say_failed(control, error.wall, error.reason, error.fix)
         except BaseException as error:  # noqa: BLE001 — whatever it was, this is no zygote and must end
-            control.send(wire.Failed(wall="guest", error=f"{type(error).__name__}: {error}"))
+            _say_failed(control, "guest", f"{type(error).__name__}: {error}")
         finally:
             os._exit(1)
 
 
-def _killer(walled: bool) -> Callable[[set[int]], None]:
-    """How a first process without a pid namespace kills its session, and nobody else. Nothing can be
-    spared there: it has no frozen branches."""
-    own, parent = os.getpid(), os.getppid()
-    if not walled or landlock.abi() < landlock.SCOPES_SINCE:
-
-        def kill_found(_: set[int]) -> None:
-            if os.getpid() == own:
-                tree.end_below(own)
-
-        return kill_found
-
-    def kill_scoped(_: set[int]) -> None:
-        """All at once: behind Landlock's scope, "everybody" are the processes of this session."""
-        if os.getpid() == own and not _can_signal(parent):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(-1, signal.SIGKILL)
-
-    return kill_scoped
-
-
-def _can_signal(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _leave_ipc() -> None:
-    """Without a namespace of its own, the guest's System V objects lie among the host's."""
+def _say_failed(control: Channel | None, wall: str, error: str, fix: str = "") -> None:
+    """Begun ahead it has nobody to tell: the next spawn does without, and meets the same trouble."""
+    if control is not None:
+        control.send(wire.Failed(wall=wall, error=error, fix=fix))
 
 
 def _keep_only(fds: list[int]) -> list[int]:

@@ -72,17 +72,19 @@ def stumbling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def begun(rung: Rung, directory: Path) -> Iterator[Zygote]:
+def begun(rung: Rung, directory: Path, *preload: str) -> Iterator[Zygote]:
     cache = "" if rung is Rung.NAMESPACES else scratch.make(os.getuid(), os.getgid())
-    zygote = Zygote(launch.Launch([], str(directory), rung, cache))
+    zygote = Zygote(launch.Launch(list(preload), str(directory), rung, cache))
     try:
         yield zygote
     finally:
         zygote.close()
 
 
-async def attempt(zygote: Zygote, at: int, how: str) -> Init | KernelRuntimeError:
-    """One guest that stumbles; what the front got to know of it."""
+async def attempt(
+    zygote: Zygote, at: int, how: str, pids: set[int] | None = None
+) -> Init | KernelRuntimeError:
+    """One guest that stumbles; what the front got to know of it. ``pids`` takes its own."""
     init = Init(zygote, Limits(), Silence())  # type: ignore[arg-type]
     spawning = asyncio.ensure_future(init.spawn(make_plan(zygote, f"{at}:{how}")))
     if how == "hang":
@@ -94,6 +96,9 @@ async def attempt(zygote: Zygote, at: int, how: str) -> Init | KernelRuntimeErro
         assert init.walls == []
         assert init.closed
         return error
+    finally:
+        if pids is not None:
+            pids.add(init.meter.init_pid)
     return init
 
 
@@ -173,5 +178,56 @@ def test_a_guest_that_ends_at_any_step_never_begins(rung: Rung, directory: Path)
             again = await attempt(zygote, NEVER, "exit")
             assert isinstance(again, Init), "the zygote goes on"
             again.close()
+
+    asyncio.run(check())
+
+
+async def begun_ahead(zygote: Zygote, pids: set[int]) -> int:
+    """The process that the zygote has begun for the next spawn, alive or stumbled."""
+    [parent] = tree.children(zygote.pid)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for pid in tree.children(parent) - pids:
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                if "State:\tZ" in status or "unix_stream" in Path(f"/proc/{pid}/wchan").read_text():
+                    return pid
+        await asyncio.sleep(0.002)
+    raise AssertionError("none was begun")
+
+
+@pytest.mark.usefixtures("stumbling")
+@pytest.mark.parametrize("rung", [Rung.NAMESPACES])
+def test_one_begun_ahead_that_ends_at_any_step_never_begins(rung: Rung, directory: Path) -> None:
+    """The third spawn of equal plans gets one; where that has stumbled already, it goes without."""
+
+    async def thrice(zygote: Zygote, step: int, how: str) -> tuple[Init | KernelRuntimeError, bool]:
+        pids: set[int] = set()
+        for _ in range(2):
+            first = await attempt(zygote, step, how, pids)
+            if isinstance(first, Init):
+                first.close()
+        ahead, served = await begun_ahead(zygote, pids), set[int]()
+        return await attempt(zygote, step, how, served), served == {ahead}
+
+    async def check() -> None:
+        with begun(rung, directory, "kernel_runtime.guest.shell", "colorsys") as zygote:
+            await zygote.booted()
+            whole, ahead = await thrice(zygote, NEVER, "exit")
+            assert isinstance(whole, Init)
+            assert ahead, "the process begun ahead became the guest"
+            steps = int(whole.missing["steps"])
+            whole.close()
+            stumbled_ahead = 0
+            for step in range(1, steps + 1, 4):
+                for how, error in (("exit", GuestLost), ("raise", WallUnavailable)):
+                    outcome, ahead = await thrice(zygote, step, how)
+                    if isinstance(outcome, Init):
+                        assert outcome.walls == whole.walls, f"step {step}: with every wall or not at all"
+                        outcome.close()
+                        continue
+                    assert isinstance(outcome, error), (step, how)
+                    stumbled_ahead += ahead
+            assert stumbled_ahead > 2, "steps after the namespaces were tried"
 
     asyncio.run(check())

@@ -117,7 +117,8 @@ WAYS = {
     "ctypes": "by_libc()",
     "ctypes, Python's own": "ctypes.py_object(open).value(M).read()",
     "memory": "by_memory()",
-    "garbage collector": "next(o for o in gc.get_objects() if isinstance(o, dict) and o.get('open') is io.open)['open'](M).read()",
+    "garbage collector": "(gc.unfreeze(), next(o for o in gc.get_objects() if isinstance(o, dict) "
+    "and o.get('open') is io.open))[1]['open'](M).read()",
     "import hooks": "by_import_hook()",
     "a module of any file": "importlib.machinery.SourceFileLoader('x', M).get_data(M).decode()",
     "audit hooks": "by_audit()",
