@@ -27,7 +27,7 @@ from kernel_runtime.domain.level import Rung
 from kernel_runtime.guest import init
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.denials import Denials
-from kernel_runtime.sandbox import enter, stage
+from kernel_runtime.sandbox import enter, landlock, stage
 from kernel_runtime.sandbox import syscalls as sc
 from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
 from kernel_runtime.workers import apart, tree
