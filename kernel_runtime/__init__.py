@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LimitExceeded,
         NotFound,
         ProtocolViolation,
+        StoreUnavailable,
         WallUnavailable,
         ZygoteLost,
     )
@@ -48,6 +49,7 @@ _HOMES = {
     "LimitExceeded": _ERRORS,
     "NotFound": _ERRORS,
     "ProtocolViolation": _ERRORS,
+    "StoreUnavailable": _ERRORS,
     "WallUnavailable": _ERRORS,
     "ZygoteLost": _ERRORS,
     "Level": "kernel_runtime.domain.level",
@@ -78,6 +80,7 @@ __all__ = [
     "Reason",
     "Result",
     "Session",
+    "StoreUnavailable",
     "Usage",
     "Verdict",
     "WallUnavailable",

@@ -82,3 +82,8 @@ class Conflict(KernelRuntimeError):
 
 class Invalid(KernelRuntimeError):
     """A value is malformed; the message names the place and what would be right."""
+
+
+class StoreUnavailable(KernelRuntimeError):
+    """The state of the platform cannot be read or written (locked, full, damaged): nothing was
+    changed, and what depended on it is denied."""

@@ -1,0 +1,139 @@
+"""Redaction: the values of secrets taken out of texts and bytes, also where they were encoded.
+
+Found are the value itself, its base64 (plain and URL-safe, also inside a longer text that was
+encoded as a whole), its hexadecimal digits, and any mixture of percent, JSON, Python and HTML escapes.
+Not found: what was compressed, encrypted, reversed, cut up or spelled out. It is a net, not a wall.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+#: Shorter values would be found in ordinary text.
+MIN_SECRET = 6
+#: A piece of base64 that is certain whatever stood around it; shorter ones turn up by chance.
+_MIN_PIECE = 10
+_ESCAPES = frozenset("%\\&")
+
+Text = TypeVar("Text", str, bytes)
+
+
+class Redactor:
+    """Compiled from (name, value) pairs once; a pure function of texts after that."""
+
+    def __init__(self, secrets: Iterable[tuple[str, bytes]]) -> None:
+        pairs = [(name, value) for name, value in secrets if len(value) >= MIN_SECRET]
+        forms = {form: name for name, value in pairs for form in _forms(value)}
+        ordered = sorted(forms.items(), key=lambda pair: (-len(pair[0]), pair))
+        self._plain = [(form, f"[secret {name}]") for form, name in ordered]
+        self._escaped = [
+            (re.compile(_escaped(value), re.DOTALL), f"[secret {name}]")
+            for name, value in sorted(pairs, key=lambda pair: (-len(pair[1]), pair))
+        ]
+        #: No value, however it is encoded, takes more characters.
+        self.longest = max((len(value) for _, value in pairs), default=0) * _WIDEST
+
+    def text(self, text: str) -> str:
+        """The text without the values."""
+        if not self._plain:
+            return text
+        for form, mark in self._plain:
+            if form in text:
+                text = text.replace(form, mark)
+        if not _ESCAPES.isdisjoint(text):
+            for pattern, mark in self._escaped:
+                text = pattern.sub(mark, text)
+        return text
+
+    def bytes(self, data: bytes) -> bytes:
+        """The bytes without the values. Other bytes stay as they are, text or not."""
+        text = data.decode("utf-8", "surrogateescape")
+        cleaned = self.text(text)
+        return data if cleaned == text else cleaned.encode("utf-8", "surrogateescape")
+
+    def stream(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The pieces of one text without the values, also those that lie across pieces.
+
+        What might be the beginning of a value is held back until more has come, or all.
+        """
+        held = ""
+        for piece in pieces:
+            held = self.text(held + piece)
+            ready = len(held) - self.longest
+            if ready > 0:
+                yield held[:ready]
+                held = held[ready:]
+        if held:
+            yield held
+
+
+def _forms(value: bytes) -> set[str]:
+    """What is looked for as it is."""
+    text = value.decode("utf-8", "surrogateescape")
+    hexadecimal = value.hex()
+    forms = {text, text.strip(), hexadecimal, hexadecimal.upper()}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        forms.add(encode(value).decode("ascii"))
+        forms |= set(_pieces(value, encode))
+    return {form for form in forms if len(form) >= MIN_SECRET}
+
+
+def _pieces(value: bytes, encode: object) -> Iterator[str]:
+    """The part of the value's base64 that is the same whatever stands before and after it."""
+    for before in range(3):
+        encoded: bytes = encode(bytes(before) + value)  # type: ignore[operator]
+        first = (before * 8 + 5) // 6
+        last = (before + len(value)) * 8 // 6
+        piece = encoded[first:last].decode("ascii")
+        if len(piece) >= _MIN_PIECE:
+            yield piece
+
+
+#: Characters that one byte may take in an escaped form (``&#x00022;``).
+_WIDEST = 10
+_NAMED = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+_LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
+
+
+def _escaped(value: bytes) -> str:
+    """An expression for the value with every character as it is, or escaped in one of the ways."""
+    return "".join(_character(c) for c in value.decode("utf-8", "surrogateescape"))
+
+
+def _character(character: str) -> str:
+    code = ord(character)
+    raw = character.encode("utf-8", "surrogateescape")
+    ways = [re.escape(character), "".join(rf"%{_digits(byte, 2)}" for byte in raw)]
+    ways += [r"\\{1,2}" + way for way in _after_backslash(character, raw)]
+    ways += [rf"&#0{{0,3}}{code};", rf"&#[xX]0{{0,3}}{_digits(code, 1)};"]
+    if character == " ":
+        ways.append(r"\+")
+    if character in _NAMED:
+        ways.append(f"&{_NAMED[character]};")
+    return f"(?:{'|'.join(ways)})"
+
+
+def _after_backslash(character: str, raw: bytes) -> list[str]:
+    """What follows a backslash in JSON and in Python's repr."""
+    code = ord(character)
+    units = character.encode("utf-16-be", "surrogatepass")
+    pairs = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+    ways = [r"\\{1,2}".join(f"u{_digits(pair, 4)}" for pair in pairs)]
+    ways.append(r"\\{1,2}".join(f"x{_digits(byte, 2)}" for byte in raw))
+    if code < 256:
+        ways.append(f"x{_digits(code, 2)}")
+    if character in _LETTERS:
+        ways.append(_LETTERS[character])
+    elif not character.isalnum():
+        ways.append(re.escape(character))
+    return ways
+
+
+def _digits(number: int, width: int) -> str:
+    """Hexadecimal digits in either case."""
+    return "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in f"{number:0{width}x}")

@@ -1,0 +1,1 @@
+"""State on disk: SQLite, one file, private to its owner."""
