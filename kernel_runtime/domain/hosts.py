@@ -18,8 +18,8 @@ def parse_host(text: str, place: str = "host") -> str:
     brackets; mapped IPv6 as IPv4; other alphabets as ``xn--``. ``Invalid`` for anything doubtful.
     """
     host = text.lower().removesuffix(".")
-    if (host.startswith("[") and host.endswith("]")) or ":" in host:
-        return _address6(host.strip("[]"), place)
+    if ":" in host:
+        return _address6(host[1:-1] if host.startswith("[") and host.endswith("]") else host, place)
     if not host.isascii():
         host = _encoded(host, place)
     labels = host.split(".")

@@ -72,11 +72,11 @@ def _inside(info: inspect.Type, path: Steps) -> inspect.Type:
 
 
 def _plain(info: inspect.Type) -> inspect.Type:
-    """Of alternatives, the one that has keys or choices."""
+    """Of alternatives, the one that has keys, items or choices."""
     if isinstance(info, inspect.Metadata):
         return _plain(info.type)
     if isinstance(info, inspect.UnionType):
-        telling = (inspect.StructType, inspect.EnumType, inspect.LiteralType)
+        telling = (inspect.StructType, inspect.EnumType, inspect.LiteralType, inspect.VarTupleType)
         return next((_plain(one) for one in info.types if isinstance(one, telling)), info)
     return info
 

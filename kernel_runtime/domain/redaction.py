@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,38 +20,35 @@ MIN_SECRET = 6
 _MIN_PIECE = 10
 _ESCAPES = frozenset("%\\&")
 
-Text = TypeVar("Text", str, bytes)
+
+class Span(NamedTuple):
+    """Where a value, or a form of it, stands in a text."""
+
+    start: int
+    end: int
+    name: str
 
 
 class Redactor:
     """Compiled from (name, value) pairs once; a pure function of texts after that."""
 
     def __init__(self, secrets: Iterable[tuple[str, bytes]]) -> None:
-        pairs = [(name, value) for name, value in secrets if len(value) >= MIN_SECRET]
-        forms = {form: name for name, value in pairs for form in _forms(value)}
-        ordered = sorted(forms.items(), key=lambda pair: (-len(pair[0]), pair))
-        self._plain = [(form, f"[secret {name}]") for form, name in ordered]
-        self._escaped = [
-            (re.compile(_escaped(value), re.DOTALL), f"[secret {name}]")
-            for name, value in sorted(pairs, key=lambda pair: (-len(pair[1]), pair))
-        ]
+        pairs = sorted({(name, value) for name, value in secrets if len(value) >= MIN_SECRET})
+        self._raw = sorted(((value, name) for name, value in pairs), key=lambda pair: -len(pair[0]))
+        self._plain = sorted({(form, name) for name, value in pairs for form in _forms(value)})
+        self._escaped = [(re.compile(_escaped(value), re.DOTALL), name) for name, value in pairs]
+        self._marks = _ESCAPES | ({"+"} if any(b" " in value for _, value in pairs) else set())
         #: No value, however it is encoded, takes more characters.
         self.longest = max((len(value) for _, value in pairs), default=0) * _WIDEST
 
     def text(self, text: str) -> str:
         """The text without the values."""
-        if not self._plain:
-            return text
-        for form, mark in self._plain:
-            if form in text:
-                text = text.replace(form, mark)
-        if not _ESCAPES.isdisjoint(text):
-            for pattern, mark in self._escaped:
-                text = pattern.sub(mark, text)
-        return text
+        return _without(text, self._spans(text))
 
     def bytes(self, data: bytes) -> bytes:
         """The bytes without the values. Other bytes stay as they are, text or not."""
+        for value, name in self._raw:  # its first and last bytes may be parts of other characters
+            data = data.replace(value, f"[secret {name}]".encode())
         text = data.decode("utf-8", "surrogateescape")
         cleaned = self.text(text)
         return data if cleaned == text else cleaned.encode("utf-8", "surrogateescape")
@@ -63,13 +60,48 @@ class Redactor:
         """
         held = ""
         for piece in pieces:
-            held = self.text(held + piece)
+            held += piece
+            spans = self._spans(held)
             ready = len(held) - self.longest
+            for span in spans:
+                if span.start < ready < span.end:
+                    ready = span.start
             if ready > 0:
-                yield held[:ready]
+                yield _without(held[:ready], [span for span in spans if span.end <= ready])
                 held = held[ready:]
         if held:
-            yield held
+            yield self.text(held)
+
+    def _spans(self, text: str) -> list[Span]:
+        """Where values stand, in order; those that overlap are one, named for the longest."""
+        found = [span for form, name in self._plain if form in text for span in _places(text, form, name)]
+        if self._escaped and not self._marks.isdisjoint(text):
+            for pattern, name in self._escaped:
+                found += [Span(match.start(), match.end(), name) for match in pattern.finditer(text)]
+        merged: list[Span] = []
+        for span in sorted(found):
+            if merged and span.start < merged[-1].end:
+                last = merged[-1]
+                name = max(span, last, key=lambda one: one.end - one.start).name
+                merged[-1] = Span(last.start, max(last.end, span.end), name)
+            else:
+                merged.append(span)
+        return merged
+
+
+def _places(text: str, form: str, name: str) -> Iterator[Span]:
+    start = text.find(form)
+    while start >= 0:
+        yield Span(start, start + len(form), name)
+        start = text.find(form, start + 1)
+
+
+def _without(text: str, spans: list[Span]) -> str:
+    parts, done = [], 0
+    for span in spans:
+        parts += [text[done : span.start], f"[secret {span.name}]"]
+        done = span.end
+    return "".join([*parts, text[done:]]) if spans else text
 
 
 def _forms(value: bytes) -> set[str]:
@@ -78,7 +110,8 @@ def _forms(value: bytes) -> set[str]:
     hexadecimal = value.hex()
     forms = {text, text.strip(), hexadecimal, hexadecimal.upper()}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        forms.add(encode(value).decode("ascii"))
+        whole = encode(value).decode("ascii")
+        forms |= {whole, whole.rstrip("=")}
         forms |= set(_pieces(value, encode))
     return {form for form in forms if len(form) >= MIN_SECRET}
 
@@ -109,7 +142,7 @@ def _character(character: str) -> str:
     code = ord(character)
     raw = character.encode("utf-8", "surrogateescape")
     ways = [re.escape(character), "".join(rf"%{_digits(byte, 2)}" for byte in raw)]
-    ways += [r"\\{1,2}" + way for way in _after_backslash(character, raw)]
+    ways += [r"\\{1,3}" + way for way in _after_backslash(character, raw)]
     ways += [rf"&#0{{0,3}}{code};", rf"&#[xX]0{{0,3}}{_digits(code, 1)};"]
     if character == " ":
         ways.append(r"\+")
@@ -123,10 +156,11 @@ def _after_backslash(character: str, raw: bytes) -> list[str]:
     code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass")
     pairs = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
-    ways = [r"\\{1,2}".join(f"u{_digits(pair, 4)}" for pair in pairs)]
-    ways.append(r"\\{1,2}".join(f"x{_digits(byte, 2)}" for byte in raw))
+    ways = [r"\\{1,3}".join(f"u{_digits(pair, 4)}" for pair in pairs)]
+    ways.append(r"\\{1,3}".join(f"x{_digits(byte, 2)}" for byte in raw))
     if code < 256:
         ways.append(f"x{_digits(code, 2)}")
+    ways.append(f"U{_digits(code, 8)}")
     if character in _LETTERS:
         ways.append(_LETTERS[character])
     elif not character.isalnum():

@@ -16,6 +16,8 @@ NAMES = tuple(_TABLES)
 def schema(name: str) -> dict[str, Any]:
     """The schema of ``manifest`` or ``policy``."""
     (made,), components = msgspec.json.schema_components([_TABLES[name]], ref_template="#/$defs/{name}")
+    for component in components.values():  # Python 3.13 keeps docstrings otherwise than those before it
+        component["description"] = " ".join(component["description"].split())
     title = {"manifest": "app.toml of kernel_runtime", "policy": "policy.toml of kernel_runtime"}[name]
     if name == "manifest":
         limits = components["ManifestTable"]["properties"]["limits"]
