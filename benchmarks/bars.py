@@ -13,6 +13,8 @@ FORK = "plain fork"
 BWRAP = "bwrap + python"
 BWRAP_PANDAS = "bwrap + pandas"
 OUTSIDE = "outside"
+LINEAR = "each in turn"
+CONTROL = "less of it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,9 @@ BARS = (
     Bar(figure="compute.loops", peer=OUTSIDE, least=0.97),
     Bar(figure="kill.tree", kind="value", most=0.05),
     Bar(figure="kill.recovery", kind="value", most=0.05),
+    Bar(figure="decide.granted", kind="value", most=20e-6),
+    Bar(figure="decide.denied", kind="value", most=20e-6),
+    Bar(figure="decide.alike", kind="value", most=20e-6),
 )
 
 

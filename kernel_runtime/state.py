@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class State:
-    """One connection to the state in a directory (``KERNEL_RUNTIME_STATE``, or the person's own).
+    """The state in a directory (``KERNEL_RUNTIME_STATE``, or the person's own).
 
     ``patience``: seconds to wait for another process that writes.
     """
@@ -29,9 +29,17 @@ class State:
     def __init__(self, place: Path | None = None, *, patience: float = 5.0) -> None:
         self.directory = place or directory(os.environ)
         self.principal = principal()
+        self._patience = patience
         self._database = Database(self.directory / NAME, patience)
+        self._reader: Database | None = None
         self.ledger = SqlLedger(self._database)
-        self.audit = AuditLog(self._database)
+
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log, on a connection of its own: who reads it keeps no gate waiting."""
+        if self._reader is None:
+            self._reader = Database(self.directory / NAME, self._patience)
+        return AuditLog(self._reader)
 
     def vault(self, **options: Any) -> Vault:
         """The secrets; ``options``: those of ``Vault`` (``ttl``)."""
@@ -48,6 +56,8 @@ class State:
     def close(self) -> None:
         """Idempotent."""
         self._database.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def __enter__(self) -> State:
         return self

@@ -2,3 +2,4 @@
 
 from benchmarks.suite import start, cells, output, notebook, memory, ending  # noqa: F401, I001
 from benchmarks.suite import guest, walls, rate, growth, compute, kill  # noqa: F401
+from benchmarks.suite import decide, audit, redaction  # noqa: F401

@@ -67,7 +67,7 @@ def list_command(since: str | None, last: int, **wanted: str | None) -> None:
     from kernel_runtime.state import State
 
     with State() as state:
-        records = list(state.audit.records(_since(since), last, **_given(wanted)))
+        records = list(state.audit.records(_given(wanted), since=_since(since), last=last))
     if not records:
         click.echo("no records")
         return
@@ -93,7 +93,9 @@ def export_command(
         raise click.UsageError("--all is the whole log: search in it with another program")
     write = _write_csv if form == "csv" else _write_jsonl
     with State() as state, _opened(output) as file:
-        write(file, state.audit.everything() if everything else state.audit.records(_since(since), **equal))
+        write(
+            file, state.audit.everything() if everything else state.audit.records(equal, since=_since(since))
+        )
 
 
 @audit_command.command("rotate")

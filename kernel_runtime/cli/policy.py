@@ -106,7 +106,7 @@ def suggest_command(app: str | None, since: str | None, as_json: bool) -> None:
 
     begin = time.time() - parse_seconds(since, "--since") if since else 0.0
     with State() as state:
-        found = suggest(state.audit.records(begin, **({"app": app} if app else {})))
+        found = suggest(state.audit.records({"app": app} if app else None, since=begin))
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
     elif not (found.allow or found.undeclared or found.refused):

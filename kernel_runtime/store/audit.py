@@ -13,7 +13,7 @@ from kernel_runtime.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from kernel_runtime.store.database import Database
@@ -41,8 +41,12 @@ class AuditLog:
         self._database = database
         self.archive = database.path.parent / "audit"
 
-    def records(self, since: float = 0.0, last: int | None = None, **equal: str) -> Iterator[Record]:
-        """Records still in the database, the oldest first; ``last``: only so many, the newest."""
+    def records(
+        self, equal: Mapping[str, str] | None = None, *, since: float = 0.0, last: int | None = None
+    ) -> Iterator[Record]:
+        """Records still in the database, the oldest first; ``equal``: fields and what they are to be;
+        ``last``: only so many, the newest."""
+        equal = equal or {}
         unknown = set(equal) - set(_SEARCHED)
         if unknown:
             raise TypeError(f"records are searched by {_SEARCHED}, not {unknown}")

@@ -56,32 +56,38 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that may write; all of it is committed, or nothing."""
         with self._lock, self._explained():
-            if self._connection.in_transaction:
-                raise Conflict("a transaction of this store is open already")
+            self._refuse_nesting()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
                 raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent view, whatever others write meanwhile."""
         with self._lock, self._explained():
+            self._refuse_nesting()
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
             finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
 
     def changes(self) -> int:
         """A number that changes when another connection has written."""
         with self._lock, self._explained():
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _refuse_nesting(self) -> None:
+        if self._connection.in_transaction:
+            raise Conflict("a transaction of this store is open already")
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # SQLite may have done it by itself: a full disk, say
+            self._connection.execute("ROLLBACK")
 
     def _prepare(self) -> None:
         # WAL with NORMAL: a crash of this process loses nothing, a power failure perhaps the last

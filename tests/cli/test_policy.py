@@ -42,7 +42,6 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o755)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("kernel_runtime.broker.policies._refuse_foreign_directories", lambda path: None)
 
 
 def user_policy(tmp_path: Path, text: str) -> Path:

@@ -175,9 +175,9 @@ def test_what_an_interrupted_rotation_left_does_no_harm(log: AuditLog) -> None:
 
 
 def test_search(log: AuditLog) -> None:
-    assert [record.bytes for record in log.records(app="app-1")] == [1, 3, 5, 7]
-    assert [record.bytes for record in log.records(104.0)] == [4, 5, 6, 7]
+    assert [record.bytes for record in log.records({"app": "app-1"})] == [1, 3, 5, 7]
+    assert [record.bytes for record in log.records(since=104.0)] == [4, 5, 6, 7]
     assert [record.bytes for record in log.records(last=2)] == [6, 7]
-    assert list(log.records(decision="deny")) == []
+    assert list(log.records({"decision": "deny"})) == []
     with pytest.raises(TypeError):
-        list(log.records(hash="x"))
+        list(log.records({"hash": "x"}))
