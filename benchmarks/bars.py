@@ -59,7 +59,6 @@ BARS = (
     Bar(figure="kill.recovery", kind="value", most=0.05),
     Bar(figure="decide.granted", kind="value", most=20e-6),
     Bar(figure="decide.denied", kind="value", most=20e-6),
-    Bar(figure="decide.alike", kind="value", most=20e-6),
 )
 
 

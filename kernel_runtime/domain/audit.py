@@ -67,14 +67,16 @@ FIELDS = Record.__struct_fields__
 
 def sealed(entry: Entry, at: float, head: Head) -> Record:
     """The record that follows ``head``."""
-    fields = msgspec.structs.asdict(entry)
-    record = Record(**fields, number=head.number + 1, at=at, previous=head.hash, hash="")
-    return msgspec.structs.replace(record, hash=hash_of(record))
+    own = [*msgspec.structs.astuple(entry), head.number + 1, at, head.hash]
+    return Record(**dict(zip(FIELDS, [*own, _hash(own)], strict=True)))
 
 
 def hash_of(record: Record) -> str:
     """SHA-256 over all but the hash itself, in one fixed form."""
-    values = [getattr(record, name) for name in FIELDS if name != "hash"]
+    return _hash(list(msgspec.structs.astuple(record)[:-1]))
+
+
+def _hash(values: list[object]) -> str:
     return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
 
 

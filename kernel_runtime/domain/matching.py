@@ -114,17 +114,21 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 
 class Index(Generic[S]):
-    """Scoped things, found by what a request asks; always in one order, whatever order they came in."""
+    """Scoped things, found by what a request asks; always in one order, whatever order they came in.
+
+    Each lies in the bucket of what its target begins with before the first wildcard. A request looks
+    into one bucket for each length of such beginnings, so that the number of things hardly counts.
+    """
 
     def __init__(self, items: Iterable[S]) -> None:
         self.items = tuple(sorted(items, key=lambda item: (item.scope, item.identity)))
-        self._buckets: dict[tuple[Kind, str], list[tuple[int, S]]] = {}
-        lengths: dict[Kind, set[int]] = {}
+        self._buckets: dict[str, dict[str, list[tuple[int, S]]]] = {}
         for rank, item in enumerate(self.items):
-            start = _literal_start(item.scope)
-            self._buckets.setdefault((item.scope.kind, start), []).append((rank, item))
-            lengths.setdefault(item.scope.kind, set()).add(len(start))
-        self._lengths = {kind: tuple(sorted(found)) for kind, found in lengths.items()}
+            kind = self._buckets.setdefault(item.scope.kind.value, {})
+            kind.setdefault(_literal_start(item.scope), []).append((rank, item))
+        self._lengths = {
+            kind: sorted({len(start) for start in found}) for kind, found in self._buckets.items()
+        }
 
     def __len__(self) -> int:
         return len(self.items)
@@ -134,14 +138,17 @@ class Index(Generic[S]):
 
     def covering(self, scope: Scope) -> list[S]:
         """The things whose scope covers ``scope``, in the index's order."""
-        kind = scope.kind
+        kind = scope.kind.value
+        buckets = self._buckets.get(kind)
+        if buckets is None:
+            return []
         key = _key(scope)
         found: list[tuple[int, S]] = []
-        for length in self._lengths.get(kind, ()):
+        for length in self._lengths[kind]:
             if length > len(key):
                 break
-            bucket = self._buckets.get((kind, key[:length]))
-            if bucket:
+            bucket = buckets.get(key[:length])
+            if bucket is not None:
                 found += [pair for pair in bucket if covers(pair[1].scope, scope)]
         if len(found) > 1:
             found.sort(key=_rank)

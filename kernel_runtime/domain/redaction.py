@@ -36,7 +36,9 @@ class Redactor:
         pairs = sorted({(name, value) for name, value in secrets if len(value) >= MIN_SECRET})
         self._raw = sorted(((value, name) for name, value in pairs), key=lambda pair: -len(pair[0]))
         self._plain = sorted({(form, name) for name, value in pairs for form in _forms(value)})
-        self._escaped = [(re.compile(_escaped(value), re.DOTALL), name) for name, value in pairs]
+        self._escaped = [
+            (_longest_word(value), re.compile(_escaped(value), re.DOTALL), name) for name, value in pairs
+        ]
         self._marks = _ESCAPES | ({"+"} if any(b" " in value for _, value in pairs) else set())
         #: No value, however it is encoded, takes more characters.
         self.longest = max((len(value) for _, value in pairs), default=0) * _WIDEST
@@ -76,8 +78,10 @@ class Redactor:
         """Where values stand, in order; those that overlap are one, named for the longest."""
         found = [span for form, name in self._plain if form in text for span in _places(text, form, name)]
         if self._escaped and not self._marks.isdisjoint(text):
-            for pattern, name in self._escaped:
-                found += [Span(match.start(), match.end(), name) for match in pattern.finditer(text)]
+            spelled = _SPELLED.search(text) is not None
+            for word, pattern, name in self._escaped:
+                if spelled or word in text:
+                    found += [Span(match.start(), match.end(), name) for match in pattern.finditer(text)]
         merged: list[Span] = []
         for span in sorted(found):
             if merged and span.start < merged[-1].end:
@@ -125,6 +129,21 @@ def _pieces(value: bytes, encode: object) -> Iterator[str]:
         piece = encoded[first:last].decode("ascii")
         if len(piece) >= _MIN_PIECE:
             yield piece
+
+
+#: A letter or digit that was escaped though it need not be. Where there is none, every word of a
+#: value stands as it is, and a text without that word needs no closer look.
+_SPELLED = re.compile(
+    r"(?:%|\\x|\\u00|\\U000000)(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])"
+    r"|&#0{0,3}(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[7-9]|1[01][0-9]|12[0-2]);"
+    r"|&#[xX]0{0,3}(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]);"
+)
+_WORD = re.compile(rb"[A-Za-z0-9]+")
+
+
+def _longest_word(value: bytes) -> str:
+    """Of letters and digits, which most ways of escaping leave alone; empty when there is none."""
+    return max(_WORD.findall(value), key=len, default=b"").decode("ascii")
 
 
 #: Characters that one byte may take in an escaped form (``&#x00022;``).

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kernel_runtime.store.database import Database
 
 _APPEND = f"INSERT INTO audit ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608 - names of ours
+_HEAD = "SELECT number, hash, latest FROM audit_head"
+_NEW_HEAD = "UPDATE audit_head SET number = ?, hash = ?, latest = ?"
 _COUNT = "SELECT period, calls, bytes, tokens, at FROM counters WHERE key = ?"
 _ENVELOPES = "SELECT name, version, key, wrapped, sealed, created, until FROM secrets"
 
@@ -44,19 +46,14 @@ class SqlTurn:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.counters: Mapping[str, Count] = SqlCounters(connection)
-
-    @property
-    def latest(self) -> float:
-        return float(self._connection.execute("SELECT latest FROM audit_head").fetchone()[0])
+        number, hash_, self.latest = connection.execute(_HEAD).fetchone()
+        self._head = Head(number, hash_)
 
     def append(self, entry: Entry, at: float) -> Record:
-        number, hash_ = self._connection.execute("SELECT number, hash FROM audit_head").fetchone()
-        record = sealed(entry, at, Head(number, hash_))
+        record = sealed(entry, at, self._head)
         self._connection.execute(_APPEND, msgspec.structs.astuple(record))
-        self._connection.execute(
-            "UPDATE audit_head SET number = ?, hash = ?, latest = max(latest, ?)",
-            (record.number, record.hash, at),
-        )
+        self._head, self.latest = Head(record.number, record.hash), max(self.latest, at)
+        self._connection.execute(_NEW_HEAD, (record.number, record.hash, self.latest))
         return record
 
     def count(self, counts: Mapping[str, Count]) -> None:
