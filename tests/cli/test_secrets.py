@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,3 +85,38 @@ def test_bad_input_is_told(invoke: Invoke, words: list[str], given: str, said: s
     assert done.exit_code == 2
     assert said in done.stderr
     assert "a value that is there" not in done.output
+
+
+def test_at_a_terminal_the_value_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "kernel_runtime", "secrets", "set", "KEY"]
+    environment = {**os.environ, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = read_until(ours, b"Value of KEY")
+    os.write(ours, b"seen by nobody\n")
+    shown += read_until(ours, b"confirmation")
+    os.write(ours, b"seen by nobody\n")
+    shown += read_until(ours, b"version 1")
+    assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert b"seen by nobody" not in shown
+    assert kept(tmp_path) == b"seen by nobody"
+
+
+def read_until(terminal: int, mark: bytes) -> bytes:
+    """What the terminal shows, up to the prompt or message that has this in it."""
+    shown = b""
+    while mark not in shown:
+        piece = os.read(terminal, 4096)
+        assert piece, shown
+        shown += piece
+    return shown
