@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import random
 from urllib.parse import quote, quote_plus
@@ -103,6 +104,22 @@ def test_mixed_escapes_of_every_character() -> None:
 def test_the_longer_of_two_values_is_named() -> None:
     redactor = Redactor([("SHORT", b"password"), ("LONG", b"password-and-more")])
     assert redactor.text("password-and-more, password") == "[secret LONG], [secret SHORT]"
+
+
+@few
+@given(
+    st.lists(st.integers(1, 400), min_size=1, max_size=20),
+    st.lists(st.integers(0, 700), min_size=1, max_size=5),
+)
+def test_what_is_given_out_early_cuts_no_value(cuts: list[int], gaps: list[int]) -> None:
+    """Texts much longer than what is held back."""
+    whole = "".join(f"{'x' * gap}{VALUE}" for gap in gaps) + "x" * 1000
+    wanted = "".join(f"{'x' * gap}[secret KEY]" for gap in gaps) + "x" * 1000
+    ends = [sum(cuts[:number]) for number in range(len(cuts) + 1)]
+    pieces = [whole[a:b] for a, b in itertools.pairwise(ends)] + [whole[ends[-1] :]]
+    given_out = list(REDACTOR.stream(pieces))
+    assert "".join(given_out) == wanted
+    assert sum(map(len, list(REDACTOR.stream([*pieces, "y" * 500]))[:-1])) > 0
 
 
 def test_a_value_that_begins_like_another_is_held_back_until_it_is_clear() -> None:
