@@ -35,6 +35,7 @@ class Database:
     def __init__(self, path: Path, patience: float = _PATIENCE) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._closed = False
         _make_private(path)
         with self._explained():
             self._connection = sqlite3.connect(
@@ -50,6 +51,7 @@ class Database:
     def close(self) -> None:
         """Idempotent."""
         with self._lock:
+            self._closed = True
             self._connection.close()
 
     @contextlib.contextmanager
@@ -86,7 +88,8 @@ class Database:
             raise Conflict("a transaction of this store is open already")
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:  # SQLite may have done it by itself: a full disk, say
+        """SQLite may have done it by itself (a full disk, say); a closed one has nothing to take back."""
+        if not self._closed and self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def _prepare(self) -> None:

@@ -181,3 +181,10 @@ def test_search(log: AuditLog) -> None:
     assert list(log.records({"decision": "deny"})) == []
     with pytest.raises(TypeError):
         list(log.records({"hash": "x"}))
+
+
+def test_who_stops_reading_after_it_was_closed_does_no_harm(database: Database, log: AuditLog) -> None:
+    reading = log.records()
+    assert next(reading).number == 1
+    database.close()
+    reading.close()
