@@ -13,6 +13,8 @@ FORK = "plain fork"
 BWRAP = "bwrap + python"
 BWRAP_PANDAS = "bwrap + pandas"
 OUTSIDE = "outside"
+LINEAR = "each in turn"
+CONTROL = "less of it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ BARS = (
     Bar(figure="durable.arrays_changed", kind="value", most=0.15),
     Bar(figure="durable.mix_changed", kind="value", most=1.0),
     Bar(figure="durable.pause", kind="value", most=0.015),
+    Bar(figure="decide.granted", kind="value", most=20e-6),
+    Bar(figure="decide.denied", kind="value", most=20e-6),
 )
 
 

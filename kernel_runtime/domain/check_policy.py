@@ -5,7 +5,6 @@ Advice, not a wall: Python has more ways to reach a thing than a reader of sourc
 
 from __future__ import annotations
 
-import difflib
 import enum
 import functools
 import re
@@ -15,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.places import advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 KINDS = ("module", "name", "call", "magic")
 MAX_POLICY = 1 << 20  # characters
+#: What the same file may say about capabilities (``domain/tables.py``): not for the check.
+CAPABILITY_KEYS = ("default", "allow", "ask", "deny", "trusted_projects")
 _CHECK_KEYS = ("block", "allow", "default")
 _RULE_KEYS = (*KINDS, "severity", "suggestion")
 _MAX_PATTERN = 200
@@ -142,8 +144,15 @@ def parse_policy(text: str, place: str, default: Policy | None = None) -> Policy
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Invalid(f"{place}: not valid TOML: {error}") from None
     reading = _Reading(text, place)
-    reading.keys(whole, ("check",), "")
-    check = reading.table(whole.get("check", {}), "check")
+    reading.keys(whole, ("check", *CAPABILITY_KEYS), "")
+    reading.scopes(whole)
+    return check_tables(whole.get("check", {}), text, place, default)
+
+
+def check_tables(table: object, text: str, place: str, default: Policy | None = None) -> Policy:
+    """The table ``[check]`` of a policy whose ``text`` was read before."""
+    reading = _Reading(text, place)
+    check = reading.table(table, "check")
     reading.keys(check, _CHECK_KEYS, "check")
     rules = [
         reading.rule(item, f"check.block[{index}]")
@@ -183,9 +192,21 @@ class _Reading:
         names = tuple(known)
         for name in table:
             if name not in names:
-                nearest = difflib.get_close_matches(name, names, 1)
-                advice = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names)}"
-                raise self.wrong(key, f"no key is called {name!r}; {advice}", name)
+                raise self.wrong(key, f"no key is called {name!r}; {advice(name, names)}", name)
+
+    def scopes(self, whole: dict[str, Any]) -> None:
+        """``allow`` of ``[check]`` written outside of it would be lost: what stands there are scopes."""
+        items = [
+            (key, item) for key in ("allow", "ask", "deny") for item in self.array(whole.get(key, []), key)
+        ]
+        for key, item in items:
+            from kernel_runtime.domain.scopes import Kind
+
+            scope = item.get("scope") if isinstance(item, dict) else item
+            if str(scope).partition(":")[0] not in list(Kind):
+                raise self.wrong(
+                    key, f"{scope!r} is no scope; what the check allows stands below [check]", scope
+                )
 
     def table(self, value: object, key: str) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -228,11 +249,9 @@ class _Reading:
         try:
             return Severity(str(value))
         except ValueError:
-            nearest = difflib.get_close_matches(str(value), list(Severity), 1)
-            advice = (
-                f"did you mean {str(nearest[0])!r}?" if nearest else f"choose one of {', '.join(Severity)}"
-            )
-            raise self.wrong(key, f"{value!r} is no severity; {advice}", value) from None
+            raise self.wrong(
+                key, f"{value!r} is no severity; {advice(str(value), Severity)}", value
+            ) from None
 
     def _text(self, value: object, key: str) -> str:
         if not isinstance(value, str):

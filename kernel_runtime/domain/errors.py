@@ -116,3 +116,8 @@ class StorageFailed(KernelRuntimeError):
 
 class Damaged(KernelRuntimeError):
     """What was stored is no longer what was written; the message names what is lost."""
+
+
+class StoreUnavailable(KernelRuntimeError):
+    """The state of the platform cannot be read or written (locked, full, damaged): nothing was
+    changed, and what depended on it is denied."""

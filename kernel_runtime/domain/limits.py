@@ -81,6 +81,8 @@ FLOORS: dict[str, float] = {
     "network": 0,
     "bandwidth": 1 * KIB,
 }
+#: Limits of an app, not of a guest: a manifest names them, the broker holds them.
+OF_APPS = ("storage", "api_calls")
 #: Limits that every guest has: their host could be filled up or flooded without them.
 ALWAYS = frozenset({"disk", "inodes", "open_files", "output"})
 

@@ -17,7 +17,14 @@ from kernel_runtime.domain import snapshot
 from kernel_runtime.domain.amounts import MIB, show_amount
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
-from kernel_runtime.domain.limits import FLOODS, Limits, parse_flood, parse_limits, parse_seconds
+from kernel_runtime.domain.limits import (
+    FLOODS,
+    OF_APPS,
+    Limits,
+    parse_flood,
+    parse_limits,
+    parse_seconds,
+)
 from kernel_runtime.domain.snapshot import Budget, Saving, parse_budget, parse_saving
 from kernel_runtime.jupyter import paths
 from kernel_runtime.jupyter.page_hosts import parse_hosts
@@ -226,8 +233,15 @@ def _named(place: str, values: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
+class _Security(msgspec.Struct, frozen=True):
+    level: str | None = None
+
+
 class _Mine(msgspec.Struct, frozen=True):
+    """The same table may be the notebook's manifest (``domain/manifest.py``): its other keys are no settings."""
+
     limits: dict[str, Any] = {}
+    security: _Security = _Security()
     level: str | None = None
     flood: str | None = None
 
@@ -266,9 +280,9 @@ def cell_source(metadata: bytes) -> Source | None:
 
 def asked(mine: _Mine, place: str) -> Source:
     """``{"limits": {...}, "level": ..., "flood": ...}`` → a source."""
-    values = {name: str(value) for name, value in mine.limits.items()}
+    values = {name: str(value) for name, value in mine.limits.items() if name not in OF_APPS}
     unknown = [name for name in values if name not in LIMITS]
     if unknown:
         raise Invalid(f"{place}: no limit is called {unknown[0]!r}; there are {', '.join(LIMITS)}")
-    words = {"level": mine.level, "flood": mine.flood}
+    words = {"level": mine.level or mine.security.level, "flood": mine.flood}
     return Source(place, values | {name: text for name, text in words.items() if text})

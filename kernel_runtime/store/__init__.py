@@ -1,1 +1,1 @@
-"""What is kept: checkpoints in a private directory, as packs of chunks and a manifest."""
+"""State on disk, private to its owner: the ledger in SQLite, checkpoints as packs of chunks."""

@@ -264,3 +264,16 @@ def test_any_policy_is_read_or_refused(text: str, path: str) -> None:
         for kind in ("module", "name", "call", "magic"):
             parsed.find(kind, path)
         parsed.speaks_of(path)
+
+
+def test_one_file_may_hold_the_rules_for_capabilities_too() -> None:
+    text = (
+        'default = "deny"\nallow = ["net:example.org", { scope = "cache" }]\n[check]\nallow = ["subprocess"]'
+    )
+    assert parse_policy(text, "p").allow == ("subprocess",)
+
+
+@pytest.mark.parametrize("text", ['allow = ["multiprocessing"]', "deny = [{ module = 'os' }]", "ask = [3]"])
+def test_what_belongs_below_check_is_not_lost_beside_it(text: str) -> None:
+    with pytest.raises(Invalid, match=r"p:1: (allow|deny|ask): .* below \[check\]"):
+        parse_policy(text, "p")

@@ -191,3 +191,19 @@ def test_every_limit_has_a_trait_an_option_and_a_completion() -> None:
     assert set(LIMITS) == set(LIMIT_OPTIONS)
     assert [name for name in (*LIMITS, "flood") if not hasattr(KernelRuntime, name)] == []
     assert [flag for flag, _, _ in LIMIT_OPTIONS.values() if flag not in OPTIONS] == []
+
+
+def test_a_notebooks_manifest_stands_beside_its_settings(tmp_path: Path) -> None:
+    """Limits of an app are none of the kernel's, and the level it asks for tightens like ``level``."""
+    asking = notebook(
+        tmp_path / "n.ipynb",
+        limits={"memory": "512M", "storage": "10M", "api_calls": "1000/day"},
+        security={"level": "strict"},
+        permissions=[{"type": "cache"}],
+    )
+    settings = resolve([], asking)
+    assert settings.error is None
+    assert settings.limits.memory == 512 * 1024**2
+    assert settings.level is Level.STRICT
+    looser = resolve(["--level", "strict"], notebook(tmp_path / "l.ipynb", security={"level": "permissive"}))
+    assert looser.level is Level.STRICT

@@ -1,0 +1,1 @@
+"""An app through time: its manifest, wherever it is written."""

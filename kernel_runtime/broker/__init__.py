@@ -1,0 +1,1 @@
+"""Decides capability requests, keeps secrets, and writes down what was decided."""

@@ -1,0 +1,183 @@
+"""The gate: each request is decided, counted and written down in one transaction, or denied.
+
+What a broker does with a request: ``ask`` → perform what was allowed → ``performed``. Between them
+stands the person, where the decision is to ask: ``answer``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel_runtime.domain.audit import Entry
+from kernel_runtime.domain.clock import Clock
+from kernel_runtime.domain.conditions import Conditions, Quota
+from kernel_runtime.domain.decide import Decision, Request, charged, decide
+from kernel_runtime.domain.errors import CapabilityDenied, KernelRuntimeError, StoreUnavailable
+from kernel_runtime.domain.matching import Index
+from kernel_runtime.domain.rules import Effect, Grant, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.policy import Policy
+    from kernel_runtime.domain.scopes import Scope
+    from kernel_runtime.ports import Ledger, Turn
+
+
+def host_clock(latest: float) -> Clock:
+    """The clock of this host, and the latest time that the log has seen."""
+    now = time.time()
+    offset = time.localtime(now).tm_gmtoff
+    return Clock(now=now, latest=latest, monotonic=time.monotonic(), offset=offset)
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was decided. ``number``: of its audit record (0: it could not be written)."""
+
+    request: Request
+    decision: Decision
+    number: int = 0
+
+    def demand(self) -> None:
+        """``CapabilityDenied`` unless it was allowed; the message says what to ask for."""
+        if not self.decision.allowed:
+            decision = self.decision.headless()
+            raise CapabilityDenied(f"{self.request.scope}: {decision.reason} ({decision.rule})")
+
+
+class Gate:
+    """Decides for one app. ``headless``: nobody can be asked, so asking is denying. ``redact``: takes
+    the values of secrets out of what is written down."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        policy: Policy,
+        ledger: Ledger,
+        *,
+        grants: Iterable[Grant] = (),
+        clock: Callable[[float], Clock] = host_clock,
+        headless: bool = False,
+        redact: Callable[[str], str] = str,
+    ) -> None:
+        self.manifest = manifest
+        self.policy = policy
+        self.grants: Index[Grant] = Index(grants)
+        self._ledger = ledger
+        self._clock = clock
+        self._headless = headless
+        self._redact = redact
+
+    def ask(self, request: Request) -> Ticket:
+        """Decide a request. When that cannot be written down it is denied."""
+        try:
+            with self._ledger.turn() as turn:
+                return self._asked(turn, request)
+        except StoreUnavailable as error:
+            return Ticket(request=request, decision=_unwritten(request, error))
+
+    def performed(self, ticket: Ticket, *, size: int = 0, duration: float = 0.0, error: str = "") -> None:
+        """Write down what an allowed request came to: bytes, seconds, and how it failed if it did."""
+        with self._ledger.turn() as turn:
+            clock = self._clock(turn.latest)
+            turn.count(charged(ticket.decision, turn.counters, clock, size, calls=0))
+            entry = self._entry("performed", ticket.request, ticket.decision)
+            details = {
+                "bytes": size,
+                "duration": duration,
+                "of": ticket.number,
+                "reason": self._redact(error),
+            }
+            turn.append(msgspec.structs.replace(entry, **details), clock.now)
+
+    def answer(self, ticket: Ticket, span: Span | None) -> Ticket:
+        """What the person said to a request that asked: grant it (once, session, always) or ``None``, deny.
+
+        The answer is written down, and the request decided again: a rule may deny it by now.
+        """
+        request = ticket.request
+        with self._ledger.turn() as turn:
+            clock = self._clock(turn.latest)
+            said = Decision(
+                effect=Effect.ALLOW if span else Effect.DENY,
+                rule=f"the person ({span or 'denied'})",
+                reason="an answer to a prompt",
+                ask_for=str(request.scope),
+            )
+            record = turn.append(self._entry("answered", request, said), clock.now)
+        if span is None:
+            return Ticket(request=request, decision=said, number=record.number)
+        self.grants = Index((*self.grants, self._grant(request, span, record.number)))
+        return self.ask(request)
+
+    def revoke(self, scope: Scope) -> int:
+        """Take back grants of exactly this scope; how many there were."""
+        kept = [grant for grant in self.grants if grant.scope != scope]
+        revoked = len(self.grants) - len(kept)
+        self.grants = Index(kept)  # before it is written down: what cannot be is taken back all the same
+        with self._ledger.turn() as turn:
+            entry = Entry(
+                event="revoked",
+                app=self.manifest.id,
+                version=self.manifest.version,
+                capability=scope.kind,
+                resource=_resource(scope),
+                decision=Effect.DENY,
+                rule="the person (revoked)",
+            )
+            turn.append(entry, self._clock(turn.latest).now)
+        return revoked
+
+    def _asked(self, turn: Turn, request: Request) -> Ticket:
+        clock = self._clock(turn.latest)
+        decision = decide(self.manifest, self.grants, self.policy, request, clock, turn.counters)
+        if self._headless:
+            decision = decision.headless()
+        if decision.charges:
+            turn.count(charged(decision, turn.counters, clock))
+        record = turn.append(self._entry("decision", request, decision), clock.now)
+        return Ticket(request=request, decision=decision, number=record.number)
+
+    def _entry(self, event: str, request: Request, decision: Decision) -> Entry:
+        return Entry(
+            event=event,
+            principal=request.principal,
+            tenant=request.tenant,
+            app=self.manifest.id,
+            version=self.manifest.version,
+            capability=request.scope.kind,
+            resource=self._redact(_resource(request.scope)),
+            decision=decision.effect,
+            rule=self._redact(decision.rule),
+            reason=self._redact(decision.reason),
+        )
+
+    def _grant(self, request: Request, span: Span, number: int) -> Grant:
+        once = Conditions(quota=Quota(calls=1)) if span is Span.ONCE else Conditions()
+        return Grant(
+            scope=request.scope,
+            conditions=once,
+            app=self.manifest.id,
+            version=self.manifest.stamp,
+            principal=request.principal,
+            session="" if span is Span.ALWAYS else request.session,
+            span=span,
+            place=f"answer {number}",
+        )
+
+
+def _unwritten(request: Request, error: KernelRuntimeError) -> Decision:
+    return Decision(
+        effect=Effect.DENY,
+        rule="the audit log",
+        reason=f"what cannot be written down is not allowed: {error}",
+        ask_for=str(request.scope),
+    )
+
+
+def _resource(scope: Scope) -> str:
+    return str(scope).removeprefix(scope.kind).removeprefix(":")

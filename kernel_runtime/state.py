@@ -1,0 +1,76 @@
+"""Opens the state of the platform: ledger, audit log, secrets, and gates that decide with them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime.broker.gate import Gate
+from kernel_runtime.store.audit import AuditLog
+from kernel_runtime.store.database import NAME, Database, directory
+from kernel_runtime.store.ledger import SqlLedger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from kernel_runtime.broker.vault import Vault
+    from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.policy import Policy
+
+
+class State:
+    """The state in a directory (``KERNEL_RUNTIME_STATE``, or the person's own).
+
+    ``patience``: seconds to wait for another process that writes.
+    """
+
+    def __init__(self, place: Path | None = None, *, patience: float = 5.0) -> None:
+        self.directory = place or directory(os.environ)
+        self.principal = principal()
+        self._patience = patience
+        self._database = Database(self.directory / NAME, patience)
+        self._reader: Database | None = None
+        self.ledger = SqlLedger(self._database)
+
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log, on a connection of its own: who reads it keeps no gate waiting."""
+        if self._reader is None:
+            self._reader = Database(self.directory / NAME, self._patience)
+        return AuditLog(self._reader)
+
+    def vault(self, **options: Any) -> Vault:
+        """The secrets; ``options``: those of ``Vault`` (``ttl``)."""
+        from kernel_runtime.broker.master import MasterKeys, sources
+        from kernel_runtime.broker.vault import Vault
+
+        keys = MasterKeys(sources(os.environ, self.directory))
+        return Vault(self.ledger, keys, principal=self.principal, **options)
+
+    def gate(self, manifest: Manifest, policy: Policy, **options: Any) -> Gate:
+        """What decides the requests of one app; ``options``: those of ``Gate`` (``grants``, ``headless``, ``redact``)."""
+        return Gate(manifest, policy, self.ledger, **options)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._database.close()
+        if self._reader is not None:
+            self._reader.close()
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def principal() -> str:
+    """Who runs this process, by name where it has one."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

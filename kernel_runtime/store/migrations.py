@@ -1,0 +1,53 @@
+"""The schema, step by step; a step that was released is never changed."""
+
+from __future__ import annotations
+
+_AUDIT = """
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY, at REAL NOT NULL, event TEXT NOT NULL, principal TEXT NOT NULL,
+    tenant TEXT NOT NULL, app TEXT NOT NULL, version TEXT NOT NULL, capability TEXT NOT NULL,
+    resource TEXT NOT NULL, decision TEXT NOT NULL, rule TEXT NOT NULL, reason TEXT NOT NULL,
+    bytes INTEGER NOT NULL, duration REAL NOT NULL, of INTEGER NOT NULL,
+    previous TEXT NOT NULL, hash TEXT NOT NULL
+)
+"""
+_HEAD = """
+CREATE TABLE audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL,
+    hash TEXT NOT NULL, latest REAL NOT NULL)
+"""
+_SEGMENTS = """
+CREATE TABLE audit_segments (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, hash TEXT NOT NULL,
+    file TEXT NOT NULL)
+"""
+#: Against accidents and bugs; who writes the file itself is told by the chain.
+_ONLY_APPENDED = """
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT raise(ABORT, 'audit records are not changed'); END
+"""
+_ONLY_ARCHIVED = """
+CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
+WHEN OLD.number > (SELECT coalesce(max(last), 0) FROM audit_segments)
+BEGIN SELECT raise(ABORT, 'audit records are not deleted before they are archived'); END
+"""
+_COUNTERS = """
+CREATE TABLE counters (key TEXT PRIMARY KEY, period INTEGER NOT NULL, calls INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, tokens REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID
+"""
+_SECRETS = """
+CREATE TABLE secrets (name TEXT NOT NULL, version INTEGER NOT NULL, key TEXT NOT NULL,
+    wrapped BLOB NOT NULL, sealed BLOB NOT NULL, created REAL NOT NULL, until REAL,
+    PRIMARY KEY (name, version))
+"""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        _AUDIT,
+        _HEAD,
+        "INSERT INTO audit_head VALUES (1, 0, '" + "0" * 64 + "', 0)",
+        _SEGMENTS,
+        _ONLY_APPENDED,
+        _ONLY_ARCHIVED,
+        _COUNTERS,
+        _SECRETS,
+    ),
+)

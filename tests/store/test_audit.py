@@ -1,0 +1,190 @@
+"""The audit log on disk: tampering is told, rotation keeps the chain."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel_runtime.domain.audit import Entry, Head
+from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.store.audit import AuditLog
+from kernel_runtime.store.database import Database
+from kernel_runtime.store.ledger import SqlLedger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "state" / "state.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def log(database: Database) -> AuditLog:
+    """Eight records."""
+    append(database, 8)
+    return AuditLog(database)
+
+
+def append(database: Database, count: int) -> None:
+    for number in range(count):
+        with SqlLedger(database).turn() as turn:
+            entry = Entry(
+                event="decision", app=f"app-{number % 2}", capability="net", decision="allow", bytes=number
+            )
+            turn.append(entry, at=100.0 + number)
+
+
+def tamper(database: Database, *statements: str) -> None:
+    """As somebody would who can write the file: without the triggers."""
+    connection = sqlite3.connect(database.path)
+    for statement in ("DROP TRIGGER audit_is_not_changed", "DROP TRIGGER audit_is_not_deleted", *statements):
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def told(log: AuditLog, noted: Head | None = None) -> list[str]:
+    return [f"{trouble.number}: {trouble.text}" for trouble in log.verify(noted).troubles]
+
+
+def test_a_whole_log_is_whole(log: AuditLog) -> None:
+    report = log.verify()
+    assert (report.records, report.archived, report.head.number, report.troubles) == (8, 0, 8, ())
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE audit SET app = 'x' WHERE number = 3", "DELETE FROM audit WHERE number = 3"]
+)
+def test_nothing_of_ours_changes_a_record(database: Database, log: AuditLog, statement: str) -> None:
+    with pytest.raises(StoreUnavailable, match="audit records are not"), database.transaction() as connection:
+        connection.execute(statement)
+    assert told(log) == []
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["UPDATE audit SET decision = 'deny' WHERE number = 3"], "3: it was altered"),
+        (["UPDATE audit SET at = 0 WHERE number = 8"], "8: it was altered"),
+        (["DELETE FROM audit WHERE number = 3"], "4: record 3 is missing before it"),
+        (["DELETE FROM audit WHERE number <= 2"], "3: records 1 to 2 are missing before it"),
+        (["DELETE FROM audit WHERE number > 5"], "5: records 6 to 8 are missing"),
+        (["DELETE FROM audit"], "0: records 1 to 8 are missing"),
+        (["UPDATE audit SET number = -1 WHERE number = 3", "UPDATE audit SET number = 3 WHERE number = 4",
+          "UPDATE audit SET number = 4 WHERE number = -1"], "3: it was altered"),
+        (["UPDATE audit_head SET number = 5, hash = (SELECT hash FROM audit WHERE number = 5)"], "8: the end is not the noted one"),
+    ],
+)  # fmt: skip
+def test_what_was_done_to_it_is_told(
+    database: Database, log: AuditLog, statements: list[str], said: str
+) -> None:
+    tamper(database, *statements)
+    assert any(line.startswith(said) for line in told(log)), told(log)
+
+
+def test_a_log_cut_off_with_its_head_is_told_by_a_noted_head(database: Database, log: AuditLog) -> None:
+    noted = log.verify().head
+    tamper(
+        database,
+        "DELETE FROM audit WHERE number > 5",
+        "UPDATE audit_head SET number = 5, hash = (SELECT hash FROM audit WHERE number = 5)",
+    )
+    assert told(log) == []
+    assert told(log, noted) == [
+        f"8: it is not the one that was noted ({noted.hash[:12]}…): the log was rewritten"
+    ]
+
+
+def test_a_noted_head_stays_valid_while_the_log_grows_and_is_archived(
+    database: Database, log: AuditLog
+) -> None:
+    noted = log.verify().head
+    append(database, 4)
+    assert told(log, noted) == []
+    assert log.rotate(2) == 10
+    assert told(log, noted) == []
+    assert told(log, Head(8, "f" * 64))
+
+
+def test_rotation_keeps_the_chain(database: Database, log: AuditLog) -> None:
+    assert log.rotate(3) == 5
+    assert [record.number for record in log.records()] == [6, 7, 8]
+    append(database, 2)
+    assert log.rotate(1) == 4
+    assert log.rotate(1) == 0
+    report = log.verify()
+    assert (report.records, report.archived, report.troubles) == (1, 9, ())
+    assert [record.number for record in log.everything()] == list(range(1, 11))
+    assert {path.stat().st_mode & 0o777 for path in log.archive.iterdir()} == {0o400}
+
+
+def test_everything_may_be_archived(database: Database, log: AuditLog) -> None:
+    assert log.rotate(0) == 8
+    append(database, 1)
+    assert log.verify().troubles == ()
+    assert [record.number for record in log.records()] == [9]
+
+
+def _altered(text: str) -> str:
+    return text.replace('"bytes":2', '"bytes":3')
+
+
+def _cut(text: str) -> str:
+    return "".join(text.splitlines(keepends=True)[:-1])
+
+
+def _shuffled(text: str) -> str:
+    return "".join(reversed(text.splitlines(keepends=True)))
+
+
+def _broken(text: str) -> str:
+    return text[:-30]
+
+
+@pytest.mark.parametrize("harm", [_altered, _cut, _shuffled, _broken])
+def test_what_was_done_to_an_archive_is_told(log: AuditLog, harm: Callable[[str], str]) -> None:
+    log.rotate(3)
+    (archive,) = log.archive.iterdir()
+    before = archive.read_text()
+    archive.chmod(0o600)
+    archive.write_text(harm(before))
+    assert told(log)
+    archive.write_text(before)
+    assert told(log) == []
+
+
+def test_a_missing_archive_is_told(log: AuditLog) -> None:
+    log.rotate(3)
+    (archive,) = log.archive.iterdir()
+    archive.unlink()
+    assert told(log)[0].startswith("1: the archive of records 1 to 5")
+
+
+def test_what_an_interrupted_rotation_left_does_no_harm(log: AuditLog) -> None:
+    log.archive.mkdir()
+    (log.archive / "audit-000000000001-000000000005.part").write_text("half")
+    assert log.rotate(3) == 5
+    assert told(log) == []
+
+
+def test_search(log: AuditLog) -> None:
+    assert [record.bytes for record in log.records({"app": "app-1"})] == [1, 3, 5, 7]
+    assert [record.bytes for record in log.records(since=104.0)] == [4, 5, 6, 7]
+    assert [record.bytes for record in log.records(last=2)] == [6, 7]
+    assert list(log.records({"decision": "deny"})) == []
+    with pytest.raises(TypeError):
+        list(log.records({"hash": "x"}))
+
+
+def test_who_stops_reading_after_it_was_closed_does_no_harm(database: Database, log: AuditLog) -> None:
+    reading = log.records()
+    assert next(reading).number == 1
+    database.close()
+    reading.close()
