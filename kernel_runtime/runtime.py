@@ -144,7 +144,7 @@ class Runtime:
             snapshots=snapshots or Budget(),
             automatic=automatic,
             idle=idle,
-            key=key or name,
+            key=key,
             saving=saving or Saving(),
             blocked=list(blocked) if level is Level.STRICT else [],
         )

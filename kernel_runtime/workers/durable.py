@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.snapshots import Snapshots
+    from kernel_runtime.workers.terms import Terms
 
 
 _ANSWER_SECONDS = 5.0
@@ -35,19 +36,17 @@ class Live(Protocol):
 
     snapshots: Snapshots
     used: bool
+    terms: Terms
 
     async def ready(self) -> Branch: ...
     def give_up(self, why: str) -> None: ...
 
 
 class Durable:
-    """``key`` names the notebook or session whose checkpoints they are; ``store`` opens the store
-    when it is first needed; ``saving`` says when one is made without being asked for."""
+    """``store`` opens the store when it is first needed; ``saving`` says when a checkpoint is made
+    without being asked for."""
 
-    def __init__(
-        self, live: Live, store: Callable[[], CheckpointStore] | None, key: str, saving: Saving
-    ) -> None:
-        self.key = key
+    def __init__(self, live: Live, store: Callable[[], CheckpointStore] | None, saving: Saving) -> None:
         self._live = live
         self._open = store
         self._saving = saving
@@ -57,6 +56,18 @@ class Durable:
         self._cells = 0
         self._automatic: asyncio.Task[None] | None = None
         self.trouble = ""
+
+    @property
+    def key(self) -> str:
+        """The notebook or session whose checkpoints they are."""
+        return self._live.terms.key or self._live.terms.name
+
+    def close(self) -> None:
+        """Let go of the session."""
+        if self._automatic is not None:
+            self._automatic.cancel()
+            self._automatic = None
+        del self._live
 
     def _store(self) -> CheckpointStore:
         if self._open is None:

@@ -51,7 +51,7 @@ class Session(Life):
         store: Callable[[], CheckpointStore] | None = None,
     ) -> None:
         super().__init__(terms, zygote, plan)
-        self.durable = Durable(self, store, terms.key, terms.saving)
+        self.durable = Durable(self, store, terms.saving)
         self._limiter = Limiter(
             self.account,
             self._interrupt,
@@ -68,6 +68,8 @@ class Session(Life):
         """As ``Life`` does, and let go of those who were told: nothing of it waits for the collector."""
         await super().close()
         self._limiter.close()
+        self.snapshots.close()
+        self.durable.close()
         self._stray = _lose
 
     async def submit(self, request: wire.Request, sink: Sink, fds: list[int] | None = None) -> Verdict | None:

@@ -75,7 +75,7 @@ class Snapshots:
         self.base: int | None = None
         self.cell = 0
         self.before: int | None = None
-        self.on_dropped: Callable[[list[Snapshot]], None] = lambda _: None
+        self.on_dropped: Callable[[list[Snapshot]], None] = _tell_nobody
         self._live = live
         self._known: dict[int, Snapshot] = {}
         self._frozen: dict[int, Frozen] = {}
@@ -131,6 +131,14 @@ class Snapshots:
         self._forget(list(self._known))
         self._heads.clear()
         self.base = None
+
+    def close(self) -> None:
+        """Let go of the session, and of what is still to be done for it."""
+        for task in self._tending:
+            task.cancel()
+        self._weighing = self._coming = None
+        self.on_dropped = _tell_nobody
+        del self._live
 
     # -- taking ----------------------------------------------------------------------------------
 
@@ -286,7 +294,8 @@ class Snapshots:
         self.cell = count or self.cell
 
     def restarted(self) -> None:
-        """The session begins anew: what there is stays, and belongs to the past."""
+        """The session begins anew: what a person kept stays, the automatic ones go."""
+        self._forget([snapshot.number for snapshot in self.listing() if snapshot.automatic])
         self.base, self.cell = None, 0
         self._past.clear()
 
@@ -464,6 +473,9 @@ class Snapshots:
         self._tending.add(task)
         task.add_done_callback(self._tending.discard)
         return task
+
+
+def _tell_nobody(_: list[Snapshot]) -> None: ...
 
 
 def _check(said: list[wire.Froze]) -> None:

@@ -135,8 +135,15 @@ def test_what_was_opened_is_overwritten_when_it_is_forgotten(vault: Vault) -> No
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE secrets SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'00' AS BLOB)",
-        "UPDATE secrets SET wrapped = CAST(substr(wrapped, 1, length(wrapped) - 1) || x'00' AS BLOB)",
+        # Another last byte than there is: one of the two differs from it.
+        (
+            "UPDATE secrets SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || "
+            "CASE substr(sealed, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)"
+        ),
+        (
+            "UPDATE secrets SET wrapped = CAST(substr(wrapped, 1, length(wrapped) - 1) || "
+            "CASE substr(wrapped, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)"
+        ),
         "UPDATE secrets SET sealed = x''",
         "UPDATE secrets SET name = 'STOLEN' WHERE name = 'KEY'",
         "UPDATE secrets SET version = 7 WHERE name = 'KEY'",
