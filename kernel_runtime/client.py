@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.workers import session as sessions
@@ -247,6 +248,15 @@ class AsyncSession:
         """Forget a snapshot."""
         return self._open.snapshots.drop(name)
 
+    async def diff(self, a: str | int, b: str | int | None = None) -> Difference:
+        """The variables added, removed and changed between two snapshots, or one and now: types,
+        shapes, sizes, the first places that differ. ``print`` shows it."""
+        return await self._open.diff(a, b)
+
+    async def written_since(self, name: str | int) -> list[str]:
+        """The files that were written since a snapshot: going back to it leaves them as they are."""
+        return await self._open.written_since(name)
+
     async def pause(self) -> int:
         """Stop everything in the guest and give back what memory the kernel can take; the next run
         goes on. Returns bytes given back."""
@@ -406,6 +416,14 @@ class Session:
     def drop(self, name: str | int) -> Snapshot:
         """Forget a snapshot."""
         return self._portal.call(self._session.drop(name))
+
+    def diff(self, a: str | int, b: str | int | None = None) -> Difference:
+        """What differs between two snapshots, or one and now; see ``AsyncSession.diff``."""
+        return self._portal.call(self._session.diff(a, b))
+
+    def written_since(self, name: str | int) -> list[str]:
+        """The files that were written since a snapshot."""
+        return self._portal.call(self._session.written_since(name))
 
     def pause(self) -> int:
         """Stop everything in the guest; see ``AsyncSession.pause``."""

@@ -20,7 +20,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel_runtime import wire
-from kernel_runtime.guest import descriptors, threads
+from kernel_runtime.guest import descriptors, files, threads
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import lift
 from kernel_runtime.guest.mappings import Mappings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.descriptors import Inventory
     from kernel_runtime.guest.mappings import Mapping
     from kernel_runtime.guest.mending import Mending
+    from kernel_runtime.guest.reading import Reader
 
 _MAX_NAMES, _MAX_NAME = 64, 200
 #: Collecting what was frozen takes at most this share of the time.
@@ -48,6 +49,7 @@ class Moment(NamedTuple):
     shared: list[Mapping]
     children: dict[int, str]
     clock: float
+    dated: float
 
 
 class Restored(NamedTuple):
@@ -61,16 +63,24 @@ class Restored(NamedTuple):
 
 class Branching:
     """One process's means to branch. ``hide``: keep others of the same user from looking into it;
-    ``active`` while it forks a branch of itself (a fork of user code is none)."""
+    ``active`` while it forks a branch of itself (a fork of user code is none); ``reader`` answers what a
+    copy is asked about its state."""
 
     def __init__(
-        self, loop: Any, connection: Connection, mending: Mending, hide: Callable[[bool], None]
+        self,
+        loop: Any,
+        connection: Connection,
+        mending: Mending,
+        hide: Callable[[bool], None],
+        reader: Reader,
     ) -> None:
         self.active = False
+        self.refusal = ""
         self._loop = loop
         self._connection = connection
         self._mending = mending
         self._hide = hide
+        self._reader = reader
         self._mappings = Mappings()
         self._leaving: list[int] = []
         self._collected = time.monotonic()
@@ -106,6 +116,8 @@ class Branching:
         return None
 
     def _answer(self, order: wire.Freeze, begun: float, **more: Any) -> None:
+        """``refusal`` is kept: what stood in the way of this copy, for people."""
+        self.refusal = more.get("error") or ", ".join(more.get("external") or more.get("threads") or ())
         pause = time.perf_counter() - begun
         self._connection.send(wire.Froze(parent=order.id, pause=pause, **more))
 
@@ -117,7 +129,7 @@ class Branching:
             self._pipe = os.pipe()
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
-        return Moment(stock, shared, _children(self._leaving), time.monotonic())
+        return Moment(stock, shared, _children(self._leaving), time.monotonic(), files.now())
 
     def _own(self) -> frozenset[int]:
         loop = self._loop
@@ -195,6 +207,8 @@ class Branching:
         while (frame := channel.receive()) is not None:
             if isinstance(frame, wire.Weigh):
                 channel.send(_weigh())
+            elif isinstance(frame, wire.Read):
+                channel.send(self._reader.answer(frame, moment.dated))
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
                 if not self._fork():

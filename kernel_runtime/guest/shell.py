@@ -52,7 +52,7 @@ def prepare() -> Shell:
 def _build() -> GuestKernel:
     from traitlets.config import Config
 
-    from kernel_runtime.guest import shell_displays
+    from kernel_runtime.guest import shell_displays, shell_magics
     from kernel_runtime.guest.shell_kernel import GuestKernel, Profile
 
     config = Config()
@@ -66,6 +66,7 @@ def _build() -> GuestKernel:
         log=logging.getLogger("kernel_runtime.guest"),
     )
     shell_displays.install(kernel.shell)
+    shell_magics.install(kernel)
     _warm_up(kernel)
     return kernel
 
@@ -109,6 +110,12 @@ class Shell:
         """The user's variables."""
         namespace: dict[str, Any] = self.kernel.shell.user_ns
         return namespace
+
+    @property
+    def hidden(self) -> dict[str, Any]:
+        """IPython's own names among them, with what these stood for at first."""
+        hidden: dict[str, Any] = self.kernel.shell.user_ns_hidden
+        return hidden
 
     def begin(
         self,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.meter import Meter
-    from kernel_runtime.workers.snapshots import Restoration
+    from kernel_runtime.workers.snapshots import How, Restoration
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
@@ -206,7 +206,7 @@ class Life(Keeper, Owner):
             raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
         return branch
 
-    async def switch(self, frozen: Frozen, *, reseed: bool = False) -> Branch:
+    async def switch(self, frozen: Frozen, how: How) -> Branch:
         """Make a frozen branch the live one. The present one ends when the new one has answered;
         raises what prevents it, and then the present one goes on."""
         init, old = self._init, self._branch
@@ -215,7 +215,7 @@ class Life(Keeper, Owner):
         self._count += 1
         new = Branch(self._count, self)
         try:
-            token = await frozen.thaw(new, reseed=reseed)
+            token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
             async with asyncio.timeout(_THAW_SECONDS):
                 await asyncio.shield(new.ready)
                 await frozen.wait()
@@ -233,6 +233,8 @@ class Life(Keeper, Owner):
         await init.end_branches(spare=new)
         if old is not None:
             old.end(old.cause or causes.ended("it ended"))
+        if how.resumed is not None:
+            new.take_over(how.resumed)
         new.send(wire.Go())
         return new
 
