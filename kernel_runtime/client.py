@@ -236,6 +236,16 @@ class AsyncSession:
         """The line of state that runs (``main`` at first)."""
         return self._open.snapshots.line
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines of state that ``branch`` can go over to, and the one that runs."""
+        return self._open.snapshots.lines
+
+    @property
+    def current(self) -> int | None:
+        """The number of the snapshot that the present state came from, if there is one."""
+        return self._open.snapshots.base
+
     def snapshots(self) -> list[Snapshot]:
         """All of them, the automatic ones too, oldest first."""
         return self._open.snapshots.listing()
@@ -404,6 +414,16 @@ class Session:
     def line(self) -> str:
         """The line of state that runs."""
         return self._session.line
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of state that there are."""
+        return self._session.lines
+
+    @property
+    def current(self) -> int | None:
+        """The number of the snapshot that the present state came from, if there is one."""
+        return self._session.current
 
     def snapshots(self) -> list[Snapshot]:
         """All of them, oldest first."""

@@ -25,32 +25,35 @@ def now() -> float:
 
 
 def written_since(moment: float) -> list[str]:
-    """Files changed or made since ``moment`` in the directories that a guest writes to, and
-    directories whose entries were removed or made; the last entry says so where not all was looked at.
+    """Files changed or made since ``moment`` where a guest writes to, and directories whose entries
+    were made or removed; the last entry says so where not all was looked at.
     """
-    found: list[str] = []
+    found: dict[str, None] = {}
     entries = 0
     deadline = time.monotonic() + MOST_SECONDS
     waiting = deque(_places())
     while waiting:
-        place = waiting.popleft()
+        place, device = waiting.popleft()
         try:
-            directories, files, count = _look(place, moment)
+            directories, files, count = _look(place, device, moment)
         except OSError:
             continue
-        waiting.extend(directories)
-        found += files
+        waiting.extend((directory, device) for directory in directories)
+        found.update(dict.fromkeys(files))
         entries += count
         if entries > MOST_ENTRIES or time.monotonic() > deadline:
-            found.append(f"(only {entries} files were looked at)")
+            found[f"(only {entries} files were looked at)"] = None
             break
     more = len(found) - MOST_NAMED
-    return found if more <= 0 else [*found[:MOST_NAMED], f"(and {more} more)"]
+    return list(found) if more <= 0 else [*list(found)[:MOST_NAMED], f"(and {more} more)"]
 
 
-def _look(place: str, moment: float) -> tuple[list[str], list[str], int]:
-    """In one directory: those below, what was written, and how many entries there are."""
+def _look(place: str, device: int, moment: float) -> tuple[list[str], list[str], int]:
+    """In one directory: those below, what was written, and how many entries there are. What is
+    mounted there from elsewhere (an interpreter) is none of the guest's."""
     directories, files, count = [], [], 0
+    if os.stat(place).st_dev != device:
+        return [], [], 0
     with os.scandir(place) as listing:
         for entry in listing:
             count += 1
@@ -64,8 +67,7 @@ def _look(place: str, moment: float) -> tuple[list[str], list[str], int]:
     return directories, files, count
 
 
-def _places() -> list[str]:
-    """Without what lies within another."""
+def _places() -> list[tuple[str, int]]:
+    """With the device that each lies on."""
     wanted = {os.getcwd(), tempfile.gettempdir(), os.environ.get("HOME", "/tmp")}  # noqa: S108
-    real = sorted({os.path.realpath(place) for place in wanted} - {"/"})
-    return [place for place in real if not any(place.startswith(f"{other}/") for other in real)]
+    return [(place, os.stat(place).st_dev) for place in sorted(map(os.path.realpath, wanted)) if place != "/"]
