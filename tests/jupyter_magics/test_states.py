@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def test_names_are_completed(shell: InteractiveShell) -> None:
     shown(shell, "snapshot clean")
 
     def completed(line: str) -> list[str]:
-        return list(shell.complete("", line, len(line))[1])
+        with provisionalcompleter():
+            return [found.text for found in shell.Completer.completions(line, len(line))]
 
     assert "restore" in completed("%sandbox res")
     assert "clean" in completed("%sandbox restore cl")
