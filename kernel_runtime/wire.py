@@ -312,13 +312,15 @@ class Ready(Frame, frozen=True, tag="ready"):
 
 
 class Froze(Frame, frozen=True, tag="froze"):
-    """Answer to ``Freeze``: seconds that this branch stood still. ``threads``: what runs beside and
+    """Answer to ``Freeze``: seconds that this branch stood still, and of CPU time that it ``spent``, which
+    is what a busy machine does not make longer. ``threads``: what runs beside and
     makes the copy worthless; ``external``: why there is none (a shared mapping, or what ``refuse``
     refuses); ``error``: what else prevented it.
     """
 
     parent: Id
     pause: float = 0.0
+    spent: float = 0.0
     threads: Names = []
     external: Names = []
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""

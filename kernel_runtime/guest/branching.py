@@ -92,7 +92,7 @@ class Branching:
         """Make a frozen copy that waits at ``fd``, and answer. Returns None, and in the copy, when
         it is thawed one day, what has happened: then this process is the live branch.
         """
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         fd = _lifted(fd)
         try:
             moment = self._moment(fd)
@@ -115,11 +115,11 @@ class Branching:
         self._answer(order, begun, threads=_few(threads.unsafe()))
         return None
 
-    def _answer(self, order: wire.Freeze, begun: float, **more: Any) -> None:
+    def _answer(self, order: wire.Freeze, begun: tuple[float, float], **more: Any) -> None:
         """``refusal`` is kept: what stood in the way of this copy, for people."""
         self.refusal = more.get("error") or ", ".join(more.get("external") or more.get("threads") or ())
-        pause = time.perf_counter() - begun
-        self._connection.send(wire.Froze(parent=order.id, pause=pause, **more))
+        pause, spent = time.perf_counter() - begun[0], time.process_time() - begun[1]
+        self._connection.send(wire.Froze(parent=order.id, pause=pause, spent=spent, **more))
 
     def _moment(self, fd: int) -> Moment:
         threads.stop_idle(self._loop)

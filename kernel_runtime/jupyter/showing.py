@@ -62,11 +62,8 @@ def error_of(result: Result, name: str) -> SandboxError | None:
 
 def _ended(verdict: Verdict, name: str) -> SandboxError:
     what = verdicts.sentence(verdict.explain())
-    after = (
-        "Its variables are kept."
-        if verdict.survived
-        else "Its variables are gone; the next cell starts clean."
-    )
+    kept = verdict.survived or verdict.restored
+    after = "Its variables are kept." if kept else "Its variables are gone; the next cell starts clean."
     shown = verdicts.trouble(verdicts.name_of(verdict), f"{what} (guest {name!r}) {after}", [])
     return SandboxError(shown.ename, shown.evalue, shown.traceback)
 

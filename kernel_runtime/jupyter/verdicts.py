@@ -41,8 +41,8 @@ def name_of(verdict: Verdict) -> str:
 
 def trouble_of(verdict: Verdict) -> Trouble:
     """The ``error`` content a cell shows when its guest ended."""
-    then = KEPT if verdict.survived else NEXT
-    return trouble(name_of(verdict), f"{sentence(verdict.explain())}\n{then}", [])
+    then = KEPT if verdict.survived else "" if verdict.restored else NEXT
+    return trouble(name_of(verdict), f"{sentence(verdict.explain())}\n{then}".rstrip(), [])
 
 
 def trouble_from(error: BaseException) -> Trouble:

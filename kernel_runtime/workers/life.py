@@ -73,6 +73,7 @@ class Life(Keeper, Owner):
         self._ending: asyncio.Future[None] | None = None
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self.state = ""
+        self.restored = False
 
     @property
     def init(self) -> Init | None:
@@ -163,6 +164,7 @@ class Life(Keeper, Owner):
             self.state = "there was no snapshot to go back to: the variables are lost"
             return None
         self.state = _state_after(restoration, self.execution_count)
+        self.restored = True
         return self._branch
 
     async def _spawn(self) -> Init:
@@ -382,7 +384,7 @@ class Life(Keeper, Owner):
         newest snapshot if the old one was not meant to go."""
         if branch is not self._branch:
             return
-        self._branch, self._losing, self.state = None, losing, ""
+        self._branch, self._losing, self.state, self.restored = None, losing, "", False
         self.paused = False
         if self._init is not None and not self._init.closed:
             self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self._init))

@@ -301,7 +301,7 @@ class Snapshots:
         except KernelRuntimeError as error:
             self._refusal = self._tell(str(error))
             return
-        self._cost, self._computed = snapshot.pause, 0.0
+        self._cost, self._computed = min(snapshot.pause, said[0].spent), 0.0
         self._past.append(snapshot.number)
         self._keep_budget()
 
