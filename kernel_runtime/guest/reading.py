@@ -154,8 +154,10 @@ def _size(value: Any) -> int:
 
 
 def _preview(value: Any) -> str:
-    large = hasattr(value, "shape") or isinstance(value, (list, tuple, dict, set, frozenset))
-    return "" if large else short(value)
+    """What one look takes in: nothing of what is large, or has only its address to show."""
+    is_large = hasattr(value, "shape") or isinstance(value, (list, tuple, dict, set, frozenset))
+    is_code = isinstance(value, type) or hasattr(value, "__code__")
+    return "" if is_large or is_code else short(value)
 
 
 def _parts_of(value: Any, span: Span) -> list[Part]:
