@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from kernel_runtime import wire
     from kernel_runtime.domain.difference import Difference
@@ -88,6 +89,7 @@ class Snapshots(Protocol):
     async def redo(self) -> Restoration: ...
     async def branch(self, line: str) -> Restoration | Snapshot: ...
     async def visit(self, name: str | int) -> Restoration: ...
+    def aside(self) -> AbstractAsyncContextManager[Snapshot]: ...
 
 
 class Stop(Protocol):

@@ -43,21 +43,11 @@ async def _replay(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
     first = bench.records.find(asked.cell)
     start = session.snapshots.find(asked.start) if asked.start else _before(session, asked.cell)
-    here = await session.snapshots.take(pinned=True)
-    made = [here]
-    try:
+    async with session.snapshots.aside() as here:
         again, verdict = await _run(session, start, asked.cell, first.code)
-        then = (
-            None
-            if verdict is not None and not verdict.survived
-            else await session.snapshots.take(pinned=True)
-        )
-        made += [then] if then else []
-        await session.snapshots.visit(here.number)
         meant = _after(session, bench.records.after(asked.cell), here)
-        found = await session.diff(meant.number, then.number) if meant and then else None
-    finally:
-        await _come_back(session, made)
+        lives = verdict is None or verdict.survived
+        found = await session.diff(meant.number) if meant and lives else None
     return _shown(asked.cell, start, transcript.compare(first, again), found, verdict)
 
 
@@ -96,15 +86,6 @@ async def _run(session: Session, start: Snapshot, cell: int, code: str) -> tuple
         count=cell,
     )
     return again, await session.submit(request, Recorder(again), keep=False)
-
-
-async def _come_back(session: Session, made: list[Snapshot]) -> None:
-    """To the state that waits, if the session is not there already; the copies are dropped."""
-    here = made[0]
-    if session.snapshots.base != here.number:
-        await session.snapshots.visit(here.number)
-    for snapshot in made:
-        session.snapshots.drop(snapshot.number)
 
 
 def _shown(

@@ -290,6 +290,13 @@ class Life(Keeper, Owner):
             guard.cancel()
         self._guards = []
 
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        if self.paused and self._init is not None:
+            self.paused = False
+            self._init.pause(False)
+            self._init.meter.hold_wall(False)
+
     # -- ends brought about ----------------------------------------------------------------------
 
     async def _guard_session(self, meter: Meter) -> None:

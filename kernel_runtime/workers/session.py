@@ -211,13 +211,6 @@ class Session(Life):
             self.hold_wall(True)
         return await asyncio.to_thread(init.meter.reclaim)
 
-    def resume(self) -> None:
-        """Let a paused guest go on."""
-        if self.paused and self._init is not None:
-            self.paused = False
-            self._init.pause(False)
-            self.hold_wall(False)
-
     def _pause_when_idle(self) -> None:
         """Begin to wait for the time after which an idle session is paused, if it is to be."""
         if self._idle is not None:

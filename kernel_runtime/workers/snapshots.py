@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -28,7 +29,7 @@ from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
@@ -70,6 +71,7 @@ class Live(Protocol):
     @property
     def init(self) -> Init | None: ...
     async def ready(self) -> Branch: ...
+    def resume(self) -> None: ...
     async def switch(self, frozen: Frozen, how: How) -> Branch: ...
 
 
@@ -206,6 +208,7 @@ class Snapshots:
     def _order(
         self, branch: Branch, *, refuse: bool, gate: str = ""
     ) -> tuple[Pending, list[wire.Froze], Frozen]:
+        self._live.resume()
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
             raise Conflict("snapshots need namespaces, which this host refuses: see `kernel-runtime doctor`")
@@ -351,8 +354,22 @@ class Snapshots:
         """Go over to a copy made at a gate: its cell, ``pending``, goes on."""
         return await self._leave_for(snapshot, [], How(resumed=pending, edits=edits))
 
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[Snapshot]:
+        """For a while other states may be visited; afterwards the session is in the present one, with
+        what can be undone and redone. Gives the snapshot of it that waits meanwhile."""
+        here = await self.take(pinned=True)
+        past, future = list(self._past), list(self._future)
+        try:
+            yield here
+        finally:
+            if self.base != here.number:
+                await self._switch(here)
+            self._past, self._future = past, future
+            self._forget([here.number])
+
     async def visit(self, name: str | int) -> Restoration:
-        """As ``restore``, for a while: what can be undone and redone stays as it is."""
+        """Go over to a snapshot, within ``aside``."""
         return await self._switch(self.find(name))
 
     async def undo(self, cells: int = 1) -> Restoration:
@@ -421,6 +438,7 @@ class Snapshots:
         if self._restoring:
             raise Conflict("another restore is under way")
         self._restoring = True
+        self._live.resume()
         begun = time.monotonic()
         try:
             branch = await self._live.ready()

@@ -137,7 +137,10 @@ def test_a_cell_that_is_killed_costs_nothing_and_its_replay_neither(kernel: Kern
     reply, _ = kernel.run("import os; os._exit(3)", timeout=60)
     count = kernel.run("kept")[0]["content"]["execution_count"] - 1
     assert run(kernel, "kept") == "'kept'"
+    run(kernel, "kept += '!'")
     assert "it did not end by itself" in shown(kernel, f"%replay {count}")
+    assert run(kernel, "kept") == "'kept!'"
+    shown(kernel, "%undo 2")
     assert run(kernel, "kept") == "'kept'"
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.difference import Change, Difference
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.snapshot import Snapshot, check_name, find
 from kernel_runtime.domain.variables import Variable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class ScriptedSnapshots:
@@ -74,6 +78,13 @@ class ScriptedSnapshots:
         self.ran, self.base = list(ran), snapshot.number
         external = ["descriptor 5: a socket"] if "socket" in ran else []
         return SimpleNamespace(snapshot=snapshot, seconds=0.009, external=external, changed=[])
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[Snapshot]:
+        here = self._keep(pinned=True)
+        yield here
+        await self.visit(here.number)
+        self.drop(here.number)
 
     async def undo(self, cells: int = 1) -> Any:
         if cells < 1 or cells > len(self._befores):

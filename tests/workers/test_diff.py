@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import kernel_runtime
-from kernel_runtime import AsyncSession, Budget, Conflict, NotFound, Session
+from kernel_runtime import AsyncSession, Budget, Conflict, NotFound, ProtocolViolation, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,3 +161,64 @@ def test_budget_zero_restoring_while_code_runs_and_two_restores_at_once(director
         with pytest.raises(NotFound, match="cannot be undone"):
             session.undo()
         assert session.value("x") == 1
+
+
+def test_a_paused_guest_is_kept_compared_and_brought_back(session: Session) -> None:
+    session.run("x = 1")
+    session.pause()
+    session.snapshot("a")
+    session.run("x = 2")
+    session.pause()
+    assert told(session.diff("a")) == {"changed x": []}
+    session.pause()
+    session.restore("a")
+    assert session.value("x") == 1
+    session.pause()
+    session.redo()
+    assert session.value("x") == 2
+
+
+FORGED = {
+    "no JSON": "b'nonsense'",
+    "another shape": "b'{}'",
+    "too many": "b'[' + b','.join([b'{\"name\":\"x\",\"type\":\"t\"}'] * 2001) + b']'",
+    "a long name": 'b\'[{"name":"\' + b\'x\' * 500 + b\'","type":"t"}]\'',
+    "deep": "b'[' * 200 + b']' * 200",
+    "a field more": 'b\'[{"name":"x","type":"t","run":"me"}]\'',
+    "a negative size": 'b\'[{"name":"x","type":"t","size":-1}]\'',
+}
+
+
+@pytest.mark.parametrize("forged", [*FORGED.values(), None], ids=[*FORGED.keys(), "control"])
+def test_a_guest_that_forges_its_listing_is_caught(session: Session, forged: str | None) -> None:
+    """Its code reaches what answers for it: the answer is foreign, and checked as such."""
+    session.run("x = 1")
+    if forged is not None:
+        session.run(f"import msgspec; msgspec.json.encode = lambda value: {forged}")
+    session.snapshot("a")
+    if forged is None:
+        assert session.diff("a").changes == []
+    else:
+        with pytest.raises((ProtocolViolation, Conflict)):
+            session.diff("a")
+    assert session.run("1 + 1").result == "2"
+
+
+def test_an_answer_of_other_places_than_asked_for_is_caught(session: Session) -> None:
+    session.run("x = [1]")
+    session.snapshot("a")
+    session.run(
+        "x.append(2)\nfrom kernel_runtime.guest import reading\n"
+        "from kernel_runtime.domain.variables import Part\n"
+        "reading._parts_of = lambda value, span: [Part(start=5, stop=4, digest='00')]"
+    )
+    with pytest.raises(ProtocolViolation, match="other places"):
+        session.diff("a")
+
+
+def test_more_than_fits_is_an_error_and_no_flood(session: Session) -> None:
+    session.run("x = 1\nimport msgspec; msgspec.json.encode = lambda value: b'x' * (64 << 20)")
+    session.snapshot("a")
+    with pytest.raises((Conflict, ProtocolViolation)):
+        session.diff("a")
+    assert session.run("1 + 1").result == "2"
