@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernel_runtime.client import AsyncSession, Session
+    from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.errors import (
         CapabilityDenied,
         Conflict,
@@ -45,6 +46,7 @@ _HOMES = {
     "Session": "kernel_runtime.client",
     "CapabilityDenied": _ERRORS,
     "Conflict": _ERRORS,
+    "Difference": "kernel_runtime.domain.difference",
     "ExternalStateError": _ERRORS,
     "GuestCodeError": _ERRORS,
     "GuestLost": _ERRORS,
@@ -75,6 +77,7 @@ __all__ = [
     "Budget",
     "CapabilityDenied",
     "Conflict",
+    "Difference",
     "ExternalStateError",
     "GuestCodeError",
     "GuestLost",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kernel_runtime.domain.checkpoint import Checkpoint
+    from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.workers import session as sessions
@@ -241,6 +242,16 @@ class AsyncSession:
         """The line of state that runs (``main`` at first)."""
         return self._open.snapshots.line
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines of state that ``branch`` can go over to, and the one that runs."""
+        return self._open.snapshots.lines
+
+    @property
+    def current(self) -> int | None:
+        """The number of the snapshot that the present state came from, if there is one."""
+        return self._open.snapshots.base
+
     def snapshots(self) -> list[Snapshot]:
         """All of them, the automatic ones too, oldest first."""
         return self._open.snapshots.listing()
@@ -264,6 +275,15 @@ class AsyncSession:
         """Bring the variables of a checkpoint back, by id, beginning of an id, or label. ``names``:
         only these. ``Conflict`` for another Python or other packages, unless ``force``."""
         return (await self._open.durable.load(checkpoint, names=names, force=force))[1]
+
+    async def diff(self, a: str | int, b: str | int | None = None) -> Difference:
+        """The variables added, removed and changed between two snapshots, or one and now: types,
+        shapes, sizes, the first places that differ. ``print`` shows it."""
+        return await self._open.diff(a, b)
+
+    async def written_since(self, name: str | int) -> list[str]:
+        """The files that were written since a snapshot: going back to it leaves them as they are."""
+        return await self._open.written_since(name)
 
     async def pause(self) -> int:
         """Stop everything in the guest and give back what memory the kernel can take; the next run
@@ -415,6 +435,16 @@ class Session:
         """The line of state that runs."""
         return self._session.line
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines of state that there are."""
+        return self._session.lines
+
+    @property
+    def current(self) -> int | None:
+        """The number of the snapshot that the present state came from, if there is one."""
+        return self._session.current
+
     def snapshots(self) -> list[Snapshot]:
         """All of them, oldest first."""
         return self._session.snapshots()
@@ -434,6 +464,14 @@ class Session:
     def load(self, checkpoint: str, *, names: Iterable[str] | None = None, force: bool = False) -> Restored:
         """Bring the variables of a checkpoint back; see ``AsyncSession.load``."""
         return self._portal.call(self._session.load(checkpoint, names=names, force=force))
+
+    def diff(self, a: str | int, b: str | int | None = None) -> Difference:
+        """What differs between two snapshots, or one and now; see ``AsyncSession.diff``."""
+        return self._portal.call(self._session.diff(a, b))
+
+    def written_since(self, name: str | int) -> list[str]:
+        """The files that were written since a snapshot."""
+        return self._portal.call(self._session.written_since(name))
 
     def pause(self) -> int:
         """Stop everything in the guest; see ``AsyncSession.pause``."""

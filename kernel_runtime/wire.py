@@ -35,6 +35,8 @@ Id = Annotated[str, msgspec.Meta(max_length=1024)]
 Name = Annotated[str, msgspec.Meta(max_length=128)]
 #: Most characters of a prompt or of an error in one sentence; most bytes of a branch's first words.
 MAX_SAID, MAX_INFO = 64 * KIB, 64 * KIB
+#: Bytes that a frozen branch tells of its state at once.
+MAX_TOLD = 8 * MIB
 #: Counted before any is decoded, for a buffer of two bytes takes sixty here.
 Buffers = Annotated[list[bytes], msgspec.Meta(max_length=4096)]
 #: A variable's name; why one was not saved or restored.
@@ -270,10 +272,12 @@ class Put(Frame, frozen=True, tag="put"):
 
 class Freeze(Frame, frozen=True, tag="freeze"):
     """Fork a frozen copy of this process, to wait at the socket that lies beside. ``refuse``: not
-    while it holds what a copy cannot have (sockets, child processes)."""
+    while it holds what a copy cannot have (sockets, child processes). ``gate``: the answer to the
+    ``Gated`` of this id, to be made where the code has stopped."""
 
     id: str
     refuse: bool = False
+    gate: str = ""
 
 
 class Revive(Frame, frozen=True, tag="revive"):
@@ -291,11 +295,13 @@ class Go(Frame, frozen=True, tag="go"):
 
 class Thaw(Frame, frozen=True, tag="thaw"):
     """Leave a frozen copy and become the live branch; fds beside as for ``Fork``. ``token`` is to be
-    repeated in ``Ready``; ``reseed``: random generators begin anew."""
+    repeated in ``Ready``; ``reseed``: random generators begin anew; ``edits``: local variables at the
+    gate that it was made at, and the expressions to set them to."""
 
     branch: int
     token: str
     reseed: bool = False
+    edits: dict[str, str] = {}
 
 
 class Write(Frame, frozen=True, tag="write"):
@@ -304,6 +310,14 @@ class Write(Frame, frozen=True, tag="write"):
 
 class Weigh(Frame, frozen=True, tag="weigh"):
     """Measure the memory of this frozen process."""
+
+
+class Read(Frame, frozen=True, tag="read"):
+    """Tell of its state (in a child, so that it stays as it is): ``variables``, ``parts`` of some,
+    ``files`` written since, ``stack`` or ``evaluate`` at a gate; ``arguments`` is JSON."""
+
+    what: str
+    arguments: bytes = b"{}"
 
 
 # -- live branch → host -----------------------------------------------------------------------
@@ -320,15 +334,15 @@ class Ready(Frame, frozen=True, tag="ready"):
 
 
 class Froze(Frame, frozen=True, tag="froze"):
-    """Answer to ``Freeze``: seconds that this branch stood still, and what of them was work (CPU time;
-    the rest it waited for a busy machine). ``threads``: what runs beside and
+    """Answer to ``Freeze``: seconds that this branch stood still, and of CPU time that it ``spent``, which
+    is what a busy machine does not make longer. ``threads``: what runs beside and
     makes the copy worthless; ``external``: why there is none (a shared mapping, or what ``refuse``
     refuses); ``error``: what else prevented it.
     """
 
     parent: Id
     pause: float = 0.0
-    cost: float = 0.0
+    spent: float = 0.0
     threads: Names = []
     external: Names = []
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""
@@ -385,6 +399,17 @@ class Got(Frame, frozen=True, tag="got"):
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] | None = None
 
 
+class Gated(Frame, frozen=True, tag="gated"):
+    """The cell ``parent`` has reached a gate in ``function`` and waits for a ``Freeze`` of this id, or
+    an ``Answer`` that says why there is none. ``wait``: the cell ends there."""
+
+    parent: Id
+    id: Annotated[str, msgspec.Meta(max_length=64)]
+    function: Name
+    line: int
+    wait: bool = False
+
+
 class Limited(Frame, frozen=True, tag="limited"):
     """The cell's error is what a limit looks like from inside: the limit's name, and the errno."""
 
@@ -408,6 +433,22 @@ class Weighed(Frame, frozen=True, tag="weighed"):
 
     shared_out: int
     private: int
+
+
+class Told(Frame, frozen=True, tag="told"):
+    """Answer to ``Read``: JSON, or why there is none."""
+
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_TOLD)] = b""
+    error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """One call on the stack at a gate, as ``Told``: where it is, and its local variables as text."""
+
+    place: Name
+    names: Annotated[
+        dict[Name, Annotated[str, msgspec.Meta(max_length=MAX_CALL)]], msgspec.Meta(max_length=100)
+    ]
 
 
 # -- checkpoints: host → writer ---------------------------------------------------------------
@@ -534,9 +575,9 @@ FromZygote = Booted | Spawned | Refused
 ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
 FromInit = Born | Failed | Forked | Exited | Ended | Denied
 ToBranch = Begin | Request | Answer | Get | Put | Freeze | Revive | Go
-FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze
-ToFrozen = Thaw | Weigh | Write
-FromFrozen = Frozen | Weighed
+FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze | Gated
+ToFrozen = Thaw | Weigh | Read | Write
+FromFrozen = Frozen | Weighed | Told
 ToWriter = Save | Known
 FromWriter = Chunks | SavedPart | SavedGroup | Skipped | Saved
 ToLoader = Load | LoadGroup | Piece

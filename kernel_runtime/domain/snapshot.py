@@ -23,7 +23,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     last cell it contains; ``made``: seconds since the epoch; ``automatic``: taken before a cell or an
     undo, not by a person; ``pause``: seconds that the session stood still for it; ``size``: bytes it
     holds (its share of pages that several hold), None while not measured; ``external``: what it
-    does not have that the session had (sockets, child processes).
+    does not have that the session had (sockets, child processes); ``gate``: where in the code, if it
+    was made at a gate.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     pause: float = 0.0
     size: int | None = None
     external: list[str] = []
+    gate: str = ""
 
     @property
     def title(self) -> str:
@@ -200,7 +202,8 @@ def _show_below(
 
 
 def _describe(snapshot: Snapshot, is_current: bool) -> str:
-    marks = [f"after cell {snapshot.cell}", snapshot.line]
+    place = f"gate in {snapshot.gate}, cell" if snapshot.gate else "after cell"
+    marks = [f"{place} {snapshot.cell}", snapshot.line]
     if snapshot.size is not None:
         marks.append(show_amount("memory", snapshot.size))
     marks += [

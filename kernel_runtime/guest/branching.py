@@ -19,7 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel_runtime import wire
-from kernel_runtime.guest import descriptors, threads
+from kernel_runtime.guest import descriptors, files, threads
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import lift
 from kernel_runtime.guest.mappings import Mappings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.descriptors import Inventory
     from kernel_runtime.guest.mappings import Mapping
     from kernel_runtime.guest.mending import Mending
+    from kernel_runtime.guest.reading import Reader
 
 _MAX_NAMES, _MAX_NAME = 64, 200
 #: Collecting what was frozen takes at most this share of the time.
@@ -48,6 +49,7 @@ class Moment(NamedTuple):
     shared: list[Mapping]
     children: dict[int, str]
     clock: float
+    dated: float
 
 
 class Restored(NamedTuple):
@@ -61,18 +63,25 @@ class Restored(NamedTuple):
 
 class Branching:
     """One process's means to branch. ``hide``: keep others of the same user from looking into it;
-    ``active`` while it forks a branch of itself (a fork of user code is none); ``write`` is what a
-    writer of checkpoints does."""
+    ``active`` while it forks a branch of itself (a fork of user code is none); ``reader`` answers what a
+    copy is asked about its state, ``write`` is what a writer of checkpoints does."""
 
     def __init__(
-        self, loop: Any, connection: Connection, mending: Mending, hide: Callable[[bool], None]
+        self,
+        loop: Any,
+        connection: Connection,
+        mending: Mending,
+        hide: Callable[[bool], None],
+        reader: Reader,
     ) -> None:
         self.active = False
         self.write: Callable[[Channel], None] = lambda _: None
+        self.refusal = ""
         self._loop = loop
         self._connection = connection
         self._mending = mending
         self._hide = hide
+        self._reader = reader
         self._mappings = Mappings()
         self._copies = Copies()
         self._copies.install()
@@ -109,8 +118,10 @@ class Branching:
         return None
 
     def _answer(self, order: wire.Freeze, begun: tuple[float, float], **more: Any) -> None:
-        pause, cost = time.perf_counter() - begun[0], time.process_time() - begun[1]
-        self._connection.send(wire.Froze(parent=order.id, pause=pause, cost=cost, **more))
+        """``refusal`` is kept: what stood in the way of this copy, for people."""
+        self.refusal = more.get("error") or ", ".join(more.get("external") or more.get("threads") or ())
+        pause, spent = time.perf_counter() - begun[0], time.process_time() - begun[1]
+        self._connection.send(wire.Froze(parent=order.id, pause=pause, spent=spent, **more))
 
     def _moment(self, fd: int) -> Moment:
         threads.stop_idle(self._loop)
@@ -120,7 +131,7 @@ class Branching:
             self._pipe = os.pipe()
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
-        return Moment(stock, shared, self._children(), time.monotonic())
+        return Moment(stock, shared, self._children(), time.monotonic(), files.now())
 
     def _children(self) -> dict[int, str]:
         """Processes that user code has started here: pid → name."""
@@ -194,6 +205,8 @@ class Branching:
                 channel.send(_weigh())
             elif isinstance(frame, wire.Write):
                 self._fork_writer(channel)
+            elif isinstance(frame, wire.Read):
+                channel.send(self._reader.answer(frame, moment.dated))
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
                 if not self._fork():

@@ -53,6 +53,7 @@ class Connection:
         self._reader = wire.FrameReader(wire.decode_to_branch)
         self._answers: dict[str, str | None] = {}
         self._told_to_go = False
+        self._copies: dict[str, tuple[wire.Freeze, int]] = {}
         self.inbox: deque[wire.Request | wire.Get | wire.Put | wire.Freeze | wire.Revive] = deque()
         self.fds: deque[int] = deque()
         self.on_backlog: Callable[[], None] = lambda: None
@@ -117,20 +118,33 @@ class Connection:
                 self._answers[frame.id] = frame.text
             elif isinstance(frame, wire.Go):
                 self._told_to_go = True
+            elif isinstance(frame, wire.Freeze) and frame.gate:
+                self._copies[frame.gate] = (frame, self.fds.pop())
             else:
                 self.inbox.append(frame)
 
     def ask(self, frame: wire.Ask) -> str | None:
         """Send a prompt and wait for its answer; other frames wait in ``inbox`` meanwhile."""
         self.send(frame)
+        self._wait_for(lambda: frame.id in self._answers)
+        return self._answers.pop(frame.id)
+
+    def ask_for_copy(self, frame: wire.Gated) -> tuple[wire.Freeze, int] | str:
+        """Say that a gate is reached and wait for the order, with a descriptor, or for why there is none."""
+        self.send(frame)
+        self._wait_for(lambda: frame.id in self._copies or frame.id in self._answers)
+        if frame.id in self._copies:
+            return self._copies.pop(frame.id)
+        return self._answers.pop(frame.id) or "the host refused"
+
+    def _wait_for(self, there: Callable[[], bool]) -> None:
         poller = select.poll()
         poller.register(self.fileno(), select.POLLIN)
         try:
-            while frame.id not in self._answers:
+            while not there():
                 # with a timeout, as the loop's thread may read this thread's answer
                 if poller.poll(_ANSWER_POLL) and not self.receive():
                     os._exit(0)
-            return self._answers.pop(frame.id)
         finally:
             if self.inbox:
                 self.on_backlog()

@@ -17,8 +17,10 @@ from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.guest import branching, values
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import Connection
+from kernel_runtime.guest.gates import Gates
 from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
+from kernel_runtime.guest.reading import Reader
 from kernel_runtime.guest.stdio import Console
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ def live(
     mending = Mending(console)
     shell.begin(begin, connection, console, interrupts, mending)
     loop = Loop(selectors.PollSelector())
-    branches = branching.Branching(loop, connection, mending, hide)
+    reader = Reader(shell.namespace, shell.hidden)
+    branches = branching.Branching(loop, connection, mending, hide, reader)
     Branch(shell, connection, console, interrupts, begin, loop, branches).run()
     os._exit(0)
 
@@ -116,6 +119,7 @@ class Branch:
         self.loop.add_reader(self._connection.fileno(), self._on_readable)
         self._connection.on_backlog = self._pump_soon
         self._shell.kernel.on_error = self._abort_waiting
+        self._shell.kernel.gates = Gates(self._freeze_at_gate, lambda: self._console.parent)
         os.register_at_fork(before=self._console.settle, after_in_child=self._after_fork)
         self._connection.send(wire.Ready(branch=self._begin.branch, info=self._shell.info()))
         while not self._over:
@@ -138,6 +142,26 @@ class Branch:
             self._come_back(restored)
         self._busy = False
         self.loop.call_soon(self._pump)
+
+    def _freeze_at_gate(self, reached: wire.Gated) -> str | wire.Thaw | None:
+        """Within the code of a cell: see ``gates.Gates``. The loop runs below it on the stack, in the
+        copy as in the original; asyncio only has to be told that it is this process's."""
+        if os.getpid() != self._pid:
+            return "no copy: this is a child process of the notebook's"
+        self._console.flush()
+        answer = self._connection.ask_for_copy(reached)
+        if isinstance(answer, str):
+            return answer
+        with self._interrupts:
+            restored = self._branches.freeze(*answer)
+            if restored is not None:
+                asyncio.set_event_loop(self.loop)
+                asyncio._set_running_loop(self.loop)
+                self._come_back(restored)
+        if restored is not None:
+            return restored.order
+        refusal = self._branches.refusal
+        return f"no copy could be made: {refusal}" if refusal else None
 
     def _come_back(self, restored: branching.Restored) -> None:
         """This is the live branch now: say so, and wait until the one before it has ended."""

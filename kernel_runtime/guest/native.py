@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -42,3 +46,10 @@ def pause_openmp(library: str) -> bool:
         return bool(runtime.omp_pause_resource_all(_OMP_PAUSE_HARD) == 0)
     except (OSError, AttributeError):
         return False
+
+
+def set_local(frame: FrameType, name: str, value: object) -> None:
+    """Set a local variable of a running function (before Python 3.13, where ``f_locals`` does it)."""
+    names = frame.f_locals
+    names[name] = value
+    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))

@@ -53,7 +53,7 @@ def prepare() -> Shell:
 def _build() -> GuestKernel:
     from traitlets.config import Config
 
-    from kernel_runtime.guest import shell_displays
+    from kernel_runtime.guest import shell_displays, shell_magics
     from kernel_runtime.guest.shell_kernel import GuestKernel, Profile
 
     config = Config()
@@ -67,6 +67,7 @@ def _build() -> GuestKernel:
         log=logging.getLogger("kernel_runtime.guest"),
     )
     shell_displays.install(kernel.shell)
+    shell_magics.install(kernel)
     _warm_up(kernel)
     return kernel
 
@@ -121,12 +122,18 @@ class Shell:
 
     def variables(self) -> list[str]:
         """The names that the notebook has given, without what the shell itself put there."""
-        hidden = self.kernel.shell.user_ns_hidden
+        hidden = self.hidden
         return [
             name
             for name, value in self.namespace.items()
             if not name.startswith("_") and not (name in hidden and hidden[name] is value)
         ]
+
+    @property
+    def hidden(self) -> dict[str, Any]:
+        """IPython's own names among them, with what these stood for at first."""
+        hidden: dict[str, Any] = self.kernel.shell.user_ns_hidden
+        return hidden
 
     def begin(
         self,

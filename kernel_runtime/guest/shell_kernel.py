@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.guest.connection import Connection
     from kernel_runtime.guest.denials import Slate
+    from kernel_runtime.guest.gates import Gates
     from kernel_runtime.guest.headroom import Headroom
     from kernel_runtime.guest.interrupts import Interrupts
     from kernel_runtime.guest.mending import Mending
@@ -196,6 +197,7 @@ class GuestKernel(IPythonKernel):
     last_parent: dict[str, Any]
     limited: tuple[str | None, object] = (None, None)
     headroom: Headroom
+    gates: Gates
     slate: Slate | None = None
     _slate_mark = 0
     _prompts = itertools.count(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 #: Named threads that their libraries handle around a fork.
 _SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
+
+
+_UNNAMED = "native threads without a name"
+#: How long a thread may take to leave when its code has ended.
+_LEAVING_SECONDS = 0.05
 
 
 def _arrow(module: Any) -> int:
@@ -65,7 +71,16 @@ def _openmp_libraries() -> list[str]:
 
 def unsafe() -> list[str]:
     """The threads that stand in the way, by name; to be asked right after a fork, in the original:
-    pools that end themselves for a fork are gone then."""
+    pools that end themselves for a fork are gone then. A thread whose code has ended is listed for a
+    moment longer: one without a name is looked for again.
+    """
+    deadline = time.monotonic() + _LEAVING_SECONDS
+    while (found := _found()) and found[-1].endswith(_UNNAMED) and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    return found
+
+
+def _found() -> list[str]:
     names = _beside()
     if not names:
         return []
@@ -99,5 +114,5 @@ def _unexplained(names: list[str]) -> list[str]:
     named = [f"native thread {name!r}" for name in names if name != own]
     explained = sum(most(sys.modules[name]) for name, most in _POOLS.items() if name in sys.modules)
     if len(unnamed) > explained:
-        named.append(f"{len(unnamed)} native threads without a name")
+        named.append(f"{len(unnamed)} {_UNNAMED}")
     return named

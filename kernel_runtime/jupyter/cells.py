@@ -18,19 +18,28 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
-from kernel_runtime.jupyter import identity, limits_magic, verdicts
+from kernel_runtime.jupyter import (
+    front_magics,
+    gate_magics,
+    identity,
+    limits_magic,
+    replay_magic,
+    snapshot_magics,
+    verdicts,
+)
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
+from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
 from kernel_runtime.jupyter.settings import cell_source, tighten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.advice import Advice
-    from kernel_runtime.jupyter.guest import Guest
+    from kernel_runtime.jupyter.guest import Guest, Session, Sink
     from kernel_runtime.jupyter.history import History
     from kernel_runtime.jupyter.messages import Message
     from kernel_runtime.jupyter.relay import Desk
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
 HISTORY_SECONDS = 0.5
 #: Characters of a cell that the check reads in some milliseconds; longer ones are read beside the loop.
 READ_AT_ONCE = 4000
+MAGICS = front_magics.FrontMagics((*snapshot_magics.MAGICS, *gate_magics.MAGICS, *replay_magic.MAGICS))
 
 
 class Cells:
@@ -57,6 +67,7 @@ class Cells:
         self.notice = ""
         self.running: Message | None = None
         self.strays = Strays(desk)
+        self.records = Records()
         self._guest = guest
         self._desk = desk
         self._settings = settings
@@ -89,7 +100,7 @@ class Cells:
         self._aborted.update(id(message) for message in self._line if message.kind == "execute_request")
 
     def front_magic(self, message: Message) -> bool:
-        """Answer a cell that is only a magic of the front; False when it is not one."""
+        """Answer a cell that is only ``%limits`` at once, whatever runs; False when it is none."""
         if b"%limits" not in message.content:
             return False
         request = read(message, Execute)
@@ -142,15 +153,7 @@ class Cells:
         count = self._take_count(request)
         self._announce(message, request, count)
         self._tell_notice(message, request)
-        extra: dict[str, Any] = {}
-        content: Content
-        try:
-            relay = self._relay(message, request, count)
-            await self._advise(message, request)
-        except KernelRuntimeError as error:
-            content = self._show(message, request, verdicts.trouble_from(error))
-        else:
-            content, extra = await self._run(relay, message, request, count)
+        content, extra = await self._answer(message, request, count)
         status = content.status if isinstance(content, ExecuteReply) else "error"
         if isinstance(content, ExecuteReply):
             content.execution_count = self.count
@@ -166,6 +169,41 @@ class Cells:
         if not standing:
             return extra
         return extra | {"kernel_runtime": extra.get("kernel_runtime", {}) | {"standing": standing}}
+
+    async def _answer(self, message: Message, request: Execute, count: int) -> tuple[Content, dict[str, Any]]:
+        """By the front's own magics, if it is nothing else, or by the guest."""
+        calls = MAGICS.recognise(request.code)
+        if calls is not None:
+            return await self._perform(calls, message, request, count)
+        try:
+            relay = self._relay(message, request, count)
+            await self._advise(message, request)
+        except KernelRuntimeError as error:
+            return self._show(message, request, verdicts.trouble_from(error)), {}
+        sink: Sink = relay
+        if request.counts:
+            sink = Recorder(self.records.begin(count, request.code), relay)
+        number = count if request.counts else 0
+        return await self._run(relay, request, lambda: self._submit(message, sink, number))
+
+    async def _perform(
+        self, calls: list[front_magics.Call], message: Message, request: Execute, count: int
+    ) -> tuple[Content, dict[str, Any]]:
+        """One line after the other, until one fails."""
+        bench = Bench(self, message, request, count)
+        try:
+            for call in calls:
+                bundle = await front_magics.perform(bench, call)
+                if bundle is not None and not request.silent:
+                    shown = {"data": bundle, "metadata": {}, "transient": {}}
+                    self._desk.publish("display_data", shown, message.raw)
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            return self._show(message, request, INTERRUPTED), {}
+        except (KernelRuntimeError, OSError, TimeoutError) as error:
+            return self._show(message, request, verdicts.trouble_from(error)), {}
+        return bench.content or ExecuteReply(status="ok", execution_count=count), bench.extra
 
     def _take_count(self, request: Execute) -> int:
         if request.counts:
@@ -213,11 +251,12 @@ class Cells:
         return Relay(self._desk, message, count=count, allow_stdin=request.allow_stdin, output=output)
 
     async def _run(
-        self, relay: Relay, message: Message, request: Execute, count: int
+        self, relay: Relay, request: Execute, submit: Callable[[], Awaitable[Verdict | None]]
     ) -> tuple[Content, dict[str, Any]]:
         """Run the cell in the guest → reply and extra metadata, whatever becomes of it."""
+        message = relay.message
         try:
-            verdict = await self._submit(relay, count if request.counts else 0)
+            verdict = await submit()
         except asyncio.CancelledError:
             if _being_cancelled():
                 raise
@@ -239,11 +278,10 @@ class Cells:
         )
         return self._show(message, request, lost), {}
 
-    async def _submit(self, relay: Relay, count: int) -> Verdict | None:
+    async def _submit(self, message: Message, sink: Sink, count: int) -> Verdict | None:
         session = await self._guest.ready()
         if count:
             session.execution_count = count
-        message = relay.message
         request = wire.Request(
             id=message.id,
             kind=message.kind,
@@ -253,7 +291,7 @@ class Cells:
             buffers=message.buffers,
             count=count,
         )
-        return await session.submit(request, relay)
+        return await session.submit(request, sink)
 
     def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
         """The cell's error when a limit or the guest itself ended it."""
@@ -289,7 +327,7 @@ class Cells:
         """complete, inspect, is_complete: relayed; the front's own magics are merged in."""
         relay = Relay(self._desk, message)
         try:
-            verdict = await self._submit(relay, 0)
+            verdict = await self._submit(message, relay, 0)
         except asyncio.CancelledError:
             if _being_cancelled():
                 raise
@@ -304,7 +342,7 @@ class Cells:
             self._desk.guest_died()
         reply = relay.reply
         if isinstance(reply, CompleteReply):
-            _merge_magics(reply, read(message, Cursor))
+            _merge_magics(reply, read(message, Cursor), self._guest.session)
         reply = reply or Fault(ename="GuestLost", evalue=verdict.explain() if verdict else "no reply came")
         self._reply(message, reply, {})
 
@@ -312,14 +350,43 @@ class Cells:
 INTERRUPTED = verdicts.trouble("KeyboardInterrupt", "interrupted while waiting for the guest", [])
 
 
-def _merge_magics(reply: CompleteReply, cursor: Cursor) -> None:
-    """Add the front's magics that complete the word; where the guest found none, for the word."""
-    word = cursor.word()
-    names = [name for name in limits_magic.completions(word) if name not in reply.matches]
+def _merge_magics(reply: CompleteReply, cursor: Cursor, session: Session | None) -> None:
+    """Add the front's magics that complete the word; where the guest found none, for the word. Of
+    their arguments the guest knows nothing: there only the front's count."""
+    line = cursor.line()
+    found = MAGICS.completions(line, session)
+    names, length = found if found is not None else ([], len(cursor.word()))
+    if " " not in line.strip() and not line[-1:].isspace():
+        names = [*limits_magic.completions(cursor.word()), *names]
+    elif found is not None:
+        reply.matches = []
+    names = [name for name in names if name not in reply.matches]
     if names and not reply.matches:
         end = len(cursor.code) if cursor.cursor_pos is None else cursor.cursor_pos
-        reply.cursor_start, reply.cursor_end = end - len(word), end
+        reply.cursor_start, reply.cursor_end = end - length, end
     reply.matches += names
+
+
+class Bench:
+    """What the magics of one cell work with; see ``front_magics.Bench``. ``content``: the reply, where
+    a cell of the guest's went on."""
+
+    def __init__(self, cells: Cells, message: Message, request: Execute, count: int) -> None:
+        self.records = cells.records
+        self.content: Content | None = None
+        self.extra: dict[str, Any] = {}
+        self._cells = cells
+        self._message = message
+        self._request = request
+        self._count = count
+
+    async def session(self) -> Session:
+        return await self._cells._guest.ready()
+
+    async def run_on(self, number: int, submit: Callable[[Sink], Awaitable[Verdict | None]]) -> None:
+        cells = self._cells
+        relay = cells._relay(self._message, self._request, self._count)
+        self.content, self.extra = await cells._run(relay, self._request, lambda: submit(relay))
 
 
 def _execute_reply(status: str, count: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from kernel_runtime.domain.level import Level
+from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.advice import Mode
 from kernel_runtime.jupyter.parameters import assigned_names
 
@@ -40,7 +41,10 @@ OPTIONS = (
     "--check",
     "--policy",
 )
-ACTIONS = ("list", "kill", "reset")
+ACTIONS = ("list", "kill", "reset", *sandbox_states.ACTIONS)
+_OF_STATES = ("--name", "--pin", "--reseed")
+#: Actions that name a snapshot.
+_NAMING = ("restore", "diff", "pin", "drop")
 _AMOUNTS = {
     "--memory": ("256M", "512M", "1G", "2G"),
     "--disk": ("64M", "256M", "1G"),
@@ -93,7 +97,7 @@ class SandboxCompletion:
     def _offers(self, words: list[str], fragment: str, context: CompletionContext) -> list[str]:
         """What may stand where the cursor is, after ``words`` (the magic itself first)."""
         if words[0] == "%sandbox":
-            return list(ACTIONS) if len(words) == 1 else self._guests.names() if len(words) == 2 else []
+            return self._of_line(words)
         before = words[-1]
         if before == "--name":
             return self._guests.names()
@@ -110,6 +114,28 @@ class SandboxCompletion:
         return [
             option for option in OPTIONS if option in ("-i", "-o", "--in", "--out") or option not in words
         ]
+
+    def _of_line(self, words: list[str]) -> list[str]:
+        """After ``%sandbox``: an action, then a guest or one of its states."""
+        if len(words) == 1:
+            return list(ACTIONS)
+        if words[1] not in sandbox_states.ACTIONS:
+            return self._guests.names() if len(words) == 2 else []
+        if words[-1] == "--name":
+            return self._guests.names()
+        options = [option for option in _OF_STATES if option not in words]
+        return [*options, *self._states(words)]
+
+    def _states(self, words: list[str]) -> list[str]:
+        name = words[words.index("--name") + 1] if "--name" in words[:-1] else "default"
+        if name not in self._guests.names():
+            return []
+        guest = self._guests.get(name)
+        if words[1] == "branch":
+            return [line for line in guest.lines if line != guest.line]
+        if words[1] not in _NAMING:
+            return []
+        return [snapshot.name or str(snapshot.number) for snapshot in guest.snapshots()]
 
     def _variables(self) -> list[str]:
         hidden = self._shell.user_ns_hidden

@@ -13,6 +13,7 @@ from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.level import Level, parse_level
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.advice import Advice, advice_for
 from kernel_runtime.jupyter.completion import SandboxCompletion
 from kernel_runtime.jupyter.guests import Guest, Guests, converse
@@ -130,21 +131,31 @@ class SandboxMagics(Magics):
     @magic_arguments()
     @argument(
         "action",
-        choices=("list", "kill", "reset"),
-        help="list: the guests there are; kill: end one; reset: give it a clean interpreter.",
+        choices=("list", "kill", "reset", *sandbox_states.ACTIONS),
+        help="list: the guests there are; kill GUEST: end one; reset GUEST: give it a clean interpreter; the "
+        "others keep, show, compare and bring back states of a guest, as the magics of the kernel do: "
+        "undo [N], redo, snapshot [NAME], snapshots, restore NAME, branch [LINE], diff A [B], pin NAME, drop NAME.",
     )
-    @argument("name", nargs="?", help="The guest. Default for kill and reset: default.")
+    @argument("names", nargs="*", help="What it is done with.")
+    @argument("--name", default=DEFAULT, help="The guest whose states are meant. Default: %(default)s.")
+    @argument("--pin", action="store_true", help="snapshot: keep it whatever the budget says.")
+    @argument("--reseed", action="store_true", help="restore: random generators begin anew.")
     @line_magic("sandbox")  # type: ignore[arg-type]
     def manage(self, line: str) -> None:
-        """List, end or reset the guests of this notebook."""
+        """List, end or reset the guests of this notebook; keep states of one and go back to them."""
         asked = _parsed(self.manage, line)
         with plain_errors():
-            if asked.action == "list":
+            if asked.action in sandbox_states.ACTIONS:
+                options = sandbox_states.Options(asked.pin, asked.reseed)
+                guest = self.guests.get(asked.name)
+                bundle = sandbox_states.perform(guest, asked.action, asked.names, options)
+                self.host.display_pub.publish(data=bundle)
+            elif asked.action == "list":
                 print(self._listing())
             elif asked.action == "kill":
-                self.guests.kill(asked.name or DEFAULT)
+                self.guests.kill(*(asked.names or [DEFAULT])[:1])
             else:
-                self.guests.reset(asked.name or DEFAULT)
+                self.guests.reset(*(asked.names or [DEFAULT])[:1])
 
     def _listing(self) -> str:
         names = self.guests.names()

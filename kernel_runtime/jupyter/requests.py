@@ -33,9 +33,11 @@ class Cursor(msgspec.Struct):
 
     def word(self) -> str:
         """The word before the cursor, magics' ``%`` included."""
-        before = self.code[: self.cursor_pos]
-        line = before.rpartition("\n")[2]
-        return line.rpartition(" ")[2]
+        return self.line().rpartition(" ")[2]
+
+    def line(self) -> str:
+        """The line up to the cursor."""
+        return self.code[: self.cursor_pos].rpartition("\n")[2]
 
 
 class Comm(msgspec.Struct):

@@ -41,6 +41,7 @@ class Pending:
     def __init__(self, request: Ordered, sink: Sink) -> None:
         self.id = request.id
         self.kind = request.kind if isinstance(request, wire.Request) else ""
+        self.count = request.count if isinstance(request, wire.Request) else 0
         self.sink = sink
         self.ended: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
         self.cause: Verdict | None = None
@@ -93,6 +94,9 @@ class Keeper(Protocol):
     def on_failed(self, pending: Pending) -> Verdict | None:
         """The verdict for a limit behind the error of a cell that goes no further."""
 
+    def on_gated(self, branch: Branch, frame: wire.Gated) -> None:
+        """A cell has stopped at a gate, and waits for an order."""
+
 
 class Branch:
     """The host's ends of one live branch. ``cause``: why the host is about to end it."""
@@ -138,6 +142,10 @@ class Branch:
 
     def begin(self, pending: Pending, request: Ordered, fds: list[int] | None = None) -> None:
         self.link.send(request, fds)
+        self.take_over(pending)
+
+    def take_over(self, pending: Pending) -> None:
+        """A request that it works on already."""
         self.pending[pending.id] = pending
         if pending.executes:
             self._last_execution = pending.id
@@ -164,6 +172,8 @@ class Branch:
                 pending.limited = frame
         elif isinstance(frame, wire.Done):
             self._done(frame.parent)
+        elif isinstance(frame, wire.Gated):
+            self._keeper.on_gated(self, frame)
         else:
             self._pass(frame, pending)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import GuestLost, ProtocolViolation
+from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.workers.link import Link
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.init import Init
 
 ANSWER_SECONDS = 30.0
+Shape = TypeVar("Shape")
 #: Frames a second that a frozen branch may send: it answers, and says nothing by itself.
 _RATE = 1000.0
 
@@ -34,7 +37,7 @@ class Frozen:
         self._init = init
         self._lock = asyncio.Lock()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._answer: asyncio.Future[wire.Weighed] | None = None
+        self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
         host, self._guest_socket = socket.socketpair()
         self._link = Link(host, wire.decode_from_frozen, self._on_frame, self._on_closed, rate=_RATE)
 
@@ -57,24 +60,44 @@ class Frozen:
 
     async def weigh(self) -> wire.Weighed:
         """What it holds, by its own measure."""
+        weighed = await self._answered(wire.Weigh())
+        if not isinstance(weighed, wire.Weighed):
+            raise ProtocolViolation("a frozen branch answered what was not asked")
+        return weighed
+
+    async def read(self, what: str, shape: type[Shape], arguments: object = None) -> Shape:
+        """What it tells of its state, as ``shape``; ``Conflict`` when it cannot be read."""
+        told = await self._answered(wire.Read(what=what, arguments=msgspec.json.encode(arguments)))
+        if not isinstance(told, wire.Told):
+            raise ProtocolViolation("a frozen branch answered what was not asked")
+        if told.error:
+            raise Conflict(f"the snapshot could not be read: {told.error}")
+        wire.check_json(told.data)
+        try:
+            return msgspec.json.decode(told.data, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
+
+    async def _answered(self, order: wire.Weigh | wire.Read) -> wire.Weighed | wire.Told:
         async with self._lock:
             await self.wait()
             answer = self._answer = asyncio.get_running_loop().create_future()
-            self._ask(wire.Weigh())
+            self._ask(order)
             try:
                 return await asyncio.wait_for(answer, ANSWER_SECONDS)
             finally:
                 self._answer = None
                 self._rest()
 
-    async def thaw(self, branch: Branch, *, reseed: bool = False) -> str:
+    async def thaw(self, branch: Branch, *, reseed: bool = False, edits: dict[str, str] | None = None) -> str:
         """Have it become the live branch ``branch``, leaving a frozen copy; returns the token that
         the branch's ``Ready`` must repeat."""
         async with self._lock:
             await self.wait()
             token = secrets.token_hex(16)
             self.ready = asyncio.get_running_loop().create_future()
-            self._ask(wire.Thaw(branch=branch.number, token=token, reseed=reseed), branch.guest_fds())
+            order = wire.Thaw(branch=branch.number, token=token, reseed=reseed, edits=edits or {})
+            self._ask(order, branch.guest_fds())
             branch.let_go()
             return token
 

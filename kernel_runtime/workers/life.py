@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.meter import Meter
-    from kernel_runtime.workers.snapshots import Restoration
+    from kernel_runtime.workers.snapshots import How, Restoration
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
@@ -74,6 +74,7 @@ class Life(Keeper, Owner):
         self._ending: asyncio.Future[None] | None = None
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self.state = ""
+        self.restored = False
 
     @property
     def init(self) -> Init | None:
@@ -166,6 +167,7 @@ class Life(Keeper, Owner):
             self.state = f"There was no snapshot to go back to: {_GONE}"
             return None
         self.state = _state_after(restoration, self.snapshots.before)
+        self.restored = True
         return self._branch
 
     async def _spawn(self) -> Init:
@@ -210,7 +212,7 @@ class Life(Keeper, Owner):
             raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
         return branch
 
-    async def switch(self, frozen: Frozen, *, reseed: bool = False) -> Branch:
+    async def switch(self, frozen: Frozen, how: How) -> Branch:
         """Make a frozen branch the live one. The present one ends when the new one has answered;
         raises what prevents it, and then the present one goes on."""
         init, old = self._init, self._branch
@@ -219,7 +221,7 @@ class Life(Keeper, Owner):
         self._count += 1
         new = Branch(self._count, self)
         try:
-            token = await frozen.thaw(new, reseed=reseed)
+            token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
             async with asyncio.timeout(_THAW_SECONDS):
                 await asyncio.shield(new.ready)
                 await frozen.wait()
@@ -237,6 +239,8 @@ class Life(Keeper, Owner):
         await init.end_branches(spare=new)
         if old is not None:
             old.end(old.cause or causes.ended("it ended"))
+        if how.resumed is not None:
+            new.take_over(how.resumed)
         new.send(wire.Go())
         return new
 
@@ -289,6 +293,13 @@ class Life(Keeper, Owner):
         for guard in self._guards:
             guard.cancel()
         self._guards = []
+
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        if self.paused and self._init is not None:
+            self.paused = False
+            self._init.pause(False)
+            self._init.meter.hold_wall(False)
 
     # -- ends brought about ----------------------------------------------------------------------
 
@@ -384,7 +395,7 @@ class Life(Keeper, Owner):
         newest snapshot if the old one was not meant to go."""
         if branch is not self._branch:
             return
-        self._branch, self._losing, self.state = None, losing, ""
+        self._branch, self._losing, self.state, self.restored = None, losing, "", False
         self.paused = False
         if self._init is not None and not self._init.closed:
             self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self._init))

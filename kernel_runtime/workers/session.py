@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -21,13 +21,17 @@ from kernel_runtime.domain.usage import Usage
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
 from kernel_runtime.workers.denials import Denials
+from kernel_runtime.workers.differing import difference
 from kernel_runtime.workers.durable import Durable
 from kernel_runtime.workers.life import Life
 from kernel_runtime.workers.limiter import Limiter
+from kernel_runtime.workers.stops import Stops
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from kernel_runtime.domain.checkpoint import Checkpoint
+    from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.usage import Nearly
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import CheckpointStore
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 #: Seconds after an interrupt; by default SIGURG is ignored, so it harms no program.
 _WAKES = (0.1, 0.5, 2.0)
+_FILES = Annotated[list[Annotated[str, msgspec.Meta(max_length=400)]], msgspec.Meta(max_length=64)]
 
 
 class Session(Life):
@@ -62,6 +67,7 @@ class Session(Life):
         self._cells: list[Pending] = []
         self._idle: asyncio.TimerHandle | None = None
         self._denials = Denials(self.account)
+        self.stops = Stops(self.snapshots)
         self._stray: Sink = _lose
 
     async def close(self) -> None:
@@ -72,29 +78,48 @@ class Session(Life):
         self.durable.close()
         self._stray = _lose
 
-    async def submit(self, request: wire.Request, sink: Sink, fds: list[int] | None = None) -> Verdict | None:
+    async def submit(
+        self,
+        request: wire.Request,
+        sink: Sink,
+        fds: list[int] | None = None,
+        *,
+        keep: bool = True,
+    ) -> Verdict | None:
         """Run a request in the live branch; its frames go to ``sink``, in the loop, as they come.
         ``fds`` are passed along with it (``BlockingIOError`` when there is no room at the moment).
 
         Returns None when it is done; a ``Verdict`` when the branch ended before that, or when a
         limit interrupted the cell and it obeyed (``Verdict.survived``). Raises what prevents a
-        guest from starting. Several may be in flight; the caller decides their order.
+        guest from starting. Several may be in flight; the caller decides their order. ``keep``: have an
+        automatic snapshot before it.
         """
         branch = await self.ready()
         self.resume()
         pending = Pending(request, sink)
-        note = self.snapshots.before_cell(branch) if pending.executes else ""
+        note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
         branch.begin(pending, request, fds)
         if fds:
             self.used = True  # what they lead to is in this guest
         if not pending.executes:
             return await pending.ended
         self.used = True
+        return await self._see_through(branch, pending, note)
+
+    async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
+        """Go over to a copy made at a gate; the cell that it is in the middle of goes on to its end, as
+        if submitted now with ``sink``."""
+        pending = await self.stops.resume(name, sink)
+        return await self._see_through(await self.ready(), pending, "")
+
+    async def _see_through(self, branch: Branch, pending: Pending, note: str) -> Verdict | None:
+        """Hold a running cell to its limits until it ends."""
         begun = time.monotonic()
         watch = asyncio.get_running_loop().create_task(self._watch(branch, pending))
         self._cells.append(pending)
         try:
             verdict = await pending.ended
+            await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
             if self._init is not None:
                 self._init.catch_up()
             verdict = pending.explain(verdict)
@@ -109,7 +134,7 @@ class Session(Life):
             self.durable.cell_ended()
             ended = pending.ended.result() if pending.ended.done() else None
             if ended is None or ended.survived:
-                self.snapshots.cell_took(time.monotonic() - begun, request.count)
+                self.snapshots.cell_took(time.monotonic() - begun, pending.count)
 
     def _mention(self, note: str, pending: Pending) -> None:
         """A line on the cell's stderr."""
@@ -122,7 +147,7 @@ class Session(Life):
             await self.ready()
         except KernelRuntimeError:
             return verdict  # the next cell says why
-        return msgspec.structs.replace(verdict, state=self.state)
+        return msgspec.structs.replace(verdict, state=self.state, restored=self.restored)
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self._init is not None:
@@ -183,6 +208,29 @@ class Session(Life):
         """End the live branch; the newest snapshot takes its place."""
         self._kill(causes.broken(why))
 
+    # -- states ----------------------------------------------------------------------------------
+
+    async def diff(self, a: str | int, b: str | int | None = None) -> Difference:
+        """The variables that differ between the snapshots ``a`` and ``b`` (None: the present)."""
+        title, first = self.snapshots.frozen(a)
+        if b is not None:
+            other, second = self.snapshots.frozen(b)
+            return await difference(title.title, first, other.title, second)
+        present = await self.snapshots.take_aside()
+        try:
+            return await difference(title.title, first, "now", present)
+        finally:
+            present.drop()
+
+    async def written_since(self, name: str | int) -> list[str]:
+        """The files that the guest has written since a snapshot was made: they stay written."""
+        _, frozen = self.snapshots.frozen(name)
+        return await frozen.read("files", _FILES)
+
+    async def checkpoint(self, name: str = "") -> Checkpoint:
+        """Keep the present state on disk, where it survives this host."""
+        return await self.durable.save(name)
+
     # -- paused ----------------------------------------------------------------------------------
 
     async def pause(self) -> int:
@@ -197,13 +245,6 @@ class Session(Life):
             init.pause(True)
             self.hold_wall(True)
         return await asyncio.to_thread(init.meter.reclaim)
-
-    def resume(self) -> None:
-        """Let a paused guest go on."""
-        if self.paused and self._init is not None:
-            self.paused = False
-            self._init.pause(False)
-            self.hold_wall(False)
 
     def _pause_when_idle(self) -> None:
         """Begin to wait for the time after which an idle session is paused, if it is to be."""
@@ -276,6 +317,10 @@ class Session(Life):
     def on_cut(self, branch: Branch, parent: str) -> None:
         """Messages of this request are being left out."""
         self._limiter.on_cut(branch, branch.pending.get(parent))
+
+    def on_gated(self, branch: Branch, frame: wire.Gated) -> None:
+        """A cell has stopped at a gate."""
+        self.stops.reached(branch, frame)
 
     def on_failed(self, pending: Pending) -> Verdict | None:
         """A cell ended in an error: the limit behind it, if there is one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -28,7 +29,7 @@ from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
@@ -50,6 +51,18 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
     changed: list[str] = []
 
 
+class How(msgspec.Struct, frozen=True, kw_only=True):
+    """How a snapshot is brought back. ``reseed``: random generators begin anew; ``edits``: local
+    variables to be set at its gate; ``resumed``: the cell that goes on there."""
+
+    reseed: bool = False
+    edits: dict[str, str] = {}
+    resumed: Pending | None = None
+
+
+AS_IT_WAS = How()
+
+
 class Live(Protocol):
     """The part of the session's life that snapshots need."""
 
@@ -60,7 +73,8 @@ class Live(Protocol):
     @property
     def init(self) -> Init | None: ...
     async def ready(self) -> Branch: ...
-    async def switch(self, frozen: Frozen, *, reseed: bool = False) -> Branch: ...
+    def resume(self) -> None: ...
+    async def switch(self, frozen: Frozen, how: How) -> Branch: ...
 
 
 class Snapshots:
@@ -81,10 +95,12 @@ class Snapshots:
         self._frozen: dict[int, Frozen] = {}
         self._heads: dict[str, int] = {}
         self._past: list[int] = []
+        self._befores: dict[int, int] = {}
         self._future: list[tuple[int, list[int]]] = []
         self._numbers = itertools.count(1)
         self._orders = itertools.count(1)
         self._coming: asyncio.Task[None] | None = None
+        self.at_gate: asyncio.Task[None] | None = None
         self._tending: set[asyncio.Task[None]] = set()
         self._weighing: asyncio.Task[None] | None = None
         self._restoring = False
@@ -128,6 +144,8 @@ class Snapshots:
 
     def clear(self) -> None:
         """The first process is gone, and with it all of them."""
+        if self._weighing is not None:
+            self._weighing.cancel()
         self._forget(list(self._known))
         self._heads.clear()
         self.base = None
@@ -158,6 +176,15 @@ class Snapshots:
         draft = self._draft(name=name, pinned=pinned, automatic=automatic)
         return await self._taken(draft, *self._order(branch, refuse=refuse))
 
+    async def take_at_gate(self, branch: Branch, reached: wire.Gated, cell: int) -> Snapshot:
+        """Where the code of ``cell`` has stopped; ``Conflict`` at once when there can be none."""
+        if self.budget.count == 0:
+            raise Conflict("no copy: the budget for snapshots is 0")
+        ordered = self._order(branch, refuse=False, gate=reached.id)
+        gate = f"{reached.function}, line {reached.line}"
+        draft = msgspec.structs.replace(self._draft(), gate=gate, cell=cell)
+        return await self._taken(draft, *ordered)
+
     async def take_aside(self) -> Frozen:
         """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
         branch = await self._live.ready()
@@ -166,6 +193,15 @@ class Snapshots:
         pending, said, frozen = self._order(branch, refuse=False)
         await self._made(pending, said, frozen)
         return frozen
+
+    def frozen(self, name: str | int) -> tuple[Snapshot, Frozen]:
+        """A snapshot with its process; ``NotFound`` when that is gone."""
+        snapshot = self.find(name)
+        frozen = self._frozen.get(snapshot.number)
+        if frozen is None or frozen.gone:
+            self._forget([snapshot.number])
+            raise NotFound(f"the snapshot {snapshot.title!r} is lost: its process has ended")
+        return snapshot, frozen
 
     def _draft(self, *, name: str = "", pinned: bool = False, automatic: bool = False) -> Snapshot:
         return Snapshot(
@@ -179,14 +215,17 @@ class Snapshots:
             pinned=pinned,
         )
 
-    def _order(self, branch: Branch, *, refuse: bool) -> tuple[Pending, list[wire.Froze], Frozen]:
+    def _order(
+        self, branch: Branch, *, refuse: bool, gate: str = ""
+    ) -> tuple[Pending, list[wire.Froze], Frozen]:
+        self._live.resume()
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
             raise Conflict("snapshots need namespaces, which this host refuses: see `kernel-runtime doctor`")
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         said: list[wire.Froze] = []
         frozen = Frozen(init)
-        request = wire.Freeze(id=f"freeze-{next(self._orders)}", refuse=refuse)
+        request = wire.Freeze(id=f"freeze-{next(self._orders)}", refuse=refuse, gate=gate)
         pending = Pending(
             request, lambda frame: said.append(frame) if isinstance(frame, wire.Froze) else None
         )
@@ -205,7 +244,8 @@ class Snapshots:
         snapshot = msgspec.structs.replace(draft, pause=said[0].pause, external=frozen.external)
         self._known[snapshot.number] = snapshot
         self._frozen[snapshot.number] = frozen
-        self.base = snapshot.number
+        if not snapshot.gate:  # it lies aside: nothing comes after it but what it is resumed to
+            self.base = snapshot.number
         self._keep_budget()
         if self._weighing is None or self._weighing.done():
             self._weighing = self._spawn(self._weigh_soon())
@@ -245,9 +285,10 @@ class Snapshots:
 
     # -- before each cell ------------------------------------------------------------------------
 
-    def before_cell(self, branch: Branch) -> str:
+    def before_cell(self, branch: Branch, count: int = 0) -> str:
         """Order the automatic one, to be made before the cell whose request is sent next. Returns
-        what a person should be told: that there is none, and why (each reason once)."""
+        what a person should be told: that there is none, and why (each reason once). ``count``: the
+        cell's execution count, if it has one."""
         self._forget([number for number, _ in self._future])
         self.before = None
         if not self.automatic or self._restoring or self._live.rung is not Rung.NAMESPACES:
@@ -261,6 +302,8 @@ class Snapshots:
             return ""
         draft = self._draft(automatic=True)
         self.before = draft.number
+        if count:
+            self._befores[count] = draft.number
         self._coming = self._spawn(self._automatic(draft, *ordered))
         return ""
 
@@ -272,9 +315,14 @@ class Snapshots:
         except KernelRuntimeError as error:
             self._refusal = self._tell(str(error))
             return
-        self._cost, self._computed = said[0].cost, 0.0
+        self._cost, self._computed = min(snapshot.pause, said[0].spent), 0.0
         self._past.append(snapshot.number)
         self._keep_budget()
+
+    def befores(self) -> dict[int, Snapshot]:
+        """By a cell's execution count, the state before it, as far as kept."""
+        self._befores = {cell: number for cell, number in self._befores.items() if number in self._known}
+        return {cell: self._known[number] for cell, number in self._befores.items()}
 
     def take_refusal(self) -> str:
         """What kept the last automatic one from being made, if it has not been told."""
@@ -308,7 +356,33 @@ class Snapshots:
         unknown or dropped. If it fails, the present state goes on.
         """
         snapshot = self.find(name)
-        return await self._leave_for(snapshot, [], reseed=reseed)
+        if snapshot.gate:
+            raise Conflict(
+                f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {snapshot.number}` goes on there"
+            )
+        return await self._leave_for(snapshot, [], How(reseed=reseed))
+
+    async def resume(self, snapshot: Snapshot, pending: Pending, edits: dict[str, str]) -> Restoration:
+        """Go over to a copy made at a gate: its cell, ``pending``, goes on."""
+        return await self._leave_for(snapshot, [], How(resumed=pending, edits=edits))
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[Snapshot]:
+        """For a while other states may be visited; afterwards the session is in the present one, with
+        what can be undone and redone. Gives the snapshot of it that waits meanwhile."""
+        here = await self.take(pinned=True)
+        past, future = list(self._past), list(self._future)
+        try:
+            yield here
+        finally:
+            if self.base != here.number:
+                await self._switch(here)
+            self._past, self._future = past, future
+            self._forget([here.number])
+
+    async def visit(self, name: str | int) -> Restoration:
+        """Go over to a snapshot, within ``aside``."""
+        return await self._switch(self.find(name))
 
     async def undo(self, cells: int = 1) -> Restoration:
         """The state before the last ``cells`` cells; what is in between can be had back by ``redo``."""
@@ -357,46 +431,44 @@ class Snapshots:
         if left is not None and left in self._known:
             self._change(left, pinned=False, automatic=True)
 
-    async def _leave_for(self, snapshot: Snapshot, undone: list[int], *, reseed: bool = False) -> Restoration:
+    async def _leave_for(self, snapshot: Snapshot, undone: list[int], how: How = AS_IT_WAS) -> Restoration:
         kept: Snapshot | None = None
         branch = await self._live.ready()
         if branch.executing or self._restoring:
-            return await self._switch(snapshot, reseed=reseed)  # which refuses, with the reason
+            return await self._switch(snapshot, how)  # which refuses, with the reason
         try:
             kept = await self.take(automatic=True)
         except KernelRuntimeError:
             kept = None  # it can be left, but not come back to
-        restoration = await self._switch(snapshot, reseed=reseed)
+        restoration = await self._switch(snapshot, how)
         self._past = [number for number in self._past if number not in undone]
         if kept is not None and kept.number in self._known:
             self._future.append((kept.number, undone))
         return restoration
 
-    async def _switch(self, snapshot: Snapshot, *, reseed: bool = False) -> Restoration:
+    async def _switch(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Restoration:
         if self._restoring:
             raise Conflict("another restore is under way")
         self._restoring = True
+        self._live.resume()
         begun = time.monotonic()
         try:
             branch = await self._live.ready()
             if branch.executing:
                 raise Conflict("a cell is running: interrupt it first, or wait for its end")
-            new = await self._thaw(snapshot, reseed=reseed)
+            new = await self._thaw(snapshot, how)
         finally:
             self._restoring = False
         return _restoration(snapshot, new, time.monotonic() - begun)
 
-    async def _thaw(self, snapshot: Snapshot, *, reseed: bool = False) -> Branch:
-        frozen = self._frozen.get(snapshot.number)
-        if frozen is None or frozen.gone:
-            self._forget([snapshot.number])
-            raise NotFound(f"the snapshot {snapshot.title!r} is lost: its process has ended")
+    async def _thaw(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Branch:
+        _, frozen = self.frozen(snapshot.number)
         try:
-            new = await self._live.switch(frozen, reseed=reseed)
+            new = await self._live.switch(frozen, how)
         except (KernelRuntimeError, TimeoutError):
             self._forget([snapshot.number])
             raise
-        self.base, self.cell = snapshot.number, snapshot.cell
+        self.base, self.cell = snapshot.parent if snapshot.gate else snapshot.number, snapshot.cell
         return new
 
     async def recover(self) -> Restoration | None:
@@ -424,15 +496,15 @@ class Snapshots:
         return found
 
     async def settled(self) -> None:
-        """Until the automatic one that is being made is there, or will not come."""
-        coming = self._coming
-        if coming is not None and not coming.done():
-            await asyncio.wait([coming], timeout=COMING_SECONDS)
+        """Until what is being made, before a cell or at a gate, is there, or will not come."""
+        coming = [task for task in (self._coming, self.at_gate) if task is not None and not task.done()]
+        if coming:
+            await asyncio.wait(coming, timeout=COMING_SECONDS)
 
     @property
     def is_coming(self) -> bool:
-        """Whether an automatic one is just being made."""
-        return self._coming is not None and not self._coming.done()
+        """Whether one is just being made, before a cell or at a gate."""
+        return any(task is not None and not task.done() for task in (self._coming, self.at_gate))
 
     # -- keeping within the budget ---------------------------------------------------------------
 

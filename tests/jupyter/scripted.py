@@ -15,10 +15,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import ProtocolViolation, WallUnavailable
+from kernel_runtime.domain.errors import Conflict, ProtocolViolation, WallUnavailable
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.kernel import main
 from kernel_runtime.workers.meter import Usage
+
+try:
+    from tests.jupyter.scripted_state import ScriptedSnapshots, ScriptedStops, differing
+except ImportError:  # run as a file, its own directory is what is searched
+    from scripted_state import ScriptedSnapshots, ScriptedStops, differing
 
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.settings import Settings
@@ -41,6 +46,8 @@ class ScriptedSession:
         self.walls = ["user", "mount"]
         self.missing: dict[str, str] = {}
         self.info: dict[str, object] = {}
+        self.snapshots = ScriptedSnapshots()
+        self.stops = ScriptedStops()
         self._stray: Any = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
         self._task: asyncio.Task[Any] | None = None
@@ -61,8 +68,33 @@ class ScriptedSession:
             raise WallUnavailable("user", "not permitted", "Allow user namespaces")
         return await asyncio.shield(self._start)
 
-    async def submit(self, request: wire.Request, sink: Any) -> Verdict | None:
+    async def diff(self, a: str | int, b: str | int | None = None) -> Any:
+        states = self.snapshots._known
+        first = states[self.snapshots.find(a).number][1]
+        second = self.snapshots.ran if b is None else states[self.snapshots.find(b).number][1]
+        return differing(first, second, (str(a), "now" if b is None else str(b)))
+
+    async def written_since(self, name: str | int) -> list[str]:
+        return ["/work/x.csv"] if "write" in self.snapshots.find(name).name else []
+
+    async def checkpoint(self, name: str = "") -> object:
+        raise Conflict("durable checkpoints are not available")
+
+    async def pause(self) -> int:
+        return 3 << 20
+
+    async def resume_gate(self, name: str | int, sink: Any) -> Verdict | None:
+        self.stops.find(name)
+        code = f"say resumed with {self.stops.edits}"
+        request = wire.Request(
+            id="old", kind="execute_request", content=json.dumps({"code": code}).encode(), count=3
+        )
+        return await self.submit(request, sink, keep=False)
+
+    async def submit(self, request: wire.Request, sink: Any, *, keep: bool = True) -> Verdict | None:
         await self.ready()
+        if request.kind == "execute_request" and request.count and keep:
+            self.snapshots.before_cell(request.count)
         task = asyncio.ensure_future(self._serve(request, sink))
         if request.kind == "execute_request":
             self._task = task
@@ -107,6 +139,7 @@ class ScriptedSession:
         extra: dict[str, Any] = {}
         try:
             for line in code.splitlines():
+                self.snapshots.ran.append(line)
                 await self._command(request, line, sink, extra)
         except (Raised, asyncio.CancelledError) as error:
             name = "KeyboardInterrupt" if isinstance(error, asyncio.CancelledError) else "Raised"

@@ -1,0 +1,286 @@
+"""Gates: a function of the notebook stops at its next call, in a frozen copy, while the live one goes on.
+
+A gate is compiled into the one function: its code is swapped for the same with one call more at its
+beginning. Nothing is traced, and every other function costs what it cost before.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import itertools
+import sys
+import textwrap
+import threading
+import types
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime import wire
+from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
+from kernel_runtime.domain.variables import MAX_NAME, MAX_VARIABLES
+from kernel_runtime.guest.leaves import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_MARK = "kernel_runtime: here a gate is called"
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_FRAMES = 30
+#: Names of frames that belong to IPython and this package, above the notebook's own.
+_CELL = "<module>"
+
+
+class StoppedAtGate(Exception):
+    """The cell ends here, as the gate was told to wait: its copy goes on when it is resumed."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's protocol for errors that draw themselves
+        return [f"StoppedAtGate: {self}"]
+
+
+class Gate:
+    """One gate: in which function, under which condition, whether the live one waits."""
+
+    def __init__(self, function: types.FunctionType, name: str, condition: str, wait: bool) -> None:
+        self.function = function
+        self.name = name
+        self.condition = condition
+        self.wait = wait
+        self.original = function.__code__
+        self._test = compile(condition, f"<gate {name}>", "eval") if condition else None
+
+    def holds(self, frame: types.FrameType) -> bool:
+        """Whether this call is meant; an error in the condition ends the cell."""
+        if self._test is None:
+            return True
+        return bool(eval(self._test, frame.f_globals, dict(frame.f_locals)))  # noqa: S307 - the guest's own
+
+    def restore(self) -> None:
+        self.function.__code__ = self.original
+
+
+class Gates:
+    """The gates that are set. ``freeze`` makes the copy: it returns None in the line that goes on (or a
+    text, why there is no copy), and what is to be changed in the copy that was resumed."""
+
+    def __init__(
+        self, freeze: Callable[[wire.Gated], str | wire.Thaw | None], parent: Callable[[], str]
+    ) -> None:
+        self._set: dict[str, Gate] = {}
+        self._freeze = freeze
+        self._parent = parent
+        self._numbers = itertools.count(1)
+
+    def names(self) -> list[str]:
+        return sorted(self._set)
+
+    def set(self, name: str, namespace: dict[str, Any], condition: str = "", *, wait: bool = False) -> Gate:
+        """Compile a gate into the function ``name``; ``Invalid`` says why it cannot be."""
+        function = find_function(name, namespace)
+        if name in self._set:
+            self.off(name)
+        try:
+            gate = Gate(function, name, condition, wait)
+        except SyntaxError as error:
+            raise Invalid(f"%gate: the condition is no expression: {error.msg}: {condition}") from None
+        function.__code__ = gated_code(function, lambda: self._reached(gate))
+        self._set[name] = gate
+        return gate
+
+    def off(self, name: str) -> None:
+        """Give a function its own code back."""
+        if name not in self._set:
+            known = ", ".join(self.names()) or "none"
+            raise NotFound(f"%gate off: there is no gate in {name!r}; there are gates in: {known}")
+        self._set.pop(name).restore()
+
+    def _reached(self, gate: Gate) -> None:
+        """Called at the beginning of the function."""
+        frame = sys._getframe(2)
+        if threading.current_thread() is not threading.main_thread() or not gate.holds(frame):
+            return
+        self.off(gate.name)
+        here.frame = frame
+        order = wire.Gated(
+            parent=self._parent(),
+            id=f"gate-{next(self._numbers)}",
+            function=gate.name[:MAX_NAME],
+            line=frame.f_lineno,
+            wait=gate.wait,
+        )
+        told = self._freeze(order)
+        here.frame = None
+        if isinstance(told, str):
+            print(f"gate in {gate.name}: {told}", file=sys.stderr)
+        elif isinstance(told, wire.Thaw):
+            change(frame, told.edits)
+        elif gate.wait:
+            raise StoppedAtGate(f"stopped at the gate in {gate.name}; %gates shows it, %gate resume goes on")
+
+
+class _Here:
+    """The frame that a copy was made in."""
+
+    frame: types.FrameType | None = None
+
+
+here = _Here()
+
+
+def find_function(name: str, namespace: dict[str, Any]) -> types.FunctionType:
+    """``f``, ``Class.method`` or ``module.f``: a function written in Python, not a coroutine."""
+    head, *rest = name.split(".")
+    if head not in namespace:
+        raise NotFound(f"%gate: there is no function {name!r} in the notebook; run the cell that defines it")
+    found = namespace[head]
+    for part in rest:
+        found = (
+            inspect.getattr_static(found, part, None)
+            if isinstance(found, type)
+            else getattr(found, part, None)
+        )
+    found = inspect.unwrap(getattr(found, "__func__", found)) if found is not None else None
+    if isinstance(found, functools.partial):
+        found = found.func
+    if not isinstance(found, types.FunctionType):
+        raise Invalid(f"%gate: {name} is no function written in Python ({type(found).__name__})")
+    if found.__code__.co_flags & _ASYNC:
+        raise Invalid(
+            f"%gate: {name} is a coroutine function: a copy made inside one has no running loop. "
+            "Put the gate into a plain function that it calls"
+        )
+    return found
+
+
+# -- the code ---------------------------------------------------------------------------------------
+
+
+def gated_code(function: types.FunctionType, call: Callable[[], None]) -> types.CodeType:
+    """The function's code with ``call()`` as its first statement, from its source."""
+    code = function.__code__
+    try:
+        lines, first = inspect.getsourcelines(code)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError, IndentationError):
+        raise Invalid(f"%gate: the source of {function.__qualname__} cannot be read: no gate") from None
+    definition = next((node for node in ast.walk(tree) if _is_it(node, code.co_name)), None)
+    if definition is None:
+        raise Invalid(f"%gate: {function.__qualname__} is no plain `def`: no gate")
+    _rewrite(definition)
+    module = ast.Module([_with_cells(definition, code.co_freevars)], [])
+    ast.increment_lineno(ast.fix_missing_locations(module), first - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        compiled = compile(module, code.co_filename, "exec", dont_inherit=True, flags=_futures(code))
+    found = _find(compiled, code.co_name)
+    if found is None or found.co_freevars != code.co_freevars:
+        raise Invalid(f"%gate: {function.__qualname__} was changed since it was defined: no gate")
+    constants = tuple(call if constant == _MARK else constant for constant in found.co_consts)
+    return found.replace(co_consts=constants, co_qualname=code.co_qualname)
+
+
+def _is_it(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == name
+
+
+def _rewrite(definition: Any) -> None:
+    """The call after the docstring, on the line of the first statement; decorators are at work already."""
+    definition.decorator_list = []
+    body = definition.body
+    has_text = isinstance(body[0], ast.Expr) and isinstance(getattr(body[0].value, "value", None), str)
+    place = 1 if has_text else 0
+    near = body[place] if place < len(body) else body[0]
+    call: Any = ast.Expr(ast.Call(ast.Constant(_MARK), [], []))
+    for node in ast.walk(call):
+        ast.copy_location(node, near)
+    body.insert(place, call)
+
+
+def _with_cells(definition: Any, names: Sequence[str]) -> Any:
+    """Within a function that has the same names, so that the inner one takes them from there."""
+    if not names:
+        return definition
+    arguments = [ast.arg(name) for name in names if name != "__class__"]
+    body: list[Any] = [definition]
+    if "__class__" in names:  # what super() without arguments needs
+        body = [ast.ClassDef("_", [], [], [definition], [])]
+    outer: Any = ast.parse("def _(): pass").body[0]
+    outer.args.args, outer.body = arguments, body
+    return outer
+
+
+def _futures(code: types.CodeType) -> int:
+    import __future__
+
+    flags = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
+    return sum(flag for flag in set(flags) if code.co_flags & flag)
+
+
+def _find(code: types.CodeType, name: str) -> types.CodeType | None:
+    """The function's code within the compiled module."""
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            if constant.co_name == name and _MARK in constant.co_consts:
+                return constant
+            if (found := _find(constant, name)) is not None:
+                return found
+    return None
+
+
+# -- in the copy ----------------------------------------------------------------------------------------
+
+
+def read_stack(body: bytes) -> list[wire.Level]:
+    """The stack at the gate, innermost first, down to the cell; with the edits applied."""
+    frame = _frame()
+    change(frame, msgspec.json.decode(body, type=dict[str, str]))
+    levels: list[wire.Level] = []
+    level: types.FrameType | None = frame
+    while level is not None and len(levels) < _FRAMES:
+        code = level.f_code
+        names = {} if code.co_name == _CELL else dict(level.f_locals)
+        shown = {name[:MAX_NAME]: short(names[name]) for name in list(names)[: MAX_VARIABLES // _FRAMES]}
+        place = f"{code.co_name}, line {level.f_lineno}"
+        levels.append(wire.Level(place=place[:MAX_NAME], names=shown))
+        if code.co_name == _CELL:
+            break
+        level = level.f_back
+    return levels
+
+
+def read_value(body: bytes) -> list[str]:
+    """The text of an expression at the gate; or ``error``, and what it raised."""
+    edits, expression = msgspec.json.decode(body, type=tuple[dict[str, str], str])
+    frame = _frame()
+    try:
+        change(frame, edits)
+        return ["", short(_evaluate(frame, expression))]
+    except Exception as error:  # noqa: BLE001 - the notebook's own expression
+        return [short(type(error).__name__).strip("'"), short(str(error)).strip("'\"")]
+
+
+def change(frame: types.FrameType, edits: dict[str, str]) -> None:
+    """Set local variables of a frame to the values of expressions."""
+    for name, expression in edits.items():
+        value = _evaluate(frame, expression)
+        if name not in (*frame.f_code.co_varnames, *frame.f_code.co_cellvars, *frame.f_code.co_freevars):
+            raise NameError(f"the function has no local variable {name!r}")
+        if sys.version_info >= (3, 13):
+            frame.f_locals[name] = value
+        else:
+            from kernel_runtime.guest import native
+
+            native.set_local(frame, name, value)
+
+
+def _evaluate(frame: types.FrameType, expression: str) -> Any:
+    return eval(expression, frame.f_globals, dict(frame.f_locals))  # noqa: S307 - the guest's own
+
+
+def _frame() -> types.FrameType:
+    if here.frame is None:
+        raise Conflict("this snapshot was not made at a gate")
+    return here.frame

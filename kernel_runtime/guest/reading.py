@@ -1,0 +1,218 @@
+"""What a frozen branch tells of its state: computed in a child of it, so that it stays as it was.
+
+The code of the notebook that runs meanwhile (``__repr__``, an expression) can change nothing that
+comes back, and is killed when it takes too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime import wire
+from kernel_runtime.domain.variables import MAX_NAME, MAX_PARTS, MAX_VARIABLES, Part, Span, Variable
+from kernel_runtime.guest import files, gates
+from kernel_runtime.guest.digests import digest
+from kernel_runtime.guest.leaves import leaves_of, short
+from kernel_runtime.guest.scores import OOM_SCORE_LIVE, set_oom_score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+#: Seconds for one variable, and for a whole answer: then the child is killed.
+VARIABLE_SECONDS, ANSWER_SECONDS = 2.0, 8.0
+_CHUNK = 1 << 16
+
+
+class Reader:
+    """Answers ``Read`` orders about a namespace. ``hidden``: the shell's own names in it."""
+
+    def __init__(self, namespace: dict[str, Any], hidden: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self._hidden = hidden
+        self._kinds: dict[str, Callable[[bytes], object]] = {
+            "variables": lambda _: list(self._variables()),
+            "parts": lambda body: self._parts(msgspec.json.decode(body, type=list[Span])),
+            "files": lambda body: files.written_since(float(body)),
+            "stack": gates.read_stack,
+            "evaluate": gates.read_value,
+        }
+
+    def answer(self, order: wire.Read, made: float) -> wire.Told:
+        """In the frozen branch, made at ``made``: have a child compute it, and pass its words on."""
+        if order.what == "files":
+            order = wire.Read(what="files", arguments=repr(made).encode())
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            self._tell(order, write)
+        os.close(write)
+        try:
+            data = _gather(read, time.monotonic() + ANSWER_SECONDS)
+        finally:
+            os.close(read)
+            _bury(pid)
+        if data is None:
+            return wire.Told(error=f"it took longer than {ANSWER_SECONDS:g} s")
+        return wire.Told(data=data) if data else wire.Told(error="the process that was to read it was ended")
+
+    def _tell(self, order: wire.Read, write: int) -> None:
+        """In the child."""
+        status = 1
+        try:
+            os.setpgid(0, 0)
+            set_oom_score(max(OOM_SCORE_LIVE, 1000))
+            sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
+            data = msgspec.json.encode(self._kinds[order.what](order.arguments))
+            with open(write, "wb") as file:
+                file.write(data[: wire.MAX_TOLD + 1])
+            status = 0
+        except BaseException:  # noqa: BLE001 - the answer is that there is none
+            status = 1
+        finally:
+            os._exit(status)
+
+    def _variables(self) -> Iterator[Variable]:
+        own = dict(self._own())
+        for name in sorted(own)[:MAX_VARIABLES]:
+            yield describe(name, own[name])
+
+    def _own(self) -> Iterator[tuple[str, Any]]:
+        for name, value in list(self._namespace.items()):
+            own = not (name in self._hidden and self._hidden[name] is value)
+            if own and is_shown(name, value):
+                yield name, value
+
+    def _parts(self, spans: list[Span]) -> list[list[Part]]:
+        return [_parts_of(self._namespace.get(span.name), span) for span in spans[:MAX_PARTS]]
+
+
+def is_shown(name: Any, value: Any) -> bool:
+    """Whether it is a variable of the notebook: no module, nothing that a library defines."""
+    if not isinstance(name, str) or name.startswith("_") or len(name) > MAX_NAME:
+        return False
+    if isinstance(value, type(sys)):
+        return False
+    if isinstance(value, type) or hasattr(value, "__code__") or type(value).__name__.startswith("builtin"):
+        return getattr(value, "__module__", None) == "__main__"
+    return True
+
+
+def describe(name: str, value: Any) -> Variable:
+    """One variable, as far as it can be told in time."""
+    kind = type(value)
+    full = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else _short_name(kind)
+    try:
+        with _time_limit(VARIABLE_SECONDS):
+            leaves = leaves_of(value)
+            return Variable(
+                name=name,
+                type=full[:MAX_NAME],
+                shape=_shape(value)[:MAX_NAME],
+                size=_size(value),
+                digest=digest(value),
+                preview=_preview(value),
+                leaves=leaves.count,
+                keyed=leaves.keyed,
+            )
+    except _TookTooLong:
+        preview = f"(not compared: it took longer than {VARIABLE_SECONDS:g} s)"
+    except Exception as error:  # noqa: BLE001 - an object of the notebook that cannot be looked at
+        preview = short(f"(not compared: {type(error).__name__})")
+    return Variable(name=name, type=full[:MAX_NAME], preview=preview)
+
+
+def _short_name(kind: type) -> str:
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+def _shape(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return "×".join(str(int(part)) for part in shape)
+    if isinstance(value, (str, bytes, bytearray, list, tuple, dict, set, frozenset)):
+        return f"of {len(value)}"
+    return ""
+
+
+def _size(value: Any) -> int:
+    usage = getattr(value, "memory_usage", None)
+    if callable(usage) and type(value).__module__.startswith("pandas"):
+        used = usage(deep=False)
+        return int(used.sum() if hasattr(used, "sum") else used)
+    held = getattr(value, "nbytes", None)
+    return int(held) if isinstance(held, int) else sys.getsizeof(value)
+
+
+def _preview(value: Any) -> str:
+    """What one look takes in: nothing of what is large, or has only its address to show."""
+    is_large = hasattr(value, "shape") or isinstance(value, (list, tuple, dict, set, frozenset))
+    is_code = isinstance(value, type) or hasattr(value, "__code__")
+    return "" if is_large or is_code else short(value)
+
+
+def _parts_of(value: Any, span: Span) -> list[Part]:
+    leaves = leaves_of(value)
+    step = max(1, span.step)
+    stop = min(span.stop, leaves.count)
+    parts = []
+    for start in range(max(0, span.start), stop, step)[:MAX_PARTS]:
+        end = min(start + step, stop)
+        single = step == 1
+        parts.append(
+            Part(
+                start=start,
+                stop=end,
+                digest=leaves.digest(start, end),
+                label=leaves.label(start)[:MAX_NAME] if single else "",
+                text=leaves.text(start) if single else "",
+            )
+        )
+    return parts
+
+
+class _TookTooLong(BaseException):
+    """No ``Exception``: the notebook's code must not take it for one of its own."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    def strike(number: int, frame: FrameType | None) -> None:
+        raise _TookTooLong
+
+    signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _gather(fd: int, deadline: float) -> bytes | None:
+    """All that comes before the end; None when it does not come in time, or is too much."""
+    data = bytearray()
+    while (left := deadline - time.monotonic()) > 0 and select.select([fd], [], [], left)[0]:
+        piece = os.read(fd, _CHUNK)
+        if not piece:
+            return bytes(data)
+        data += piece
+        if len(data) > wire.MAX_TOLD:
+            return None
+    return None
+
+
+def _bury(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)

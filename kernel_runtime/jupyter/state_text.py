@@ -1,0 +1,90 @@
+"""Snapshots, restorations and stacks as lines of text. What a guest has said is cleaned here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.snapshot import show_tree
+from kernel_runtime.jupyter.page_text import clean_terminal, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kernel_runtime.domain.snapshot import Snapshot
+
+_LONGEST, _FILES = 300, 8
+
+
+class Restoration(Protocol):
+    """What came back; see ``workers.snapshots.Restoration``."""
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def external(self) -> list[str]: ...
+    @property
+    def changed(self) -> list[str]: ...
+
+
+def clean(text: str) -> str:
+    """Text of several lines, without what a terminal would act on."""
+    return "\n".join(clean_terminal(one_line(line, _LONGEST)) for line in text.splitlines())
+
+
+def said(text: str) -> str:
+    """A word of a guest's, on one line."""
+    return one_line(text, _LONGEST)
+
+
+def quoted(snapshot: Snapshot) -> str:
+    """What it is called."""
+    return repr(snapshot.name) if snapshot.name else f"snapshot {snapshot.number}"
+
+
+def taken(snapshot: Snapshot) -> list[str]:
+    """That there is one now, and what it does not have."""
+    pinned = ", pinned" if snapshot.pinned else ""
+    lines = [f"{quoted(snapshot)}: the state after cell {snapshot.cell}{pinned} ({_ms(snapshot.pause)})"]
+    if snapshot.external:
+        lines.append(f"not in it: {'; '.join(map(said, snapshot.external))}")
+    return lines
+
+
+def restored(what: str, restoration: Restoration, written: Sequence[str] | None) -> list[str]:
+    """Which moment the state is, and what is not as it was then. ``written``: files that were written
+    since; None: that could not be found out."""
+    cell = restoration.snapshot.cell
+    moment = f"cell {cell}" if cell else "the start"
+    lines = [f"{what} {moment} ({_ms(restoration.seconds)})", files(written)]
+    if restoration.external:
+        lines.append(f"not in it: {'; '.join(map(said, restoration.external))}")
+    if restoration.changed:
+        lines.append(f"open files: {'; '.join(map(said, restoration.changed))}")
+    return lines
+
+
+def files(written: Sequence[str] | None) -> str:
+    """The files that stay written."""
+    if written is None:
+        return "files that were written since stay written"
+    if not written:
+        return "no files were written since"
+    shown = ", ".join(map(said, written[:_FILES]))
+    more = f" and {len(written) - _FILES} more" if len(written) > _FILES else ""
+    return f"files that were written since stay written: {shown}{more}"
+
+
+def listing(snapshots: Sequence[Snapshot], base: int | None, line: str) -> str:
+    """The tree, and what all of it takes."""
+    if not snapshots:
+        return f"no snapshots yet (line {line!r}); %snapshot NAME keeps the present state"
+    held = sum(snapshot.size or 0 for snapshot in snapshots)
+    total = f"{len(snapshots)} snapshots, {show_amount('memory', held)}; on line {line!r}"
+    return "\n".join([*show_tree(snapshots, base), total])
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms"

@@ -1,0 +1,63 @@
+"""The difference between two frozen states: asked from both, step by step, compared here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel_runtime.domain.difference import LOOKED_INTO, Difference, Search, compare
+from kernel_runtime.domain.errors import Conflict, ProtocolViolation
+from kernel_runtime.domain.variables import MAX_PARTS, Part, Parts, Span, Variables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kernel_runtime.domain.difference import Change
+    from kernel_runtime.workers.frozen import Frozen
+
+#: Both are asked so often at most; each time at least one level of each variable is done with.
+_ROUNDS = 24
+
+
+async def difference(a: str, first: Frozen, b: str, second: Frozen) -> Difference:
+    """Between the state ``first``, called ``a``, and ``second``, called ``b``."""
+    before, after = await asyncio.gather(
+        first.read("variables", Variables), second.read("variables", Variables)
+    )
+    changes, same = compare(before, after)
+    searches = [Search(change) for change in changes[:LOOKED_INTO]]
+    try:
+        await _look_into(searches, first, second)
+    except Conflict:
+        pass  # too slow to be looked into: what differs is known all the same
+    found = {id(search.change): search.places for search in searches}
+    return Difference(a=a, b=b, changes=[_with_places(change, found) for change in changes], same=same)
+
+
+def _with_places(change: Change, found: dict[int, list]) -> Change:  # type: ignore[type-arg]
+    return msgspec.structs.replace(change, places=found.get(id(change), []))
+
+
+async def _look_into(searches: list[Search], first: Frozen, second: Frozen) -> None:
+    for _ in range(_ROUNDS):
+        open_ones = [search for search in searches if search.spans]
+        if not open_ones:
+            return
+        spans = [search.spans[0] for search in open_ones]
+        old, new = await asyncio.gather(_parts(first, spans), _parts(second, spans))
+        for search, before, after in zip(open_ones, old, new, strict=True):
+            search.learn(before, after)
+
+
+async def _parts(frozen: Frozen, spans: Sequence[Span]) -> list[Parts]:
+    answers = await frozen.read("parts", list[Parts], spans)
+    if len(answers) != len(spans) or any(not _fits(*pair) for pair in zip(spans, answers, strict=False)):
+        raise ProtocolViolation("a frozen branch told of other places than it was asked for")
+    return answers
+
+
+def _fits(span: Span, parts: list[Part]) -> bool:
+    inside = all(span.start <= part.start < part.stop <= span.stop for part in parts)
+    return inside and len(parts) <= MAX_PARTS

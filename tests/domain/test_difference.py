@@ -1,0 +1,129 @@
+"""Two states compared by the digests of their variables, and searched for the first places that differ."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel_runtime.domain.difference import PLACES, Difference, Search, compare
+from kernel_runtime.domain.variables import MAX_PARTS, Part, Span, Variable, step_for
+
+
+def hashed(values: object) -> str:
+    return hashlib.blake2b(repr(values).encode(), digest_size=12).hexdigest()
+
+
+def variable(name: str, values: list[int]) -> Variable:
+    return Variable(
+        name=name, type="list", shape=f"of {len(values)}", digest=hashed(values), leaves=len(values)
+    )
+
+
+def parts(values: list[int], span: Span) -> list[Part]:
+    """What a guest would tell of a list."""
+    found = []
+    for start in range(span.start, min(span.stop, len(values)), span.step)[:MAX_PARTS]:
+        stop = min(start + span.step, span.stop, len(values))
+        label = f"[{start}]" if span.step == 1 else ""
+        text = str(values[start]) if span.step == 1 else ""
+        found.append(Part(start=start, stop=stop, digest=hashed(values[start:stop]), label=label, text=text))
+    return found
+
+
+def searched(old: list[int], new: list[int]) -> tuple[list[tuple[str, str | None, str | None]], int]:
+    (change,), _ = compare([variable("x", old)], [variable("x", new)])
+    search, rounds = Search(change), 0
+    while search.spans:
+        rounds += 1
+        search.learn(parts(old, search.spans[0]), parts(new, search.spans[0]))
+    return [(place.label, place.before, place.after) for place in search.places], rounds
+
+
+def test_added_removed_changed_and_the_same():
+    old = [variable("a", [1]), variable("b", [1]), variable("c", [1])]
+    new = [variable("b", [1]), variable("c", [2]), variable("d", [1])]
+    changes, same = compare(old, new)
+    assert [(change.name, change.kind) for change in changes] == [
+        ("a", "removed"),
+        ("c", "changed"),
+        ("d", "added"),
+    ]
+    assert same == 1
+
+
+def test_another_type_or_shape_is_a_change_whatever_the_digest_says():
+    old = Variable(name="a", type="int", digest="ab")
+    assert compare([old], [msgspec.structs.replace(old, type="float")])[0][0].kind == "changed"
+    assert compare([old], [msgspec.structs.replace(old, shape="2×3")])[0][0].kind == "changed"
+    assert compare([old], [old])[0] == []
+
+
+def test_what_could_not_be_compared_is_never_said_to_be_the_same():
+    unknown = Variable(name="a", type="Slow", preview="(not compared: it took longer than 2 s)")
+    changes, same = compare([unknown], [unknown])
+    assert [change.name for change in changes] == ["a"]
+    assert same == 0
+
+
+def test_one_place_among_millions_is_found_in_a_few_rounds():
+    old = list(range(300_000))
+    new = list(old)
+    new[123_456] = -1
+    assert searched(old, new) == ([("[123456]", "123456", "-1")], 3)
+
+
+def test_no_more_than_five_places():
+    places, _ = searched([0] * 1000, [1] * 1000)
+    assert places == [(f"[{number}]", "0", "1") for number in range(PLACES)]
+
+
+def test_what_was_appended_is_there_and_the_rest_is_the_same():
+    assert searched([1, 2], [1, 2, 3])[0] == [("[2]", None, "3")]
+    assert searched(list(range(1000)), list(range(1001)))[0] == [("[1000]", None, "1000")]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=600), st.data())
+def test_the_first_place_that_differs_is_the_first_that_is_told(old: list[int], data: st.DataObject):
+    new = list(old)
+    for _ in range(data.draw(st.integers(1, 4))):
+        new[data.draw(st.integers(0, len(new) - 1))] += data.draw(st.integers(1, 3))
+    new += data.draw(st.lists(st.integers(0, 3), max_size=3))
+    places, _ = searched(old, new)
+    differing = [i for i in range(len(new)) if i >= len(old) or old[i] != new[i]]
+    assert [label for label, _, _ in places] == [f"[{i}]" for i in differing[:PLACES]]
+
+
+def test_keys_of_a_large_dict_that_are_seen_on_one_side_only_are_not_called_missing():
+    old = Variable(name="d", type="dict", digest="aa", leaves=5000, keyed=True)
+    new = msgspec.structs.replace(old, digest="bb")
+    search = Search(compare([old], [new])[0][0])
+    search.spans = [Span(name="d", start=0, stop=2, step=1)]
+    moved = Part(start=0, stop=1, digest="01", label="['a']", text="1")
+    same_key = Part(start=1, stop=2, digest="02", label="['b']", text="2")
+    search.learn(
+        [moved, same_key], [msgspec.structs.replace(same_key, start=0, stop=1, digest="03", text="3")]
+    )
+    assert [(place.label, place.before, place.after) for place in search.places] == [("['b']", "2", "3")]
+
+
+def test_steps_are_the_same_for_similar_counts():
+    assert [step_for(n) for n in (0, 1, 256, 257, 65_536, 65_537)] == [1, 1, 1, 256, 256, 65_536]
+
+
+def test_text_says_what_differs():
+    changes, same = compare(
+        [Variable(name="n", type="int", size=28, digest="a1", preview="1")],
+        [
+            Variable(name="n", type="int", size=28, digest="a2", preview="2"),
+            Variable(name="t", type="pandas.DataFrame", shape="3×2", size=4096, digest="a3"),
+        ],
+    )
+    assert str(Difference(a="clean", b="now", changes=changes, same=same)).splitlines() == [
+        "clean → now: 1 added, 1 changed, 0 the same",
+        "~ n: int, 28 bytes = 1 → int, 28 bytes = 2",
+        "+ t: pandas.DataFrame 3×2, 4 KB",
+    ]
+    assert str(Difference(a="x", b="y", same=3)) == "x → y: no variable differs"

@@ -1,0 +1,163 @@
+"""A gate is compiled into one function: everything else of it stays as it was."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from kernel_runtime.domain.errors import Invalid, NotFound
+from kernel_runtime.guest import gates
+
+
+class Copies:
+    """Stands for the host: counts where the code has stopped."""
+
+    def __init__(self) -> None:
+        self.stops: list[tuple[str, int, dict[str, Any]]] = []
+
+    def __call__(self, reached: Any) -> None:
+        frame = gates.here.frame
+        assert frame is not None
+        self.stops.append((reached.function, reached.line, dict(frame.f_locals)))
+
+
+@pytest.fixture
+def copies() -> Copies:
+    return Copies()
+
+
+@pytest.fixture
+def set_gates(copies: Copies) -> gates.Gates:
+    return gates.Gates(copies, lambda: "cell")
+
+
+def plain(a: int, b: int = 2, *rest: int, c: int = 3) -> int:
+    """Its text."""
+    return a + b + sum(rest) + c
+
+
+def test_the_next_call_stops_once_and_goes_on(set_gates: gates.Gates, copies: Copies):
+    code = plain.__code__
+    set_gates.set("plain", globals())
+    assert plain(1, 5, 7, c=0) == 13
+    assert copies.stops == [("plain", code.co_firstlineno + 2, {"a": 1, "b": 5, "rest": (7,), "c": 0})]
+    assert plain.__code__ is code
+    assert plain(1) == 6
+    assert len(copies.stops) == 1
+
+
+def test_only_calls_that_satisfy_the_condition(set_gates: gates.Gates, copies: Copies):
+    set_gates.set("plain", globals(), "a > 3 and not rest")
+    assert [plain(1), plain(9, 1, 1), plain(4), plain(5)] == [6, 14, 9, 10]
+    assert [stop[2]["a"] for stop in copies.stops] == [4]
+
+
+def test_a_condition_that_raises_raises_in_the_cell(set_gates: gates.Gates):
+    set_gates.set("plain", globals(), "nothing > 3")
+    with pytest.raises(NameError, match="nothing"):
+        plain(1)
+    set_gates.off("plain")
+    with pytest.raises(Invalid, match="no expression"):
+        set_gates.set("plain", globals(), "a >")
+
+
+def test_text_signature_and_lines_stay(set_gates: gates.Gates):
+    def failing() -> None:
+        """Says no."""
+        raise ValueError("no")
+
+    line = failing.__code__.co_firstlineno
+    set_gates.set("failing", {"failing": failing})
+    assert failing.__doc__ == "Says no."
+    assert failing.__code__.co_qualname.endswith("<locals>.failing")
+    with pytest.raises(ValueError, match="no") as caught:
+        failing()
+    assert caught.traceback[-1].lineno + 1 == line + 2
+
+
+def test_closures_methods_and_super_keep_what_they_hold(set_gates: gates.Gates, copies: Copies):
+    first, second = 10, 20
+
+    class Base:
+        def scaled(self, by: int) -> int:
+            return by
+
+    class Child(Base):
+        def scaled(self, by: int) -> int:
+            return super().scaled(by) + first * second
+
+    def inner(by: int) -> int:
+        nonlocal second
+        second += by
+        return first + second
+
+    names = {"Child": Child, "inner": inner}
+    set_gates.set("Child.scaled", names)
+    set_gates.set("inner", names)
+    assert Child().scaled(1) == 201
+    assert inner(1) == 31
+    assert second == 21
+    assert [stop[0] for stop in copies.stops] == ["Child.scaled", "inner"]
+
+
+def test_a_generator_stops_at_its_beginning(set_gates: gates.Gates, copies: Copies):
+    def numbers(most: int) -> Any:
+        yield from range(most)
+
+    set_gates.set("numbers", {"numbers": numbers})
+    assert list(numbers(3)) == [0, 1, 2]
+    assert copies.stops[0][2] == {"most": 3}
+
+
+def test_waiting_ends_the_cell(set_gates: gates.Gates):
+    set_gates.set("plain", globals(), wait=True)
+    with pytest.raises(gates.StoppedAtGate, match=r"plain.*%gate resume"):
+        plain(1)
+    assert plain(1) == 6
+
+
+def test_off_gives_the_code_back(set_gates: gates.Gates, copies: Copies):
+    code = plain.__code__
+    set_gates.set("plain", globals())
+    set_gates.set("plain", globals(), "a == 1")
+    assert plain.__code__ is not code
+    set_gates.off("plain")
+    assert plain.__code__ is code
+    assert plain(1) == 6
+    assert not copies.stops
+    with pytest.raises(NotFound, match="no gate in 'plain'"):
+        set_gates.off("plain")
+
+
+async def waiting() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unknown", "no function 'unknown'"),
+        ("len", "no function written in Python"),
+        ("waiting", "coroutine"),
+        ("made", "source"),
+        ("shorter", "no plain `def`"),
+    ],
+)
+def test_what_can_have_no_gate_says_so(set_gates: gates.Gates, name: str, said: str):
+    space: dict[str, Any] = {"len": len, "waiting": waiting, "shorter": lambda: 1}
+    exec("def made(): return 1", space)
+    with pytest.raises((Invalid, NotFound), match=said):
+        set_gates.set(name, space)
+
+
+def test_locals_of_a_running_function_are_changed():
+    def outer() -> tuple[int, list[int]]:
+        kept = [1]
+        number = 1
+        gates.change(sys._getframe(), {"number": "number + len(kept)", "kept": "[5]"})
+        return number, kept
+
+    assert outer() == (2, [5])
+    with pytest.raises(NameError, match="no local variable 'other'"):
+        gates.change(sys._getframe(), {"other": "1"})

@@ -1,0 +1,184 @@
+"""Undo, restore, branches, differences, gates and replay in the installed kernel, as a notebook uses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.journeys.kernels import check_alive, explained, result, started
+from tests.jupyter.kernels import Kernel, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    limits = ("--memory", "512M", "--wall", "20s")
+    with started(*limits, cwd=str(tmp_path_factory.mktemp("work"))) as found:
+        yield found
+
+
+def run(kernel: Kernel, code: str) -> str:
+    """A cell of the guest's: its text and its result."""
+    reply, outputs = kernel.run(code, timeout=60)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return text_of(outputs) + result(outputs)
+
+
+def shown(kernel: Kernel, code: str) -> str:
+    """What a magic of the front's shows."""
+    reply, outputs = kernel.run(code, timeout=60)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "\n".join(m["content"]["data"]["text/plain"] for m in outputs if m["msg_type"] == "display_data")
+
+
+def refused(kernel: Kernel, code: str) -> str:
+    told = explained(*kernel.run(code, timeout=60))
+    assert "\n" not in told
+    return told
+
+
+def number_of_copy(kernel: Kernel) -> str:
+    """Of the newest copy made at a gate."""
+    return shown(kernel, "%gates").splitlines()[-1].split()[0].lstrip("#")
+
+
+def test_undo_and_redo_over_several_cells(kernel: Kernel) -> None:
+    for code in ("x = [1]", "x.append(2)", "x.append(3)"):
+        run(kernel, code)
+    assert shown(kernel, "%undo 2").startswith("undid the last 2 cells")
+    assert run(kernel, "x") == "[1]"
+    assert shown(kernel, "%undo").startswith("undid the last cell")
+    shown(kernel, "%redo")
+    assert run(kernel, "x") == "[1]"
+
+
+def test_restore_as_often_as_one_likes_and_files_stay(kernel: Kernel) -> None:
+    run(kernel, "y = {'a': 1}")
+    shown(kernel, "%snapshot clean --pin")
+    for _ in range(2):
+        run(kernel, "y['a'] += 1; open('made.csv', 'a').write('x')")
+        told = shown(kernel, "%restore clean")
+        assert "made.csv" in told
+        assert run(kernel, "y['a']") == "1"
+    assert run(kernel, "open('made.csv').read()") == "'xx'"
+    shown(kernel, "%snapshots drop clean")
+    assert "no snapshot 'clean'" in refused(kernel, "%restore clean")
+
+
+def test_sockets_that_do_not_come_back_are_named(kernel: Kernel) -> None:
+    run(kernel, "import socket; left, right = socket.socketpair()")
+    shown(kernel, "%snapshot with-socket")
+    assert "not in it: descriptor" in shown(kernel, "%restore with-socket")
+    run(kernel, "left.close(); right.close()")
+
+
+def test_two_lines_of_state_and_their_difference(kernel: Kernel) -> None:
+    run(kernel, "model = {'depth': 1}; only_main = 1")
+    shown(kernel, "%snapshot base")
+    assert "begins here" in shown(kernel, "%branch deep")
+    run(kernel, "model['depth'] = 9; score = 0.9")
+    shown(kernel, "%snapshot deep-done")
+    assert "left 'deep' for 'main'" in shown(kernel, "%branch main")
+    assert run(kernel, "model, 'score' in globals()") == "({'depth': 1}, False)"
+    told = shown(kernel, "%diff base deep-done")
+    assert "~ model: dict of 1" in told
+    assert "    model['depth']: 1 → 9" in told
+    assert "+ score: float" in told
+    assert "only_main" not in told
+    shown(kernel, "%branch deep")
+    assert run(kernel, "model") == "{'depth': 9}"
+    shown(kernel, "%branch main")
+
+
+def test_a_gate_is_set_hit_looked_at_edited_and_resumed(kernel: Kernel) -> None:
+    run(kernel, "def area(w, h):\n    'Its size.'\n    return w * h")
+    assert "next call of area for which w > 2" in run(kernel, "%gate area if w > 2")
+    assert run(kernel, "areas = [area(w, 10) for w in (1, 2, 3)]; areas") == "[10, 20, 30]"
+    number = number_of_copy(kernel)
+    stack = shown(kernel, f"%gate show {number}")
+    assert "w = 3" in stack
+    assert "h = 10" in stack
+    assert shown(kernel, f"%gate eval {number} w + h") == "13"
+    shown(kernel, f"%gate set {number} h w * 100")
+    reply, outputs = kernel.run(f"%gate resume {number}")
+    assert reply["content"]["status"] == "ok"
+    assert result(outputs) == "[10, 20, 900]"
+    count = reply["content"]["execution_count"]
+    assert [m["content"]["execution_count"] for m in outputs if m["msg_type"] == "execute_result"] == [count]
+    assert run(kernel, "areas[-1]") == "900"
+    shown(kernel, f"%gate drop {number}")
+    assert "no snapshot" in refused(kernel, f"%gate show {number}")
+
+
+def test_replay_of_the_same_and_of_chance(kernel: Kernel) -> None:
+    run(kernel, "import random, os; total = 0")
+    steady = kernel.run("total += 1; print('total', total); z = total")[0]["content"]["execution_count"]
+    chance = kernel.run("token = os.urandom(8).hex(); print(token)")[0]["content"]["execution_count"]
+    run(kernel, "total = 100")
+    told = shown(kernel, f"%replay {steady}")
+    assert told.splitlines()[1:] == ["outputs: no difference", "variables: no difference"]
+    told = shown(kernel, f"%replay {chance}")
+    assert "stdout:" in told
+    assert "~ token: str of 16" in told
+    assert run(kernel, "total") == "100"
+    shown(kernel, "%snapshot later")
+    told = shown(kernel, f"%replay {steady} --from later")
+    assert "-total 1" in told
+    assert "+total 101" in told
+
+
+def test_a_cell_that_is_killed_costs_nothing_and_its_replay_neither(kernel: Kernel) -> None:
+    run(kernel, "kept = 'kept'")
+    reply, _ = kernel.run("held = bytearray(2 << 30)\nheld[:] = b'x' * len(held)", timeout=60)
+    assert reply["content"]["status"] == "error"
+    reply, _ = kernel.run("import os; os._exit(3)", timeout=60)
+    count = kernel.run("kept")[0]["content"]["execution_count"] - 1
+    assert run(kernel, "kept") == "'kept'"
+    run(kernel, "kept += '!'")
+    assert "it did not end by itself" in shown(kernel, f"%replay {count}")
+    assert run(kernel, "kept") == "'kept!'"
+    shown(kernel, "%undo 2")
+    assert run(kernel, "kept") == "'kept'"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("%restore nothing", "there is no snapshot 'nothing'"),
+        ("%undo 999", "cannot be undone"),
+        ("%branch main", "is the line that runs now"),
+        ("%diff nothing", "there is no snapshot"),
+        ("%replay 9999", "did not run in this kernel"),
+        ("%snapshot 9lives", "is not a name"),
+        ("%checkpoint later", "checkpoint"),
+        ("%gate resume 9999", "no snapshot"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_lost(kernel: Kernel, code: str, said: str) -> None:
+    run(kernel, "unharmed = 1")
+    assert said in refused(kernel, code)
+    assert run(kernel, "unharmed") == "1"
+
+
+def test_in_a_cell_with_other_code_they_say_where_they_belong(kernel: Kernel) -> None:
+    for code in ("q = 1\n%undo", "q = 1\n%snapshot inside", "q = 1\n%gate resume 1"):
+        reply, outputs = kernel.run(code)
+        assert reply["content"]["status"] == "error"
+        assert "in a cell of its own" in text_of(outputs, "stderr") + str(reply["content"])
+    check_alive(kernel)
+
+
+def test_names_are_completed(kernel: Kernel) -> None:
+    shown(kernel, "%snapshot complete-me")
+    reply = kernel.reply(kernel.kc.complete("%restore compl"))["content"]
+    assert reply["matches"] == ["complete-me"]
+    assert "%undo" in kernel.reply(kernel.kc.complete("%und"))["content"]["matches"]
+
+
+def test_a_paused_guest_goes_on_with_the_next_cell(kernel: Kernel) -> None:
+    run(kernel, "p = 1")
+    assert shown(kernel, "%pause").startswith("paused;")
+    assert run(kernel, "p") == "1"

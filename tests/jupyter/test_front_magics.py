@@ -1,0 +1,283 @@
+"""Magics that the front answers: in the line of cells, without the guest's help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel_runtime.domain.magics import FRONT
+from kernel_runtime.jupyter.cells import MAGICS
+from tests.jupyter.kernels import Kernel, kinds, running, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    with running() as found:
+        yield found
+
+
+def shown(kernel: Kernel, code: str, kind: str = "text/plain") -> str:
+    """What a cell of front magics displays; it must end well."""
+    reply, outputs = kernel.run(code)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "\n".join(m["content"]["data"][kind] for m in outputs if m["msg_type"] == "display_data")
+
+
+def refused(kernel: Kernel, code: str) -> str:
+    """The one plain line of its error."""
+    reply, outputs = kernel.run(code)
+    assert reply["content"]["status"] == "error"
+    assert kinds(outputs)[-1] == "error"
+    assert len(reply["content"]["traceback"]) == 1
+    assert "\n" not in reply["content"]["evalue"]
+    return f"{reply['content']['ename']}: {reply['content']['evalue']}"
+
+
+def completed(kernel: Kernel, code: str) -> tuple[list[str], str]:
+    """Matches, and the text that each would take the place of."""
+    reply = kernel.reply(kernel.kc.complete(code))["content"]
+    return reply["matches"], code[reply["cursor_start"] : reply["cursor_end"]]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%undo",
+        "  %undo 2 ",
+        "%undo\n%redo",
+        "# back\n%undo\n\n",
+        "%undo?",
+        "?%undo",
+        "%gate show 3",
+        "%gate?",
+    ],
+)
+def test_a_cell_of_front_magics_only_is_the_fronts(code: str) -> None:
+    assert MAGICS.recognise(code) is not None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "# %undo",
+        "x = 1\n%undo",
+        "%undo\nx = 1",
+        "%time",
+        "%undone",
+        "%%undo",
+        "undo",
+        "%gate f",
+        "%gate off f",
+        "%gate show",
+        "%gate f if x > 3",
+        "%gate",
+        "100 %undo",
+    ],
+)
+def test_every_other_cell_is_the_guests(code: str) -> None:
+    assert MAGICS.recognise(code) is None
+
+
+def test_every_magic_that_the_guest_sends_here_is_known_here() -> None:
+    assert {name for name in FRONT if MAGICS.recognise(f"%{name}") is not None} == {*FRONT} - {"limits"}
+
+
+def test_undo_and_redo_say_what_the_state_is(kernel: Kernel) -> None:
+    for code in ("say a", "say b", "say c"):
+        kernel.run(code)
+    assert shown(kernel, "%undo 2") == (
+        "undid the last 2 cells: the state is the one after cell 1 (9 ms)\nno files were written since"
+    )
+    assert "after cell 3" in shown(kernel, "%redo")
+    assert refused(kernel, "%redo").startswith("NotFound: there is nothing to redo")
+    assert refused(kernel, "%undo 9") == "NotFound: 9 cells cannot be undone"
+
+
+def test_counts_go_on_and_the_magics_are_in_the_history(kernel: Kernel) -> None:
+    first, _ = kernel.run("say a")
+    undone, outputs = kernel.run("%undo")
+    count = first["content"]["execution_count"] + 1
+    assert undone["content"]["execution_count"] == count
+    assert outputs[0]["content"] == {"code": "%undo", "execution_count": count}
+    assert kernel.run("say a")[0]["content"]["execution_count"] == count + 1
+    history = kernel.ask("shell", "history_request", {"hist_access_type": "tail", "n": 2})["history"]
+    assert [line[2] for line in history] == ["%undo", "say a"]
+
+
+def test_they_wait_for_the_cells_before_them(kernel: Kernel) -> None:
+    kernel.run("say a")
+    slow = kernel.kc.execute("sleep 0.5\nsay b")
+    kept = kernel.kc.execute("%snapshot after")
+    assert kernel.reply(slow)["content"]["status"] == "ok"
+    assert "after cell 3" in str(kernel.finish(kept)[1])
+
+
+def test_an_error_before_them_aborts_them_and_theirs_what_comes_after(kernel: Kernel) -> None:
+    asked = [kernel.kc.execute(code) for code in ("sleep 0.2\nraise", "%snapshot a", "say b")]
+    assert [kernel.reply(one)["content"]["status"] for one in asked] == ["error", "aborted", "aborted"]
+    asked = [kernel.kc.execute(code) for code in ("sleep 0.2", "%restore nothing", "say b")]
+    assert [kernel.reply(one)["content"]["status"] for one in asked] == ["ok", "error", "aborted"]
+
+
+def test_several_lines_are_performed_until_one_fails(kernel: Kernel) -> None:
+    text = shown(kernel, "%snapshot a\n# then\n%snapshot b --pin")
+    assert text.splitlines() == [
+        "'a': the state after cell 0 (0 ms)",
+        "'b': the state after cell 0, pinned (0 ms)",
+    ]
+    assert "'nothing'" in refused(kernel, "%snapshot c\n%restore nothing\n%snapshot d")
+    listing = shown(kernel, "%snapshots")
+    assert "· c" in listing or "→ c" in listing
+    assert " d " not in listing
+
+
+def test_restore_tells_what_is_not_as_it_was(kernel: Kernel) -> None:
+    kernel.run("socket")
+    kernel.run("%snapshot before-write")
+    kernel.run("say x")
+    assert shown(kernel, "%restore before-write --reseed").splitlines() == [
+        "restored 'before-write', the state after cell 1 (9 ms)",
+        "files that were written since stay written: /work/x.csv",
+        "not in it: descriptor 5: a socket",
+    ]
+
+
+def test_snapshots_are_shown_as_text_and_table_and_changed(kernel: Kernel) -> None:
+    assert "no snapshots yet" in shown(kernel, "%snapshots")
+    kernel.run("say a")
+    kernel.run("%snapshot clean")
+    text = shown(kernel, "%snapshots")
+    assert "→ clean  (after cell 1, main)" in text
+    table = shown(kernel, "%snapshots", "text/html")
+    assert table.startswith("<table>")
+    assert "<td>clean</td>" in table
+    assert "pinned 'clean'" in shown(kernel, "%snapshots pin clean")
+    assert "unpinned 'clean'" in shown(kernel, "%snapshots unpin clean")
+    assert shown(kernel, "%snapshots drop clean") == "dropped 'clean'"
+    assert "there is no snapshot 'clean'" in refused(kernel, "%snapshots drop clean")
+    assert "which one?" in refused(kernel, "%snapshots pin")
+
+
+def test_branches_are_begun_listed_and_left(kernel: Kernel) -> None:
+    assert shown(kernel, "%branch") == "→ main"
+    assert shown(kernel, "%branch trees").startswith("'trees' begins here; %branch main goes back")
+    kernel.run("say a")
+    assert shown(kernel, "%branch") == "· main\n→ trees"
+    assert "left 'trees' for 'main', the state after the start" in shown(kernel, "%branch main")
+
+
+def test_a_difference_is_text_and_a_table_in_which_nothing_is_markup(kernel: Kernel) -> None:
+    kernel.run("%snapshot a")
+    kernel.run("say x")
+    assert "+ say x: <b>str</b>" in shown(kernel, "%diff a")
+    table = shown(kernel, "%diff a", "text/html")
+    assert "&lt;b&gt;str" in table
+    assert "<b>" not in table
+    assert "1 added" in shown(kernel, "%diff a")
+
+
+def test_pause_and_checkpoint(kernel: Kernel) -> None:
+    assert shown(kernel, "%pause") == "paused; 3 MB of memory given back; the next cell goes on"
+    assert refused(kernel, "%checkpoint x") == "Conflict: durable checkpoints are not available"
+    assert refused(kernel, "%snapshot y --durable").startswith("Conflict: durable")
+
+
+def test_gates_are_shown_asked_and_resumed(kernel: Kernel) -> None:
+    assert shown(kernel, "%gates") == "#7  in f, line 2, of cell 3"
+    assert shown(kernel, "%gate eval 7 x -1") == "value of x -1"
+    assert refused(kernel, "%gate eval 7 1/0") == "Invalid: 1/0: ZeroDivisionError: division by zero"
+    assert shown(kernel, "%gate set 7 a = [1, 2]") == "a will be [1, 2] when %gate resume 7 goes on"
+    stack = shown(kernel, "%gate show 7")
+    assert stack.splitlines()[:2] == ["f, line 2", "    a = [1, 2]"]
+    assert "\x1b" not in stack
+    reply, outputs = kernel.run("%gate resume 7")
+    assert text_of(outputs) == "resumed with {'a': '[1, 2]'}\n"
+    assert reply["content"]["status"] == "ok"
+    assert "was not made at a gate" in refused(kernel, "%gate show 8")
+    assert "which expression?" in refused(kernel, "%gate eval 7")
+
+
+def test_replay_compares_and_leaves_the_state_alone(kernel: Kernel) -> None:
+    count = kernel.run("say a\nnumber")[0]["content"]["execution_count"]
+    kernel.run("say b")
+    before = shown(kernel, "%snapshots").count("\n")
+    assert shown(kernel, f"%replay {count}").splitlines() == [
+        f"cell {count} again, on the state at the start:",
+        "outputs: no difference",
+        "variables: no difference",
+    ]
+    assert shown(kernel, "%snapshots").count("\n") == before
+    kernel.run("%snapshot here")
+    assert "after cell 3" in shown(kernel, "%snapshots")
+
+
+def test_replay_on_another_state_shows_what_differs(kernel: Kernel) -> None:
+    count = kernel.run("say a")[0]["content"]["execution_count"]
+    kernel.run("%snapshot other")
+    assert "variables:" in shown(kernel, f"%replay {count} --from other")
+    kernel.run(f"%snapshots drop {count}")
+    assert "is not kept any more" in refused(kernel, f"%replay {count}")
+    assert "did not run in this kernel" in refused(kernel, "%replay 99")
+
+
+def test_replay_of_a_cell_that_dies_comes_back(kernel: Kernel) -> None:
+    kernel.run("say a")
+    count = kernel.run("die memory")[0]["content"]["execution_count"]
+    text = shown(kernel, f"%replay {count}")
+    assert "it did not end by itself" in text
+    assert "variables: not compared" in text
+    assert "after cell 2" in shown(kernel, "%snapshot here")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("%undo many", "%undo: argument N: invalid int value: 'many'; `%undo?` shows how it is used"),
+        ("%restore", "the following arguments are required: NAME"),
+        ("%restore a --nothing", "unrecognized arguments: --nothing"),
+        ("%snapshots burn a", "invalid choice: 'burn'"),
+        ("%snapshot 1st", "'1st' is not a name"),
+        ("%diff a b c", "unrecognized arguments: c"),
+        ("%snapshot 'a", "No closing quotation"),
+        ("%replay", "required: N"),
+    ],
+)
+def test_bad_input_is_one_plain_line(kernel: Kernel, code: str, said: str) -> None:
+    assert said in refused(kernel, code)
+
+
+@pytest.mark.parametrize("name", sorted(set(FRONT) - {"limits"} | {"gate"}))
+def test_each_has_help(kernel: Kernel, name: str) -> None:
+    text = shown(kernel, f"%{name}?")
+    assert text.startswith(f"usage: %{name}")
+    assert "\x1b" not in text
+
+
+def test_names_options_and_snapshots_are_completed(kernel: Kernel) -> None:
+    kernel.run("%snapshot clean")
+    assert completed(kernel, "%und") == (["guest", "%undo"], "%")
+    matches, word = completed(kernel, "%restore cl")
+    assert (matches, word) == (["clean"], "cl")
+    assert completed(kernel, "%restore --")[0] == ["--reseed"]
+    assert completed(kernel, "%restore ")[0] == ["--reseed", "clean"]
+    assert completed(kernel, "x = 1\n%snapshots d")[0] == ["drop"]
+    assert completed(kernel, "%snapshots drop c")[0] == ["clean"]
+    assert completed(kernel, "%gate resume ")[0] == ["7"]
+    assert completed(kernel, "%time cl")[0] == ["guest"]
+
+
+def test_when_no_guest_can_be_had_they_say_why() -> None:
+    with running(env={"SCRIPTED_NO_WALL": "1", "SCRIPTED_START": "100"}) as kernel:
+        reply, _ = kernel.run("%undo")
+        assert reply["content"]["ename"] == "WallUnavailable"
+
+
+def test_silent_cells_show_nothing(kernel: Kernel) -> None:
+    reply, outputs = kernel.run("%snapshot a", silent=True)
+    assert reply["content"]["status"] == "ok"
+    assert outputs == []

@@ -1,0 +1,224 @@
+"""What differs between two states of a real guest, and that asking changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kernel_runtime
+from kernel_runtime import AsyncSession, Budget, Conflict, NotFound, ProtocolViolation, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("diff")
+
+
+@pytest.fixture
+def session(directory: Path) -> Iterator[Session]:
+    with Session(memory="1G", workdir=directory) as opened:
+        yield opened
+
+
+def told(difference: kernel_runtime.Difference) -> dict[str, list[tuple[str, str | None, str | None]]]:
+    return {
+        f"{change.kind} {change.name}": [(place.label, place.before, place.after) for place in change.places]
+        for change in difference.changes
+    }
+
+
+def test_variables_added_removed_and_changed_with_their_first_places(session: Session) -> None:
+    session.run(
+        "import numpy as np, pandas as pd, math\nfrom statistics import mean\n"
+        "n = 1\nd = {'a': 1, 'b': [1, 2]}\narray = np.arange(300_000)\ngone = 1\nsame = {'k': {1, 2}}\n"
+        "df = pd.DataFrame({'p': [1.5, 2.5], 'q': ['x', 'y']})\ntext = 'one\\ntwo'\n"
+        "def double(x): return x * 2\nclass Box:\n    def __init__(self): self.held = [1]\nbox = Box()"
+    )
+    session.snapshot("before")
+    assert session.diff("before").changes == []
+    session.run(
+        "n = 2.0\nd['b'].append(3)\narray[200_001] = 0\ndel gone\ndf.loc[1, 'q'] = 'z'\ntext = 'one\\n2'\n"
+        "def double(x): return x + x\nbox.held[0] = 2\nnew = [None]\nimport json"
+    )
+    assert told(session.diff("before")) == {
+        "changed array": [("[200001]", "200001", "0")],
+        "changed box": [(".held", "[1]", "[2]")],
+        "changed d": [("['b']", "[1, 2]", "[1, 2, 3]")],
+        "changed df": [("['q'][1]", "'y'", "'z'")],
+        "changed double": [],
+        "removed gone": [],
+        "changed n": [],
+        "added new": [],
+        "changed text": [(" line 2", "'two'", "'2'")],
+    }
+    (change,) = [change for change in session.diff("before").changes if change.name == "n"]
+    assert change.before is not None
+    assert change.after is not None
+    assert (change.before.type, change.before.preview) == ("int", "1")
+    assert (change.after.type, change.after.preview) == ("float", "2.0")
+
+
+def test_two_snapshots_are_compared_in_both_directions(session: Session) -> None:
+    session.run("x = [1, 2]")
+    session.snapshot("one")
+    session.run("x.append(3)\ny = 1")
+    session.snapshot("two")
+    session.run("del x, y")
+    assert told(session.diff("one", "two")) == {"changed x": [("[2]", None, "3")], "added y": []}
+    assert told(session.diff("two", "one")) == {"changed x": [("[2]", "3", None)], "removed y": []}
+    assert session.diff("one", "one").changes == []
+
+
+def test_code_that_runs_when_it_is_looked_at_changes_nothing(session: Session) -> None:
+    session.run(
+        "seen = []\nclass Loud:\n    def __repr__(self):\n        seen.append(1)\n"
+        "        open('/tmp/seen', 'a').write('x')\n        return f'loud {len(seen)}'\nloud = Loud()"
+    )
+    session.snapshot("a")
+    session.run("loud.x = 1")
+    assert "changed loud" in told(session.diff("a"))
+    assert session.value("seen") == []
+    session.restore("a")
+    assert session.value("seen") == []
+
+
+def test_what_takes_too_long_is_said_to_and_the_rest_is_compared(session: Session) -> None:
+    session.run(
+        "import time\nclass Slow:\n    def __repr__(self): time.sleep(600)\nslow = Slow()\nx = 1", check=True
+    )
+    session.snapshot("a")
+    session.run("x = 2")
+    changes = {change.name: change for change in session.diff("a").changes}
+    assert set(changes) == {"slow", "x"}
+    assert changes["slow"].after is not None
+    assert "not compared" in changes["slow"].after.preview
+
+
+def test_a_reader_that_is_held_up_is_ended_and_the_snapshot_stays(session: Session) -> None:
+    session.run(
+        "import time, signal\nclass Stuck:\n    def __repr__(self):\n"
+        "        signal.signal(signal.SIGALRM, signal.SIG_IGN)\n        time.sleep(600)\nstuck = Stuck()\nx = 1"
+    )
+    session.snapshot("a")
+    with pytest.raises(Conflict, match="took longer than"):
+        session.diff("a")
+    session.run("x = 5")
+    session.restore("a")
+    assert session.value("x") == 1
+
+
+def test_files_written_since_a_snapshot_are_named_and_others_are_not(session: Session) -> None:
+    session.run("open('/tmp/old.txt', 'w').write('1'); open('/tmp/gone.txt', 'w').write('1')")
+    session.run("import time; time.sleep(0.05)")
+    session.snapshot("a")
+    assert session.written_since("a") == []
+    session.run(
+        "import os; os.makedirs('/tmp/d'); open('/tmp/d/new.txt', 'w').write('1'); open('here.csv', 'w')"
+    )
+    named = session.written_since("a")
+    assert any(name.endswith("/tmp/d/new.txt") for name in named)
+    assert any(name.endswith("here.csv") for name in named)
+    assert not any("old.txt" in name for name in named)
+
+
+def test_unknown_and_dropped_names_are_told(session: Session) -> None:
+    session.snapshot("a")
+    session.drop("a")
+    with pytest.raises(NotFound, match="no snapshot 'a'"):
+        session.diff("a")
+    with pytest.raises(NotFound, match="no snapshot 'b'"):
+        session.written_since("b")
+
+
+def test_budget_zero_restoring_while_code_runs_and_two_restores_at_once(directory: Path) -> None:
+    async def work() -> None:
+        async with AsyncSession(memory="512M", workdir=directory) as session:
+            await session.run("x = 1")
+            await session.snapshot("a")
+            running = asyncio.create_task(session.run("import time; time.sleep(1)\nx = 2"))
+            await asyncio.sleep(0.3)
+            for refused in (session.restore("a"), session.snapshot("b"), session.diff("a"), session.undo()):
+                with pytest.raises(Conflict, match="a cell is running"):
+                    await refused
+            await running
+            assert await session.value("x") == 2
+            both = await asyncio.gather(session.restore("a"), session.restore("a"), return_exceptions=True)
+            assert any(not isinstance(one, BaseException) for one in both)
+            assert all(isinstance(one, Conflict) for one in both if isinstance(one, BaseException))
+            assert await session.value("x") == 1
+
+    asyncio.run(work())
+    with Session(memory="512M", workdir=directory, snapshots=Budget(automatic=0, count=0)) as session:
+        session.run("x = 1")
+        with pytest.raises(Conflict, match="count is 0"):
+            session.snapshot("a")
+        with pytest.raises(NotFound, match="cannot be undone"):
+            session.undo()
+        assert session.value("x") == 1
+
+
+def test_a_paused_guest_is_kept_compared_and_brought_back(session: Session) -> None:
+    session.run("x = 1")
+    session.pause()
+    session.snapshot("a")
+    session.run("x = 2")
+    session.pause()
+    assert told(session.diff("a")) == {"changed x": []}
+    session.pause()
+    session.restore("a")
+    assert session.value("x") == 1
+    session.pause()
+    session.redo()
+    assert session.value("x") == 2
+
+
+FORGED = {
+    "no JSON": "b'nonsense'",
+    "another shape": "b'{}'",
+    "too many": "b'[' + b','.join([b'{\"name\":\"x\",\"type\":\"t\"}'] * 2001) + b']'",
+    "a long name": 'b\'[{"name":"\' + b\'x\' * 500 + b\'","type":"t"}]\'',
+    "deep": "b'[' * 200 + b']' * 200",
+    "a field more": 'b\'[{"name":"x","type":"t","run":"me"}]\'',
+    "a negative size": 'b\'[{"name":"x","type":"t","size":-1}]\'',
+}
+
+
+@pytest.mark.parametrize("forged", [*FORGED.values(), None], ids=[*FORGED.keys(), "control"])
+def test_a_guest_that_forges_its_listing_is_caught(session: Session, forged: str | None) -> None:
+    """Its code reaches what answers for it: the answer is foreign, and checked as such."""
+    session.run("x = 1")
+    if forged is not None:
+        session.run(f"import msgspec; msgspec.json.encode = lambda value: {forged}")
+    session.snapshot("a")
+    if forged is None:
+        assert session.diff("a").changes == []
+    else:
+        with pytest.raises((ProtocolViolation, Conflict)):
+            session.diff("a")
+    assert session.run("1 + 1").result == "2"
+
+
+def test_an_answer_of_other_places_than_asked_for_is_caught(session: Session) -> None:
+    session.run("x = [1]")
+    session.snapshot("a")
+    session.run(
+        "x.append(2)\nfrom kernel_runtime.guest import reading\n"
+        "from kernel_runtime.domain.variables import Part\n"
+        "reading._parts_of = lambda value, span: [Part(start=5, stop=4, digest='00')]"
+    )
+    with pytest.raises(ProtocolViolation, match="other places"):
+        session.diff("a")
+
+
+def test_more_than_fits_is_an_error_and_no_flood(session: Session) -> None:
+    session.run("x = 1\nimport msgspec; msgspec.json.encode = lambda value: b'x' * (64 << 20)")
+    session.snapshot("a")
+    with pytest.raises((Conflict, ProtocolViolation)):
+        session.diff("a")
+    assert session.run("1 + 1").result == "2"
