@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.errors import Invalid, KernelRuntimeError
+from kernel_runtime.domain.errors import Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter import state_html, state_text
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, text
@@ -59,9 +59,22 @@ def _restore_parser() -> Parser:
 
 async def _restore(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
+    try:
+        session.snapshots.find(asked.name)
+    except NotFound as missing:
+        return await _from_disk(session, asked.name, missing)
     restoration = await session.snapshots.restore(asked.name, reseed=asked.reseed)
     title = state_text.quoted(restoration.snapshot)
     return await went_back(session, f"restored {title}, the state after", restoration)
+
+
+async def _from_disk(session: Session, name: str, missing: NotFound) -> Bundle:
+    """A checkpoint of that name, if there is one: its variables come into the present state."""
+    try:
+        kept, restored = await session.revive(name)
+    except NotFound:
+        raise missing from None
+    return text(*state_text.revived(kept, restored.names, restored.failed))
 
 
 async def went_back(session: Session, what: str, restoration: Restoration) -> Bundle:
@@ -89,7 +102,7 @@ async def _snapshot(bench: Bench, asked: Any) -> Bundle:
     made = await session.snapshots.take(asked.name, pinned=asked.pin)
     lines = state_text.taken(made)
     if asked.durable:
-        lines.append(f"on disk: {await session.checkpoint(asked.name)}")
+        lines += state_text.kept(await session.checkpoint(asked.name))
     return text(*lines)
 
 
@@ -152,7 +165,7 @@ def _checkpoint_parser() -> Parser:
 
 async def _checkpoint(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
-    return text(f"kept on disk: {await session.checkpoint(asked.name)}")
+    return text(*state_text.kept(await session.checkpoint(asked.name)))
 
 
 # -- looking ------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from kernel_runtime.domain.snapshot import show_tree
 from kernel_runtime.jupyter.page_text import clean_terminal, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.snapshot import Snapshot
 
-_LONGEST, _FILES = 300, 8
+_LONGEST, _FILES, _NAMED = 300, 8, 20
 
 
 class Restoration(Protocol):
@@ -51,6 +52,27 @@ def taken(snapshot: Snapshot) -> list[str]:
     if snapshot.external:
         lines.append(f"not in it: {'; '.join(map(said, snapshot.external))}")
     return lines
+
+
+def kept(checkpoint: Checkpoint) -> list[str]:
+    """That the state is on disk now, and what of it is not."""
+    name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
+    sizes = f"{show_amount('memory', checkpoint.size)}, {show_amount('memory', checkpoint.added)} of it new on disk"
+    lines = [f"kept on disk as {name}: {len(checkpoint.names)} variables ({sizes})"]
+    return lines + _without("not kept", checkpoint.skipped)
+
+
+def revived(checkpoint: Checkpoint, names: Sequence[str], failed: Mapping[str, str]) -> list[str]:
+    """What of a checkpoint is back in the present state."""
+    name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
+    lines = [f"{len(names)} variables of checkpoint {name} are back; %undo takes that back"]
+    return lines + _without("not kept", checkpoint.skipped) + _without("not back", failed)
+
+
+def _without(what: str, reasons: Mapping[str, str]) -> list[str]:
+    shown = [f"{what}: {said(name)} ({said(why)})" for name, why in list(reasons.items())[:_NAMED]]
+    left = len(reasons) - len(shown)
+    return [*shown, f"{what}: {left} more"] if left > 0 else shown
 
 
 def restored(what: str, restoration: Restoration, written: Sequence[str] | None) -> list[str]:

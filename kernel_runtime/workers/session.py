@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+    from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
@@ -230,6 +231,10 @@ class Session(Life):
     async def checkpoint(self, name: str = "") -> Checkpoint:
         """Keep the present state on disk, where it survives this host."""
         return await self.durable.save(name)
+
+    async def revive(self, name: str) -> tuple[Checkpoint, Restored]:
+        """Bring the variables of a checkpoint back into the present state."""
+        return await self.durable.load(name)
 
     # -- paused ----------------------------------------------------------------------------------
 
