@@ -126,6 +126,7 @@ class Init:
         self._shell = shell
         self._branches: dict[int, int] = {}  # pid → branch number
         self._frozen: set[int] = set()
+        self._asked: set[int] = set()  # frozen ones that are at work on an answer
         self._strangers: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # pid, exit code
         self._wakeup, self._wakeup_write = _wakeup_pipe()
         gc.collect()
@@ -170,8 +171,10 @@ class Init:
             self._end(frame)
         elif isinstance(frame, wire.Rest):
             self._frozen.add(frame.pid)
+            self._asked.discard(frame.pid)
             _kill(os.kill, frame.pid, signal.SIGSTOP)
         elif isinstance(frame, wire.Wake):
+            self._asked.add(frame.pid)
             _kill(os.kill, frame.pid, signal.SIGCONT)
         elif isinstance(frame, wire.Drop):
             if frame.pid in self._frozen:
@@ -240,6 +243,7 @@ class Init:
     def _adopt(self, frame: wire.Adopt) -> None:
         """A frozen branch was thawed, and may have ended since."""
         self._frozen.discard(frame.pid)
+        self._asked.discard(frame.pid)
         for pid, status in self._strangers:
             if pid == frame.pid:
                 self._control.send(wire.Exited(branch=frame.branch, status=status))
@@ -252,8 +256,11 @@ class Init:
         if paused:
             _kill(os.kill, -1, signal.SIGSTOP)
             return
-        for pid in _others() - self._frozen:
-            _kill(os.kill, pid, signal.SIGCONT)
+        # To all at once, as the kernel hands a signal to all down to a child that is just being forked:
+        # a stop that reached one in this way would never be taken back from outside.
+        _kill(os.kill, -1, signal.SIGCONT)
+        for pid in self._frozen - self._asked:
+            _kill(os.kill, pid, signal.SIGSTOP)
 
     def _end(self, frame: wire.End) -> None:
         """Every process but this one, the frozen branches and those to spare."""
@@ -279,6 +286,7 @@ class Init:
             if pid == 0:
                 return
             self._frozen.discard(pid)
+            self._asked.discard(pid)
             code = os.waitstatus_to_exitcode(status)
             branch = self._branches.pop(pid, None)
             if branch is None:

@@ -20,6 +20,7 @@ from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTran
 
 from kernel_runtime.domain.check import Checker
 from kernel_runtime.domain.check_policy import Rule, Tightened
+from kernel_runtime.domain.magics import FRONT
 from kernel_runtime.guest import script
 from kernel_runtime.guest.check_rules import default_policy
 from kernel_runtime.guest.restricted_guards import (
@@ -44,7 +45,7 @@ MAGICS = frozenset(
     " pdoc pdef psource pfile quickref lsmagic magic history hist reset reset_selective xdel env set_env pwd"
     " cd pushd popd dirs dhist autoawait autocall automagic html HTML svg SVG latex markdown javascript js"
     " writefile file notebook tb page pycat limits alias_magic".split()
-)
+) | {*FRONT, "gate"}
 _RUN_MAGIC = frozenset({"run_line_magic", "run_cell_magic"})
 _SHELL = frozenset({"system", "getoutput", "system_raw", "system_piped", "getlines"})
 #: IPython's own names: ``_``, ``__``, ``_3``, ``_i``, ``_i3``, ``_oh`` …

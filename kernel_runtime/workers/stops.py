@@ -44,17 +44,21 @@ class Stops:
         try:
             if pending is None or not pending.executes:
                 raise Conflict("only a cell that runs stops at a gate")
-            if self._snapshots.at_gate is not None and not self._snapshots.at_gate.done():
-                raise Conflict("another copy is being made")
             if self._asked.get(pending.id, 0) >= MOST_OF_A_CELL:
                 raise Conflict(f"the cell has stopped {MOST_OF_A_CELL} times; no more copies of it")
         except Conflict as refused:
             branch.send(wire.Answer(id=frame.id, text=str(refused)))
             return
         self._asked = {pending.id: self._asked.get(pending.id, 0) + 1}
-        self._snapshots.at_gate = asyncio.get_running_loop().create_task(self._make(branch, frame, pending))
+        before = self._snapshots.at_gate
+        making = self._make(branch, frame, pending, before)
+        self._snapshots.at_gate = asyncio.get_running_loop().create_task(making)
 
-    async def _make(self, branch: Branch, frame: wire.Gated, pending: Pending) -> None:
+    async def _make(
+        self, branch: Branch, frame: wire.Gated, pending: Pending, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
         try:
             snapshot = await self._snapshots.take_at_gate(branch, frame, pending.count)
         except KernelRuntimeError as error:

@@ -221,3 +221,15 @@ def test_a_guest_that_pretends_to_be_at_gates_gets_a_bounded_number_of_copies(di
         assert await guest.run("print('on')") == "on\n"
 
     with_guest(directory, work)
+
+
+def test_level_strict_has_no_gates(directory: Path) -> None:
+    """Their conditions would be a way around its language."""
+
+    async def work(guest: Guest) -> None:
+        await guest.run("def f(x):\n    return x")
+        result = await guest.api.run("%gate f if x.__class__", check=False)
+        assert "level strict has no gates" in result.stderr + str(result.error)
+        assert await guest.run("print(f(1))") == "1\n"
+
+    with_guest(directory, work, level="strict")
