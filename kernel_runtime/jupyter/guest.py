@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.usage import Amount
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.settings import Settings
+    from kernel_runtime.workers.snapshots import Snapshots
 
     Sink = Callable[[wire.FromGuest], None]
 
@@ -42,6 +43,7 @@ class Session(Protocol):
     walls: list[str]
     missing: dict[str, str]
     info: dict[str, object]
+    snapshots: Snapshots
 
     @property
     def is_ready(self) -> bool: ...
