@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import ProtocolViolation, WallUnavailable
 from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter.kernel import main
 from kernel_runtime.workers.meter import Usage
+from kernel_runtime.workers.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.settings import Settings
@@ -39,6 +41,9 @@ class ScriptedSession:
         self.walls = ["user", "mount"]
         self.missing: dict[str, str] = {}
         self.info: dict[str, object] = {}
+        self.snapshots = Snapshots(self)  # type: ignore[arg-type]
+        for number, name in enumerate(os.environ.get("SCRIPTED_SNAPSHOTS", "").split("|"), 1):
+            self.snapshots._known[number] = Snapshot(number=number, name=name)
         self._stray: Any = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
         self._task: asyncio.Task[Any] | None = None

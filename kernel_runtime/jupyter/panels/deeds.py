@@ -47,10 +47,10 @@ class Deeds:
         return _back(f"#{number} is back", await self._board.restore(number))
 
     async def undo(self) -> str:
-        return _back("The last cell is undone", await self._board.undo())
+        return _back("the last cell is undone", await self._board.undo())
 
     async def redo(self) -> str:
-        return _back("Taken back", await self._board.redo())
+        return _back("taken back", await self._board.redo())
 
     async def branch(self, number: int, line: str) -> str:
         """A new line of state that begins at a snapshot; the present one stays where it is."""
@@ -60,11 +60,11 @@ class Deeds:
         left = self._board.line
         await self._board.branch(line)
         await self._board.restore(number)
-        return f"{line} begins at #{number}; {left} stays where it was"
+        return f"the line {line} begins at #{number}; {left} stays where it was"
 
     async def switch(self, line: str) -> str:
         await self._board.branch(line)
-        return f"{line} goes on where it was left"
+        return f"the line {line} goes on where it was left"
 
     async def pin(self, number: int) -> str:
         """Pinned, or no longer."""

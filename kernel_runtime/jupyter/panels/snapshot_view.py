@@ -122,7 +122,7 @@ class SnapshotView:
         numbers = [(_label(each), each.number) for each in reversed(listing)]
         _offer(self._choice, numbers)
         others = [option for option in board.lines if option != board.line]
-        _offer(self._lines, [(option, option) for option in others])
+        _offer(self._lines, [(option, option) for option in others], first=True)
         _show(self._switching, bool(others))
         self._name.placeholder = self._deeds.free_line()
 
