@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.history import History
     from kernel_runtime.jupyter.messages import Message
+    from kernel_runtime.jupyter.panels.differences import Diff
     from kernel_runtime.jupyter.relay import Desk
     from kernel_runtime.jupyter.settings import Settings
 
@@ -43,7 +44,10 @@ READ_AT_ONCE = 4000
 
 
 class Cells:
-    """The line of requests and the one that is being served."""
+    """The line of requests and the one that is being served. ``diff``: what compares two snapshots
+    for their panel, if anything does."""
+
+    diff: Diff | None = None
 
     def __init__(
         self,
@@ -120,7 +124,9 @@ class Cells:
         content: Any = _execute_reply("ok", count)
         try:
             session = self._guest.session or await self._guest.ready()
-            bundle = await snapshots.open_panel(self._desk.stage, session.snapshots, message.raw)
+            bundle = await snapshots.open_panel(
+                self._desk.stage, session.snapshots, message.raw, self.diff
+            )
         except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting
             if not isinstance(error, KernelRuntimeError):
                 traceback.print_exc()

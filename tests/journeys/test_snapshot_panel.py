@@ -5,8 +5,10 @@ Screenshots lie in pytest's temporary directory, or in ``$KERNEL_RUNTIME_SCREENS
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
+COMPARING = "comparing"
+SPEC = {"display_name": COMPARING, "language": "python", "interrupt_mode": "message"}
 DARK, LIGHT = "JupyterLab Dark", "JupyterLab Light"
 
 
@@ -35,6 +39,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(place: Path, jupyter: dict[str, str]) -> Iterator[str]:
     with lab.server(place, {**jupyter, "KERNEL_RUNTIME_WARM": "0"}) as found:
         yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def comparing(prefix: Path) -> None:
+    """A kernel whose panel can compare: the comparing itself is a stand-in, its texts are hostile."""
+    spec = prefix / "share" / "jupyter" / "kernels" / COMPARING
+    spec.mkdir()
+    script = Path(__file__).with_name("comparing_kernel.py")
+    argv = [sys.executable, str(script), "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({**SPEC, "argv": argv}))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +66,7 @@ def panel(
     shots.mkdir(parents=True, exist_ok=True)
     found = Panel(driver, address, place)
     yield found
+    found.reveal()
     for theme in (DARK, LIGHT):
         found.theme(theme)
         name = request.node.name.removeprefix("test_")
@@ -67,6 +82,11 @@ class Panel(Notebook):
         """Run the cell that opens the panel."""
         self.index = index
         self.run(index, "Snapshots")
+
+    def reveal(self) -> None:
+        """Scroll to the panel."""
+        script = "document.querySelector('.kr-panel')?.scrollIntoView({block: 'center'})"
+        self.driver.execute_script(script)
 
     def rows(self) -> list[str]:
         """The texts of the tree's rows, newest first, without the state as it is now."""
@@ -111,6 +131,12 @@ class Panel(Notebook):
     def said(self) -> str:
         return str(self.find(".kr-said", self.index).text)
 
+    def save(self) -> None:
+        self.driver.execute_script("return window.jupyterapp.commands.execute('docmanager:save')")
+
+    def interrupt(self) -> None:
+        self.driver.execute_script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+
     def theme(self, name: str) -> None:
         self.driver.execute_script(
             "window.jupyterapp.commands.execute('apputils:change-theme', {theme: arguments[0]})", name
@@ -134,8 +160,100 @@ def test_restore_undo_and_redo(panel):
     assert panel.run(4, "8")
     panel.wait_rows(r"\[3\].*\[2\].*\[1\]")
     panel.choose(r"\[2\]")
-    panel.press_panel("Restore", r"#\d+ is back")
-    assert panel.run(4, "4")
+    panel.press_panel("Restore", r"#\d+ is back after \d+ ms")
+    panel.run(4, r"\b4\b")
     panel.press_panel("Undo", "The last cell is undone")
     panel.press_panel("Redo", "Taken back")
-    panel.wait_rows("current")
+    panel.run(4, r"\b4\b")
+
+
+def test_pin_and_drop(panel):
+    panel.open(*CELLS, name="pin.ipynb")
+    for index in range(3):
+        panel.run(index)
+    panel.show(3)
+    panel.choose(r"\[1\]")
+    panel.press_panel("Pin", r"#\d+ is kept")
+    panel.wait_rows(r"#2\s*pinned")
+    assert not panel.button("Drop").is_enabled(), "what is pinned is not dropped"
+    panel.press_panel("Unpin", "no longer pinned")
+    panel.press_panel("Drop", "#2 is dropped")
+    wait_until(lambda: len(panel.rows()) == 2, 20, "it is still there")
+    assert panel.run(4, "8"), "dropping a snapshot leaves the state alone"
+
+
+def test_two_lines_of_state_from_one_snapshot(panel):
+    panel.open(*CELLS, "data = 'the other'", "data", name="lines.ipynb")
+    for index in range(3):
+        panel.run(index)
+    panel.show(3)
+    panel.choose(r"\[1\]")
+    panel.find(".kr-actions input[type=text]", 3).send_keys("try-2", Keys.TAB)
+    panel.press_panel("Branch", "The line try-2 begins at #2")
+    panel.run(4, r"\b3\b")
+    panel.run(5)
+    panel.wait_rows("try-2")
+    panel.press_panel("Switch", "The line main goes on")
+    panel.run(4, "8")
+    panel.press_panel("Switch", "The line try-2 goes on")
+    panel.run(6, "the other")
+
+
+def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
+    panel.open(*CELLS, "import time\ntime.sleep(600)", name="busy.ipynb")
+    panel.run(0)
+    panel.show(3)
+    panel.start(5)
+    panel.wait_rows("#2")
+    panel.choose("#1")
+    panel.press_panel("Restore", "A cell is running: interrupt it first, or wait for its end.")
+    panel.press_panel("Pin", "#1 is kept")
+    panel.interrupt()
+    panel.expect(5, "KeyboardInterrupt")
+    panel.press_panel("Restore", "#1 is back")
+
+
+def test_it_comes_back_after_a_reload_also_while_a_cell_runs(panel):
+    panel.open(*CELLS, "import time\ntime.sleep(600)", name="reload.ipynb")
+    panel.run(0)
+    panel.show(3)
+    panel.start(5)
+    panel.save()
+    panel.driver.refresh()
+    wait_until(lambda: len(panel.cells()) >= len(CELLS), 60, "the notebook does not open")
+    panel.index = 3
+    panel.wait_rows("#2")
+    panel.choose("#1")
+    panel.press_panel("Pin", "#1 is kept")
+    panel.interrupt()
+
+
+def test_after_a_restart_of_the_kernel_a_new_panel_opens(panel):
+    panel.open(*CELLS, name="restart.ipynb")
+    panel.run(0)
+    panel.show(3)
+    panel.wait_rows("#1")
+    panel.press("restart")
+    panel.confirm()
+    wait_until(lambda: panel.status() != "idle", 30, "it does not restart")
+    panel.wait_idle(60)
+    panel.run(0)
+    panel.run(1)
+    panel.show(3)
+    panel.wait_rows("#2.*#1")
+    panel.choose("#2")
+    panel.press_panel("Restore", "#2 is back")
+    panel.run(4, r"\b3\b")
+
+
+def test_two_snapshots_are_compared(panel):
+    panel.open(*CELLS, name="diff.ipynb", kernel=COMPARING)
+    for index in range(3):
+        panel.run(index)
+    panel.show(3)
+    panel.choose("#3")
+    panel.press_panel("Compare", "variables differ from #2 to #3")
+    said = panel.output(3)
+    assert "<b>not bold</b>" in said
+    assert "list of 4" in said
+    assert panel.driver.execute_script("return window.hacked || 0") == 0
