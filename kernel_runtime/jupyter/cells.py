@@ -124,9 +124,7 @@ class Cells:
         content: Any = _execute_reply("ok", count)
         try:
             session = self._guest.session or await self._guest.ready()
-            bundle = await snapshots.open_panel(
-                self._desk.stage, session.snapshots, message.raw, self.diff
-            )
+            bundle = await snapshots.open_panel(self._desk.stage, session.snapshots, message.raw, self.diff)
         except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting
             if not isinstance(error, KernelRuntimeError):
                 traceback.print_exc()

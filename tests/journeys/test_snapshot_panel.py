@@ -141,12 +141,9 @@ class Panel(Notebook):
         self.driver.execute_script(
             "window.jupyterapp.commands.execute('apputils:change-theme', {theme: arguments[0]})", name
         )
+        script = "return document.body.dataset.jpThemeLight === arguments[0] && !document.querySelector('#jupyterlab-splash')"
         light = str(name == LIGHT).lower()
-        wait_until(
-            lambda: self.driver.execute_script("return document.body.dataset.jpThemeLight") == light,
-            20,
-            f"no theme {name}",
-        )
+        wait_until(lambda: self.driver.execute_script(script, light), 20, f"no theme {name}")
 
 
 CELLS = ("data = [1, 2, 3]", "data.append(4); extra = 'x'", "data = data * 2", "%snapshots", "len(data)")
@@ -211,6 +208,24 @@ def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
     panel.interrupt()
     panel.expect(5, "KeyboardInterrupt")
     panel.press_panel("Restore", "#1 is back")
+
+
+def test_it_comes_back_after_a_reload_beside_the_guests_own_widgets(panel):
+    slider = "import ipywidgets\nslider = ipywidgets.IntSlider(value=3, description='mine')\nslider"
+    panel.open(*CELLS, slider, "slider.value", name="beside.ipynb")
+    panel.run(0)
+    panel.run(5, "mine")
+    panel.show(3)
+    panel.save()
+    panel.driver.refresh()
+    wait_until(lambda: len(panel.cells()) >= len(CELLS), 60, "the notebook does not open")
+    panel.index = 3
+    panel.wait_rows("#2")
+    panel.choose("#1")
+    panel.press_panel("Pin", "#1 is kept")
+    panel.find(".noUi-handle", 5).send_keys(Keys.ARROW_RIGHT)
+    panel.wait_idle()
+    panel.run(6, "4")
 
 
 def test_it_comes_back_after_a_reload_also_while_a_cell_runs(panel):

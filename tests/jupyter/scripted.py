@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import ProtocolViolation, WallUnavailable
-from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.domain.snapshot import Snapshot
+from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.kernel import main
 from kernel_runtime.workers.meter import Usage
 from kernel_runtime.workers.snapshots import Snapshots

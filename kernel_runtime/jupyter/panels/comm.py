@@ -8,16 +8,19 @@ import comm
 from comm.base_comm import BaseComm, CommManager
 
 if TYPE_CHECKING:
-    from kernel_runtime.jupyter.panels.stage import Stage
+    from collections.abc import Callable
+
+    #: Type, content, metadata and buffers of a message.
+    Say = Callable[[str, dict[str, Any], dict[str, Any] | None, list[bytes]], None]
 
 _FIELDS = ("target_name", "target_module")
 
 
 class StageComm(BaseComm):
-    """One comm of a widget; its words leave through the stage."""
+    """One comm of a widget; its words leave through ``say``."""
 
-    def __init__(self, stage: Stage, **options: Any) -> None:
-        self._stage = stage
+    def __init__(self, say: Say, **options: Any) -> None:
+        self._say = say
         super().__init__(**options)
 
     def publish_msg(
@@ -31,7 +34,7 @@ class StageComm(BaseComm):
         content = {"comm_id": self.comm_id, "data": data or {}} | {
             name: keys[name] for name in _FIELDS if name in keys
         }
-        self._stage.say(msg_type, content, metadata, buffers or [])
+        self._say(msg_type, content, metadata, buffers or [])
 
     def handle_msg(self, msg: dict[str, Any]) -> None:
         """To the widget; without the hooks of an IPython shell, which there is none of."""
@@ -39,9 +42,9 @@ class StageComm(BaseComm):
             self._msg_callback(msg)
 
 
-def connect(stage: Stage) -> CommManager:
-    """From now on every widget made in this process speaks through ``stage``."""
+def connect(say: Say) -> CommManager:
+    """From now on every widget made in this process speaks through ``say``."""
     manager = CommManager()
-    comm.create_comm = lambda *_, **options: StageComm(stage, **options)
+    comm.create_comm = lambda *_, **options: StageComm(say, **options)
     comm.get_comm_manager = lambda: manager
     return manager

@@ -23,7 +23,7 @@ ROW = 28
 #: Rows above the first snapshot: the heads, and the state as it is now.
 ROWS_ABOVE = 2
 MAX_GRAPH = 132
-HEADS = ("", "snapshot", "holds cells to", "line", "made", "size")
+HEADS = ("", "snapshot", "after cell", "line", "made", "size")
 COLOURS = 6
 
 
@@ -34,7 +34,7 @@ def draw(snapshots: Sequence[Snapshot], base: int | None, line: str, cell: int) 
     graph = _Graph(rows)
     largest = max((snapshot.size or 0 for snapshot in snapshots), default=0)
     body = "".join(
-        _now(graph.cell(row), line, cell)
+        _now(graph.cell(row), line, cell, graph.colour(line))
         if row.number is None
         else _row(graph.cell(row, known[row.number]), known[row.number], row.number == base, largest, graph)
         for row in rows
@@ -43,8 +43,15 @@ def draw(snapshots: Sequence[Snapshot], base: int | None, line: str, cell: int) 
     return f'<table class="kr-tree"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _now(graph: str, line: str, cell: int) -> str:
-    cells = (graph, '<b>now</b><i class="kr-chip kr-live">live</i>', _after(cell), _line(line), "", "")
+def _now(graph: str, line: str, cell: int, colour: int) -> str:
+    cells = (
+        graph,
+        '<b>now</b><i class="kr-chip kr-live">live</i>',
+        _after(cell),
+        _line(line, colour),
+        "",
+        "",
+    )
     return f'<tr class="kr-now">{"".join(f"<td>{each}</td>" for each in cells)}</tr>'
 
 
@@ -64,18 +71,23 @@ def _row(graph: str, snapshot: Snapshot, is_base: bool, largest: int, drawn: _Gr
 
 
 def _after(cell: int) -> str:
-    return f"[{cell}]" if cell else "nothing yet"
+    return f"[{cell}]" if cell else "at the start"
 
 
-def _line(line: str, colour: int = 0) -> str:
+def _line(line: str, colour: int) -> str:
     return f'<bdi class="kr-line kr-c{colour}">{escape(line)}</bdi>'
 
 
 def _size(size: int | None, largest: int) -> str:
     if size is None:
         return '<span class="kr-faint">not measured</span>'
-    share = 100 * size / largest if largest else 0
-    return f'<span class="kr-bar"><span style="width:{share:.0f}%"></span></span>{show_bytes(size)}'
+    return bar(size, largest) + show_bytes(size)
+
+
+def bar(amount: float, whole: float) -> str:
+    """How much of the whole it is."""
+    share = min(100.0, 100 * amount / whole) if whole else 0
+    return f'<span class="kr-bar"><span style="width:{share:.0f}%"></span></span>'
 
 
 def clock(made: float) -> str:
@@ -108,7 +120,7 @@ class _Graph:
         middle, x = ROW // 2, self._x(row.lane)
         parts = [self._path(edge.line, f"M{self._x(edge.lane)} 0V{ROW}") for edge in row.passing]
         parts += [
-            self._path(edge.line, f"M{(far := self._x(edge.lane))} 0C{far} {middle} {x} 2 {x} {middle}")
+            self._path(edge.line, f"M{(far := self._x(edge.lane))} 0C{far} {middle - 2} {x} 2 {x} {middle}")
             for edge in row.joining
         ]
         if row.above is not None:

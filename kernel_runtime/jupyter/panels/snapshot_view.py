@@ -117,7 +117,7 @@ class SnapshotView:
     def _draw_tree(self) -> None:
         board = self._board
         listing = board.listing()
-        self._head.value = f'<div class="kr-head"><b>Snapshots</b><span>{escape(self._summary())}</span></div>'
+        self._head.value = self._heading()
         self._picture.value = picture.draw(listing, board.base, board.line, board.cell)
         numbers = [(_label(each), each.number) for each in reversed(listing)]
         _offer(self._choice, numbers)
@@ -125,6 +125,11 @@ class SnapshotView:
         _offer(self._lines, [(option, option) for option in others], first=True)
         _show(self._switching, bool(others))
         self._name.placeholder = self._deeds.free_line()
+
+    def _heading(self) -> str:
+        held = sum(each.size or 0 for each in self._board.listing())
+        meter = picture.bar(held, self._board.budget.memory)
+        return f'<div class="kr-head"><b>Snapshots</b><span>{escape(self._summary())}</span>{meter}</div>'
 
     def _summary(self) -> str:
         listing = self._board.listing()
@@ -210,7 +215,8 @@ class SnapshotView:
         first, second = sorted((first, second), key=lambda each: each.number)
         rows = await self._diff(first, second)
         self._difference.value = differences.as_html(rows, first.title, second.title)
-        return f"{len(rows)} variable{'' if len(rows) == 1 else 's'} differ from {first.title} to {second.title}"
+        differ = "1 variable differs" if len(rows) == 1 else f"{len(rows)} variables differ"
+        return f"{differ} from {first.title} to {second.title}"
 
 
 def _row(*parts: Any) -> Any:

@@ -67,7 +67,7 @@ class Stage:
         await asyncio.to_thread(importlib.import_module, "ipywidgets")
         from kernel_runtime.jupyter.panels.comm import connect
 
-        self._manager = connect(self)
+        self._manager = connect(self.say)
 
     async def show(self, name: str, make: Callable[[], Panel], parent: bytes) -> Bundle:
         """What the cell of the request ``parent`` displays: the panel ``name``, made if there is none.

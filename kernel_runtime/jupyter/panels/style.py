@@ -33,6 +33,7 @@ vertical-align:middle;max-width:none;font-weight:inherit}
 .kr-panel .kr-chip{font-style:normal;font-size:11px;line-height:16px;padding:0 7px;margin-left:8px;border-radius:8px;display:inline-block;
 border:1px solid var(--kr-edge);color:var(--kr-faint)}
 .kr-panel .kr-number + .kr-chip{margin-left:0}
+.kr-panel .kr-chip.kr-automatic{border-color:transparent;padding:0 2px}
 .kr-panel .kr-chip.kr-current,.kr-panel .kr-chip.kr-live{border-color:var(--kr-brand);color:var(--kr-brand)}
 .kr-panel .kr-chip.kr-pinned{border-color:var(--kr-text);color:var(--kr-text)}
 .kr-panel .kr-line::before{content:"";display:inline-block;width:8px;height:8px;border-radius:4px;margin-right:6px;background:var(--kr-tone)}
@@ -41,6 +42,7 @@ background:var(--jp-layout-color3,#e0e0e0)}
 .kr-panel .kr-bar>span{display:block;height:100%;background:var(--kr-brand);border-radius:3px}
 .kr-panel .kr-faint{color:var(--kr-faint)}
 .kr-panel .kr-head{display:flex;align-items:center;gap:10px;margin:0 0 4px 4px;color:var(--kr-faint)}
+.kr-panel .kr-head .kr-bar{width:90px;margin:0}
 .kr-panel .kr-head b{font-size:15px;color:var(--kr-text)}
 .kr-panel .kr-stack{display:grid;grid-template-columns:minmax(0,1fr);max-height:420px;overflow:auto;margin:0;width:100%}
 .kr-panel .kr-stack>*{grid-area:1/1;margin:0;width:100%;height:auto}
@@ -49,13 +51,14 @@ background:var(--jp-layout-color3,#e0e0e0)}
 .kr-panel .kr-rows>label,.kr-panel .kr-rows>.widget-label{display:none}
 .kr-panel .kr-rows button{display:block;width:100%;height:ROWpx;margin:0;padding:0;border:0;border-radius:4px;box-shadow:none;
 background:none;color:transparent;font-size:1px}
-.kr-panel .kr-rows button:hover{background:var(--jp-layout-color2,#eee)}
-.kr-panel .kr-rows button.mod-active{background:color-mix(in srgb,var(--kr-brand) 16%,transparent);box-shadow:inset 3px 0 var(--kr-brand)}
+.kr-panel .kr-rows button:hover,.kr-panel .kr-rows button:focus{box-shadow:none}
+.kr-panel .kr-rows button:hover{background:color-mix(in srgb,var(--kr-text) 7%,transparent)}
+.kr-panel .kr-rows button.mod-active,.kr-panel .kr-rows button.mod-active:hover{background:color-mix(in srgb,var(--kr-brand) 16%,transparent);box-shadow:inset 3px 0 var(--kr-brand)}
 .kr-panel .kr-rows button:focus-visible{outline:2px solid var(--kr-brand);outline-offset:-2px}
 .kr-panel .kr-actions{flex-flow:row wrap;align-items:center;margin:6px 0 0;overflow:visible}
 .kr-panel .kr-actions button{width:auto;padding:0 12px;margin:2px 6px 2px 0;border-radius:4px}
 .kr-panel .kr-actions .widget-text,.kr-panel .kr-actions .widget-dropdown{width:150px;margin:2px 6px 2px 0}
-.kr-panel .kr-actions .widget-label{color:var(--kr-faint)}
+.kr-panel .kr-actions .widget-label{color:var(--kr-faint);margin:2px 8px 2px 4px}
 .kr-panel .kr-gap{margin-left:auto!important}
 .kr-panel .kr-said{min-height:20px;margin:4px 0 0 4px;white-space:normal}
 .kr-panel .kr-said.kr-error{color:var(--kr-bad)}

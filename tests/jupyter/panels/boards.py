@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,6 +11,9 @@ from kernel_runtime.domain.snapshot import Budget, Snapshot, find
 from kernel_runtime.jupyter.comms import Comms
 from kernel_runtime.jupyter.panels.stage import Stage
 from kernel_runtime.workers.snapshots import Restoration
+
+if TYPE_CHECKING:
+    import asyncio
 
 HOSTILE = "</bdi></td><script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -28,7 +28,9 @@ def panel(kernel: Kernel) -> dict[str, Any]:
     """The panel's models as the page has them: id → state; ``root`` is the id that is shown."""
     _, outputs = kernel.run("%snapshots")
     models = {
-        m["content"]["comm_id"]: m["content"]["data"]["state"] for m in outputs if m["msg_type"] == "comm_open"
+        m["content"]["comm_id"]: m["content"]["data"]["state"]
+        for m in outputs
+        if m["msg_type"] == "comm_open"
     }
     (shown,) = [m["content"] for m in outputs if m["msg_type"] == "display_data"]
     return {"models": models, "root": shown["data"][VIEW]["model_id"], "shown": shown}
@@ -111,7 +113,10 @@ def test_a_guest_cannot_link_its_slider_to_a_panels_choice(kernel, panel):
     publish(kernel, "comm_open", model("slider", "IntSlider"))
     publish(kernel, "comm_open", model("slider2", "IntSlider"))
     for number, (end, passes) in enumerate((("slider2", True), (choice, False))):
-        ends = {"source": ["IPY_MODEL_slider", "value"], "target": [f"IPY_MODEL_{end}", "index" if not passes else "value"]}
+        ends = {
+            "source": ["IPY_MODEL_slider", "value"],
+            "target": [f"IPY_MODEL_{end}", "index" if not passes else "value"],
+        }
         (opened,) = publish(kernel, "comm_open", model(f"link{number}", "Link", **ends))[1:]
         assert (opened["content"]["data"]["state"]["_model_name"] == "LinkModel") == passes
 
@@ -151,7 +156,11 @@ def test_a_guest_cannot_wear_the_panels_clothes(kernel):
 def test_the_panel_survives_the_end_of_the_guest(kernel, panel):
     kernel.run("crash")
     assert set(panel["models"]) <= set(states(kernel))
-    (shown,) = publish(kernel, "display_data", {"data": {"text/plain": "", VIEW: {"model_id": panel["root"]}}, "metadata": {}})[1:]
+    (shown,) = publish(
+        kernel,
+        "display_data",
+        {"data": {"text/plain": "", VIEW: {"model_id": panel["root"]}}, "metadata": {}},
+    )[1:]
     assert VIEW not in shown["content"]["data"]
 
 

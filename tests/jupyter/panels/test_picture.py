@@ -6,11 +6,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from tests.jupyter.panels.boards import HOSTILE, sample
 
 from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter.panels import differences, picture
 from kernel_runtime.jupyter.panels.differences import Difference, as_html
+from tests.jupyter.panels.boards import HOSTILE, sample
 
 
 class Reader(HTMLParser):
@@ -43,7 +43,18 @@ def drawn(board) -> Reader:
 def test_it_says_what_there_is():
     found = drawn(sample())
     assert found.elements.count("tr") == 1 + 1 + 4
-    for word in ("now", "loaded", "#4", "other", "pinned", "automatic", "current", "7.63 MB", "[2]", "not measured"):
+    for word in (
+        "now",
+        "loaded",
+        "#4",
+        "other",
+        "pinned",
+        "automatic",
+        "current",
+        "7.63 MB",
+        "[2]",
+        "not measured",
+    ):
         assert word in found.text, word
     assert found.text.count("current") == 1
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter.panels.differences import Difference
 from kernel_runtime.jupyter.panels.snapshots import open_panel, recognise
 from tests.jupyter.panels.boards import HOSTILE, FakeBoard, sample, stage
 
 if TYPE_CHECKING:
+    from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.jupyter.panels.snapshot_view import SnapshotView
 
 
@@ -139,7 +139,9 @@ def test_it_follows_what_happens_and_keeps_the_choice():
             while "cell19" not in view._picture.value:
                 await asyncio.sleep(0.01)
         assert view._choice.value == 3
-        drawn = [each for each in ear.contents("comm_msg") if "cell19" in str(each["data"]["state"].get("value"))]
+        drawn = [
+            each for each in ear.contents("comm_msg") if "cell19" in str(each["data"]["state"].get("value"))
+        ]
         assert len(drawn) == 1
         board.drop(3)
         board.changed()
@@ -176,7 +178,7 @@ def test_two_snapshots_are_compared_older_first():
         view._choice.value = 3
         assert 3 not in [number for _, number in view._others.options]
         view._others.value = 1
-        assert "1 variable differ" in await press(view, view._compare)
+        assert "1 variable differs from #1 to #3" in await press(view, view._compare)
         assert asked == [(1, 3)]
         assert "int 2" in view._difference.value
 

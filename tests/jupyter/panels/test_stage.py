@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kernel_runtime.jupyter.messages import Header, Message
-from kernel_runtime.jupyter.panels.stage import Stage
 from kernel_runtime.jupyter.policy import CONTROL_TARGET, WIDGET_TARGET
 from kernel_runtime.jupyter.requests import Comm
 from tests.jupyter.panels.boards import stage
+
+if TYPE_CHECKING:
+    from kernel_runtime.jupyter.panels.stage import Stage
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 CELL = b'{"msg_id":"cell"}'
@@ -42,7 +44,9 @@ class Light:
         self.closed = True
 
 
-def say(kind: str, comm_id: str, data: Any, *, msg_id: str = "click", target: str = "") -> tuple[Message, Comm]:
+def say(
+    kind: str, comm_id: str, data: Any, *, msg_id: str = "click", target: str = ""
+) -> tuple[Message, Comm]:
     """A client's comm message."""
     content = {"comm_id": comm_id, "target_name": target, "data": data}
     raw = msgspec.json.encode({"msg_id": msg_id})
@@ -123,7 +127,9 @@ def test_a_client_that_comes_later_gets_every_model():
         assert place.is_control("comm_open", asks)
         comms.targets[CONTROL_TARGET] = place.control
         assert await comms.at_front("comm_open", asks) is None
-        kind, data = await comms.at_front("comm_msg", Comm(comm_id="control", data={"method": "request_states"}))
+        kind, data = await comms.at_front(
+            "comm_msg", Comm(comm_id="control", data={"method": "request_states"})
+        )
         assert kind == "comm_msg"
         assert data["method"] == "update_states"
         assert set(data["states"]) == {each["comm_id"] for each in ear.contents("comm_open")}
