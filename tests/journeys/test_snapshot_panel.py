@@ -5,18 +5,17 @@ Screenshots lie in pytest's temporary directory, or in ``$KERNEL_RUNTIME_SCREENS
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.journeys import lab
+from tests.journeys import lab, panel_kernel
 from tests.journeys.lab import Notebook, wait_until
+from tests.journeys.panel_kernel import COMPARING, PATIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
-COMPARING = "comparing"
-SPEC = {"display_name": COMPARING, "language": "python", "interrupt_mode": "message"}
 DARK, LIGHT = "JupyterLab Dark", "JupyterLab Light"
 
 
@@ -42,13 +39,8 @@ def address(place: Path, jupyter: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def comparing(prefix: Path) -> None:
-    """A kernel whose panel can compare: the comparing itself is a stand-in, its texts are hostile."""
-    spec = prefix / "share" / "jupyter" / "kernels" / COMPARING
-    spec.mkdir()
-    script = Path(__file__).with_name("comparing_kernel.py")
-    argv = [sys.executable, str(script), "-f", "{connection_file}"]
-    (spec / "kernel.json").write_text(json.dumps({**SPEC, "argv": argv}))
+def kernels(prefix: Path) -> None:
+    panel_kernel.install(prefix)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +123,11 @@ class Panel(Notebook):
     def said(self) -> str:
         return str(self.find(".kr-said", self.index).text)
 
-    def save(self) -> None:
+    def reload(self) -> None:
+        """Save, and load the page anew."""
         self.driver.execute_script("return window.jupyterapp.commands.execute('docmanager:save')")
+        self.driver.refresh()
+        wait_until(lambda: len(self.cells()) >= len(CELLS), 60, "the notebook does not open")
 
     def interrupt(self) -> None:
         self.driver.execute_script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
@@ -150,7 +145,7 @@ CELLS = ("data = [1, 2, 3]", "data.append(4); extra = 'x'", "data = data * 2", "
 
 
 def test_restore_undo_and_redo(panel):
-    panel.open(*CELLS, name="restore.ipynb")
+    panel.open(*CELLS, name="restore.ipynb", kernel=PATIENT)
     for index in range(3):
         panel.run(index)
     panel.show(3)
@@ -165,7 +160,7 @@ def test_restore_undo_and_redo(panel):
 
 
 def test_pin_and_drop(panel):
-    panel.open(*CELLS, name="pin.ipynb")
+    panel.open(*CELLS, name="pin.ipynb", kernel=PATIENT)
     for index in range(3):
         panel.run(index)
     panel.show(3)
@@ -180,7 +175,7 @@ def test_pin_and_drop(panel):
 
 
 def test_two_lines_of_state_from_one_snapshot(panel):
-    panel.open(*CELLS, "data = 'the other'", "data", name="lines.ipynb")
+    panel.open(*CELLS, "data = 'the other'", "data", name="lines.ipynb", kernel=PATIENT)
     for index in range(3):
         panel.run(index)
     panel.show(3)
@@ -197,7 +192,7 @@ def test_two_lines_of_state_from_one_snapshot(panel):
 
 
 def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
-    panel.open(*CELLS, "import time\ntime.sleep(600)", name="busy.ipynb")
+    panel.open(*CELLS, "import time\ntime.sleep(600)", name="busy.ipynb", kernel=PATIENT)
     panel.run(0)
     panel.show(3)
     panel.start(5)
@@ -212,14 +207,11 @@ def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
 
 def test_it_comes_back_after_a_reload_beside_the_guests_own_widgets(panel):
     slider = "import ipywidgets\nslider = ipywidgets.IntSlider(value=3, description='mine')\nslider"
-    panel.open(*CELLS, slider, "slider.value", name="beside.ipynb")
+    panel.open(*CELLS, slider, "slider.value", name="beside.ipynb", kernel=PATIENT)
     panel.run(0)
     panel.run(5, "mine")
     panel.show(3)
-    panel.save()
-    panel.driver.refresh()
-    wait_until(lambda: len(panel.cells()) >= len(CELLS), 60, "the notebook does not open")
-    panel.index = 3
+    panel.reload()
     panel.wait_rows("#2")
     panel.choose("#1")
     panel.press_panel("Pin", "#1 is kept")
@@ -229,14 +221,11 @@ def test_it_comes_back_after_a_reload_beside_the_guests_own_widgets(panel):
 
 
 def test_it_comes_back_after_a_reload_also_while_a_cell_runs(panel):
-    panel.open(*CELLS, "import time\ntime.sleep(600)", name="reload.ipynb")
+    panel.open(*CELLS, "import time\ntime.sleep(600)", name="reload.ipynb", kernel=PATIENT)
     panel.run(0)
     panel.show(3)
     panel.start(5)
-    panel.save()
-    panel.driver.refresh()
-    wait_until(lambda: len(panel.cells()) >= len(CELLS), 60, "the notebook does not open")
-    panel.index = 3
+    panel.reload()
     panel.wait_rows("#2")
     panel.choose("#1")
     panel.press_panel("Pin", "#1 is kept")
@@ -244,7 +233,7 @@ def test_it_comes_back_after_a_reload_also_while_a_cell_runs(panel):
 
 
 def test_after_a_restart_of_the_kernel_a_new_panel_opens(panel):
-    panel.open(*CELLS, name="restart.ipynb")
+    panel.open(*CELLS, name="restart.ipynb", kernel=PATIENT)
     panel.run(0)
     panel.show(3)
     panel.wait_rows("#1")

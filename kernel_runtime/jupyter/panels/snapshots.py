@@ -28,4 +28,5 @@ async def open_panel(
 
         return SnapshotView(snapshots, diff)
 
+    await snapshots.settled()  # the one from before the cell above may still be coming
     return await stage.show(NAME, make, parent)

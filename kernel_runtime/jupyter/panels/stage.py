@@ -79,13 +79,14 @@ class Stage:
         with self.answering(parent):
             if name in self._panels:
                 panel, parts = self._panels[name]
+                plain, html = panel.still()
                 for widget in self._widgets(parts):
                     widget.send_state()
             else:
                 before = set(self._manager.comms)
                 panel = make()
                 self._panels[name] = panel, [each for each in self._manager.comms if each not in before]
-        plain, html = panel.still()
+                plain, html = panel.still()
         view = {"version_major": 2, "version_minor": 0, "model_id": panel.root.model_id}
         return {"text/plain": plain, "text/html": html, WIDGET: view}
 

@@ -49,6 +49,9 @@ class FakeBoard:
         self.changed()
         return snapshot
 
+    async def settled(self) -> None:
+        pass
+
     def changed(self) -> None:
         for listener in tuple(self._listeners):
             listener()
