@@ -57,28 +57,29 @@ def panel(
     shots = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
     shots.mkdir(parents=True, exist_ok=True)
     found = Panel(driver, address, place)
+    found.shots = shots
     yield found
-    found.reveal()
-    for theme in (DARK, LIGHT):
-        found.theme(theme)
-        name = request.node.name.removeprefix("test_")
-        found.screenshot(shots / f"{name}_{theme.split()[-1].lower()}.png")
+    found.photograph(request.node.name.removeprefix("test_"))
 
 
 class Panel(Notebook):
     """A notebook with the panel in the output of one of its cells."""
 
     index = 0
+    shots: Path
 
     def show(self, index: int) -> None:
         """Run the cell that opens the panel."""
         self.index = index
         self.run(index, "Snapshots")
 
-    def reveal(self) -> None:
-        """Scroll to the panel."""
+    def photograph(self, name: str) -> None:
+        """The page around the panel, in both themes."""
         script = "document.querySelector('.kr-panel')?.scrollIntoView({block: 'center'})"
         self.driver.execute_script(script)
+        for theme in (DARK, LIGHT):
+            self.theme(theme)
+            self.screenshot(self.shots / f"{name}_{theme.split()[-1].lower()}.png")
 
     def rows(self) -> list[str]:
         """The texts of the tree's rows, newest first, without the state as it is now."""
@@ -199,6 +200,7 @@ def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
     panel.wait_rows("#2")
     panel.choose("#1")
     panel.press_panel("Restore", "A cell is running: interrupt it first, or wait for its end.")
+    panel.photograph("refused")
     panel.press_panel("Pin", "#1 is kept")
     panel.interrupt()
     panel.expect(5, "KeyboardInterrupt")

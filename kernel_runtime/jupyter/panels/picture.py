@@ -143,7 +143,7 @@ class _Graph:
         """Now: a ring with a dot; kept by a person: full, with a ring if pinned; automatic: small, hollow."""
         tone = f"kr-c{self.colour(line)}"
         if snapshot is None:
-            ring = f'<circle class="{tone} kr-hollow kr-pulse" cx="{x}" cy="{y}" r="7"/>'
+            ring = f'<circle class="{tone} kr-hollow" cx="{x}" cy="{y}" r="7"/>'
             return f'{ring}<circle class="{tone} kr-full" cx="{x}" cy="{y}" r="3.5"/>'
         if snapshot.automatic and not snapshot.pinned:
             return f'<circle class="{tone} kr-hollow" cx="{x}" cy="{y}" r="3.5"/>'
