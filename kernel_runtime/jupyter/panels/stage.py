@@ -58,7 +58,7 @@ class Stage:
         self._opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Import ipywidgets, beside the loop: half a second in which cells go on."""
+        """Import ipywidgets, beside the loop: 0.1 to 0.3 s in which cells go on."""
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
         await asyncio.shield(self._opening)
