@@ -29,13 +29,14 @@ from kernel_runtime.jupyter import (
 )
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
+from kernel_runtime.jupyter.panels import differences, snapshots
 from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
 from kernel_runtime.jupyter.settings import cell_source, tighten
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.advice import Advice
@@ -116,6 +117,36 @@ class Cells:
         self._reply(message, _execute_reply("ok", count), _stamp("ok"))
         self.status("idle", message)
         return True
+
+    def panel(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        """What answers a cell that only opens a panel, also while another runs; None when it does not."""
+        if b"%snapshots" not in message.content:
+            return None
+        request = read(message, Execute)
+        return self._open_panel(message, request) if snapshots.recognise(request.code) else None
+
+    async def _open_panel(self, message: Message, request: Execute) -> None:
+        self.status("busy", message)
+        count = self._take_count(request)
+        self._announce(message, request, count)
+        content: Any = _execute_reply("ok", count)
+        try:
+            session = self._guest.session or await self._guest.ready()
+            bundle = await snapshots.open_panel(
+                self._desk.stage, session.snapshots, message.raw, differences.by(session)
+            )
+        except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting
+            if not isinstance(error, KernelRuntimeError):
+                traceback.print_exc()
+            content = self._show(message, request, verdicts.trouble_from(error))
+        else:
+            if not request.silent:
+                shown = {"data": bundle, "metadata": {}, "transient": {}}
+                self._desk.publish("display_data", shown, message.raw)
+        self._reply(message, content, _stamp("ok" if isinstance(content, dict) else "error"))
+        self.status("idle", message)
+        if self.running is not None:
+            self.status("busy", self.running)
 
     def status(self, state: str, message: Message) -> None:
         """Publish busy or idle in a request's name."""

@@ -1,7 +1,8 @@
-"""Comms as the front knows them: which the guest has, and the front's own targets.
+"""Comms as the front knows them: which the guest has, and the front's own.
 
-A target named ``kernel_runtime.…`` belongs to the front: it is answered while a cell runs, and
-no guest can open, close or imitate one.
+The front's are those of targets named ``kernel_runtime.…``, and the models of its panels
+(``panels/stage.py``). They are answered while a cell runs, and no guest can open, close, write to
+or imitate one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from kernel_runtime.jupyter.contents import CommData, CommOpen, Content
 from kernel_runtime.jupyter.policy import FRONT_TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from kernel_runtime.jupyter.requests import Comm
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Target = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]
 
 MAX_COMMS = 100_000
+_WIDGET_TARGET = "jupyter.widget"
 
 
 class Comms:
@@ -30,6 +32,24 @@ class Comms:
         self.targets: dict[str, Target] = {}
         self._guest: dict[str, str] = {}
         self._front: dict[str, str] = {}
+
+    @property
+    def of_front(self) -> Collection[str]:
+        """The ids of the front's own comms, as they are at any time."""
+        return self._front.keys()
+
+    @property
+    def guest_has_widgets(self) -> bool:
+        """Whether the guest has models in the page."""
+        return _WIDGET_TARGET in self._guest.values()
+
+    def own(self, comm_id: str, target: str) -> None:
+        """The front opens a comm of its own."""
+        self._front[comm_id] = target
+
+    def disown(self, comm_id: str) -> None:
+        """A comm of the front is closed."""
+        self._front.pop(comm_id, None)
 
     def of_guest(self, content: Content) -> bool:
         """Note what the guest opens and closes; False when it means a comm of the front."""
@@ -74,7 +94,7 @@ class Comms:
     async def at_front(self, kind: str, comm: Comm) -> tuple[str, dict[str, Any]] | None:
         """A client's message to a front's target → the message that answers it, or None."""
         if kind == "comm_close":
-            self._front.pop(comm.comm_id, None)
+            self.disown(comm.comm_id)
             return None
         name = self._front.get(comm.comm_id, comm.target_name)
         target = self.targets.get(name)

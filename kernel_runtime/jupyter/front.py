@@ -30,7 +30,8 @@ from kernel_runtime.jupyter.history import History, Question
 from kernel_runtime.jupyter.identity import kernel_info
 from kernel_runtime.jupyter.messages import Message, MessageError, Scribe
 from kernel_runtime.jupyter.outgoing import Outgoing
-from kernel_runtime.jupyter.policy import Gate
+from kernel_runtime.jupyter.panels.stage import Stage
+from kernel_runtime.jupyter.policy import CONTROL_TARGET, Gate
 from kernel_runtime.jupyter.prompts import Prompts
 from kernel_runtime.jupyter.publisher import Publisher
 from kernel_runtime.jupyter.relay import Desk, Relay
@@ -66,6 +67,7 @@ class Front:
         )
         self._report = UsageReport(self._guest)
         self._comms.targets["kernel_runtime.usage"] = self._report.to_comm
+        self._comms.targets[CONTROL_TARGET] = lambda data: self._stage.control(data)
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[str, Callable[[Message], dict[str, Any] | Awaitable[dict[str, Any]]]] = {
             "kernel_info_request": lambda _: kernel_info(
@@ -118,8 +120,9 @@ class Front:
     def _make_desk(self) -> Desk:
         prompts = Prompts(self._scribe, self._stdin.send, self._guest.answer)
         limits = self._settings.limits
-        gate = Gate(self._settings.level, self._settings.page_hosts)
-        return Desk(self._publisher, self._comms, prompts, gate, limits.output)
+        gate = Gate(self._settings.level, self._settings.page_hosts, self._comms.of_front)
+        self._stage = Stage(self._publisher, self._comms)
+        return Desk(self._publisher, self._comms, prompts, gate, limits.output, self._stage)
 
     def _handle_signals(self) -> None:
         self._loop.add_signal_handler(signal.SIGINT, self._guest.interrupt)
@@ -145,6 +148,7 @@ class Front:
         """Guest first (no orphans), then the last messages, then the sockets."""
         for task in self._tasks:
             task.cancel()
+        self._stage.close()
         try:
             await asyncio.wait_for(self._guest.close(), CLOSE_SECONDS)
         except Exception:  # noqa: BLE001 - the process ends; the zygote's death signal does the rest
@@ -185,7 +189,9 @@ class Front:
     def _route(self, message: Message, channel: Router) -> None:
         kind = message.kind
         if kind in _LINE:
-            if kind != "execute_request" or not self._cells.front_magic(message):
+            if kind == "execute_request" and (panel := self._cells.panel(message)) is not None:
+                self._spawn(panel)
+            elif kind != "execute_request" or not self._cells.front_magic(message):
                 self._cells.put(message)
         elif kind in _COMMS:
             self._spawn(self._comm(message, requests.read(message, requests.Comm)))
@@ -274,7 +280,9 @@ class Front:
     async def _comm(self, message: Message, comm: requests.Comm) -> None:
         self._cells.status("busy", message)
         try:
-            if self._comms.is_front(comm):
+            if comm.comm_id in self._stage:
+                self._stage.receive(message, comm)
+            elif self._comms.is_front(comm) or self._stage.is_control(message.kind, comm):
                 await self._comm_at_front(message, comm)
             else:
                 await self._comm_at_guest(message, comm)

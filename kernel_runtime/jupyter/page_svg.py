@@ -196,11 +196,11 @@ def paint(value: str) -> str:
 
 
 def own_classes(value: str) -> str:
-    """Class names without those by which JupyterLab draws its own dialogs and panels."""
+    """Class names without those by which JupyterLab, and the kernel's panels, draw what is theirs."""
     return " ".join(
         name
         for name in value.split()
-        if not name.lower().startswith(("jp-", "lm-", "jupyter-", "cm-", "p-", "bp", "mjx-", "fa"))
+        if not name.lower().startswith(("jp-", "lm-", "jupyter-", "cm-", "p-", "bp", "mjx-", "fa", "kr-"))
     )
 
 

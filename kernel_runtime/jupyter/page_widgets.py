@@ -18,7 +18,7 @@ from kernel_runtime.jupyter.page_html import clean_fragment, clean_html
 from kernel_runtime.jupyter.page_svg import own_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     State = dict[str, Any]
 
@@ -67,10 +67,13 @@ class Widgets:
     """The widget models of a guest that are in the page, by the id of their comm.
 
     ``focus``: the guest may move the keyboard to one of them (what a person types then goes to it).
+    ``others``: models that are not the guest's (the front's panels). It may not take their ids,
+    nor put them into boxes of its own, where its words would stand around the front's buttons.
     """
 
-    def __init__(self, page: Page = QUIET, *, focus: bool = True) -> None:
+    def __init__(self, page: Page = QUIET, others: Collection[str] = (), *, focus: bool = True) -> None:
         self._page = page
+        self._others = others
         self._focus = focus
         self._models: dict[str, str] = {}
         self._refused: set[str] = set()
@@ -108,7 +111,11 @@ class Widgets:
         """The data of the control comm's answer: every model's state at once."""
         if data.get("method") != "update_states" or not isinstance(data.get("states"), dict):
             return None
-        given = {model: each for model, each in data["states"].items() if isinstance(each, dict)}
+        given = {
+            model: each
+            for model, each in data["states"].items()
+            if isinstance(each, dict) and model not in self._others
+        }
         try:
             paths = _paths(data.get("buffer_paths", []), buffers)
         except Refused:
@@ -198,6 +205,8 @@ class Widgets:
         self, model: str, name: str, state: State, paths: Sequence[Sequence[Any]], buffers: list[bytes]
     ) -> State:
         _check_buffers(name, state, paths, buffers, self._page.hosts)
+        if self._others and _names_any(state, self._others):
+            raise Refused("this widget is not shown: it contains a part of a panel of the kernel.")
         state = {key: self._text(name, key, value) for key, value in state.items()}
         if name in _LINKS:
             self._check_link(state)
@@ -303,6 +312,21 @@ def substitute(state: Any, why: str) -> State:
         "layout": layout if known else None,
         "value": page_text.note(why),
     }
+
+
+def _names_any(value: Any, models: Collection[str]) -> bool:
+    """Whether one of ``models`` is named anywhere in a state: the page puts them in wherever they are."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            if each.startswith(_REFERENCE) and each[len(_REFERENCE) :] in models:
+                return True
+        elif isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list | tuple):
+            waiting += each
+    return False
 
 
 def _is_standard(name: Any, kind: str) -> bool:

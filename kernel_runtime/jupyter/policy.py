@@ -25,7 +25,7 @@ from kernel_runtime.jupyter.contents import (
 from kernel_runtime.jupyter.page_hosts import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from kernel_runtime.jupyter.contents import Object
     from kernel_runtime.jupyter.page_widgets import Widgets
@@ -53,10 +53,14 @@ def admit(kind: str, content: Content, level: Level) -> Content | None:
 
 
 class Gate:
-    """The rules for one guest, and what they have to remember of it: its widgets."""
+    """The rules for one guest, and what they have to remember of it: its widgets. ``others``: the
+    ids of comms that are not the guest's."""
 
-    def __init__(self, level: Level, hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, level: Level, hosts: frozenset[str] = frozenset(), others: Collection[str] = ()
+    ) -> None:
         self.level = level
+        self._others = others
         self.page = Page(hosts, frames=level is not Level.STRICT)
         self._widgets: Widgets | None = None
 
@@ -66,7 +70,7 @@ class Gate:
         if self._widgets is None:
             from kernel_runtime.jupyter.page_widgets import Widgets
 
-            self._widgets = Widgets(self.page, focus=self.level is not Level.STRICT)
+            self._widgets = Widgets(self.page, self._others, focus=self.level is not Level.STRICT)
         return self._widgets
 
     def guest_died(self) -> None:
@@ -113,6 +117,8 @@ class Gate:
     # -- comms ---------------------------------------------------------------------------------
 
     def _opens(self, content: CommOpen, buffers: list[bytes]) -> Content | None:
+        if content.comm_id in self._others:
+            return None
         if content.target_name != WIDGET_TARGET or content.comm_id in self.widgets:
             return None
         content.target_module = None
@@ -120,7 +126,7 @@ class Gate:
         return content
 
     def _says(self, kind: str, content: CommData, buffers: list[bytes], target: str | None) -> Content | None:
-        if target is None:
+        if target is None or content.comm_id in self._others:
             return None
         if kind == "comm_close":
             if self._widgets is not None:

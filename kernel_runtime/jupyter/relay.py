@@ -16,12 +16,14 @@ from kernel_runtime.jupyter import contents
 from kernel_runtime.jupyter.budget import OutputBudget
 from kernel_runtime.jupyter.outgoing import Outgoing, stream
 from kernel_runtime.jupyter.page_text import Terminal
+from kernel_runtime.jupyter.policy import CONTROL_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kernel_runtime.jupyter.comms import Comms
     from kernel_runtime.jupyter.messages import Message
+    from kernel_runtime.jupyter.panels.stage import Stage
     from kernel_runtime.jupyter.policy import Gate
     from kernel_runtime.jupyter.prompts import Prompts
     from kernel_runtime.jupyter.publisher import Publisher
@@ -33,12 +35,21 @@ REMEMBERED = 1000
 class Desk:
     """What all relays share."""
 
-    def __init__(self, publisher: Publisher, comms: Comms, prompts: Prompts, gate: Gate, output: int) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        comms: Comms,
+        prompts: Prompts,
+        gate: Gate,
+        output: int,
+        stage: Stage,
+    ) -> None:
         self.publisher = publisher
         self.comms = comms
         self.prompts = prompts
         self.gate = gate
         self.output = output
+        self.stage = stage
 
     def guest_died(self) -> None:
         """What the guest had open is gone with it."""
@@ -105,6 +116,8 @@ class Relay:
             return
         if isinstance(admitted, contents.Result):
             admitted.execution_count = self._count
+        if target == CONTROL_TARGET and isinstance(admitted, contents.CommData) and "states" in admitted.data:
+            admitted.data = self._desk.stage.add_states(admitted.data)
         self._send(self._outgoing(frame.kind, admitted, metadata, buffers))
         if frame.kind == "comm_close" and isinstance(admitted, contents.CommData):
             self._desk.comms.guest_closed(admitted.comm_id)

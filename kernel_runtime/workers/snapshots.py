@@ -90,6 +90,7 @@ class Snapshots:
         self.cell = 0
         self.before: int | None = None
         self.on_dropped: Callable[[list[Snapshot]], None] = _tell_nobody
+        self._listeners: list[Callable[[], None]] = []
         self._live = live
         self._known: dict[int, Snapshot] = {}
         self._frozen: dict[int, Frozen] = {}
@@ -118,6 +119,31 @@ class Snapshots:
     def find(self, name: str | int) -> Snapshot:
         """By name or number; ``NotFound`` says which there are."""
         return find(self.listing(), name)
+
+    @property
+    def undoable(self) -> int:
+        """How many cells can be undone."""
+        return sum(number in self._known for number in self._past)
+
+    @property
+    def redoable(self) -> int:
+        """How many undos and restores can be taken back."""
+        return len(self._future)
+
+    def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener()`` in the loop, soon after anything here has changed: what there is, its
+        size, pins, the line, where the session is. Returns what ends that."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def _changed(self) -> None:
+        for listener in tuple(self._listeners):
+            asyncio.get_running_loop().call_soon(listener)
 
     @property
     def lines(self) -> list[str]:
@@ -149,6 +175,7 @@ class Snapshots:
         self._forget(list(self._known))
         self._heads.clear()
         self.base = None
+        self._changed()
 
     def close(self) -> None:
         """Let go of the session, and of what is still to be done for it."""
@@ -156,6 +183,7 @@ class Snapshots:
             task.cancel()
         self._weighing = self._coming = None
         self.on_dropped = _tell_nobody
+        self._listeners.clear()
         del self._live
 
     # -- taking ----------------------------------------------------------------------------------
@@ -246,6 +274,7 @@ class Snapshots:
         self._frozen[snapshot.number] = frozen
         if not snapshot.gate:  # it lies aside: nothing comes after it but what it is resumed to
             self.base = snapshot.number
+        self._changed()
         self._keep_budget()
         if self._weighing is None or self._weighing.done():
             self._weighing = self._spawn(self._weigh_soon())
@@ -281,6 +310,7 @@ class Snapshots:
 
     def _change(self, number: int, **fields: object) -> Snapshot:
         snapshot = self._known[number] = msgspec.structs.replace(self._known[number], **fields)
+        self._changed()
         return snapshot
 
     # -- before each cell ------------------------------------------------------------------------
@@ -317,6 +347,7 @@ class Snapshots:
             return
         self._cost, self._computed = min(snapshot.pause, said[0].spent), 0.0
         self._past.append(snapshot.number)
+        self._changed()
         self._keep_budget()
 
     def befores(self) -> dict[int, Snapshot]:
@@ -340,12 +371,14 @@ class Snapshots:
         """A cell is over; ``count``: its execution count, 0 where it has none."""
         self._computed += seconds
         self.cell = count or self.cell
+        self._changed()
 
     def restarted(self) -> None:
         """The session begins anew: what a person kept stays, the automatic ones go."""
         self._forget([snapshot.number for snapshot in self.listing() if snapshot.automatic])
         self.base, self.cell = None, 0
         self._past.clear()
+        self._changed()
 
     # -- bringing back ---------------------------------------------------------------------------
 
@@ -404,6 +437,7 @@ class Snapshots:
         restoration = await self._switch(self._known[number])
         self._future.pop()
         self._past += undone
+        self._changed()
         return restoration
 
     async def branch(self, line: str) -> Restoration | Snapshot:
@@ -430,6 +464,7 @@ class Snapshots:
         left = self._heads.pop(line, None)
         if left is not None and left in self._known:
             self._change(left, pinned=False, automatic=True)
+        self._changed()
 
     async def _leave_for(self, snapshot: Snapshot, undone: list[int], how: How = AS_IT_WAS) -> Restoration:
         kept: Snapshot | None = None
@@ -444,6 +479,7 @@ class Snapshots:
         self._past = [number for number in self._past if number not in undone]
         if kept is not None and kept.number in self._known:
             self._future.append((kept.number, undone))
+        self._changed()
         return restoration
 
     async def _switch(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Restoration:
@@ -469,6 +505,7 @@ class Snapshots:
             self._forget([snapshot.number])
             raise
         self.base, self.cell = snapshot.parent if snapshot.gate else snapshot.number, snapshot.cell
+        self._changed()
         return new
 
     async def recover(self) -> Restoration | None:
@@ -531,6 +568,8 @@ class Snapshots:
                 self._bridge(gone)
         self._past = [number for number in self._past if number in self._known]
         self._future = [(number, undone) for number, undone in self._future if number in self._known]
+        if numbers:
+            self._changed()
 
     def _bridge(self, gone: Snapshot) -> None:
         """The children of one that is dropped hang on its parent."""

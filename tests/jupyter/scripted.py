@@ -12,10 +12,12 @@ import asyncio
 import json
 import os
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, ProtocolViolation, WallUnavailable
+from kernel_runtime.domain.checkpoint import About, Checkpoint
+from kernel_runtime.domain.errors import NotFound, ProtocolViolation, WallUnavailable
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.kernel import main
 from kernel_runtime.workers.meter import Usage
@@ -46,7 +48,7 @@ class ScriptedSession:
         self.walls = ["user", "mount"]
         self.missing: dict[str, str] = {}
         self.info: dict[str, object] = {}
-        self.snapshots = ScriptedSnapshots()
+        self.snapshots = ScriptedSnapshots(os.environ.get("SCRIPTED_SNAPSHOTS", ""))
         self.stops = ScriptedStops()
         self._stray: Any = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
@@ -77,8 +79,27 @@ class ScriptedSession:
     async def written_since(self, name: str | int) -> list[str]:
         return ["/work/x.csv"] if "write" in self.snapshots.find(name).name else []
 
-    async def checkpoint(self, name: str = "") -> object:
-        raise Conflict("durable checkpoints are not available")
+    async def checkpoint(self, name: str = "") -> Checkpoint:
+        return Checkpoint(
+            id="c0ffee",
+            key="notebook",
+            parent=None,
+            label=name,
+            made=0.0,
+            size=3 << 20,
+            added=1 << 20,
+            about=About(python="3.11.7"),
+            names=["x", "y"],
+            skipped={"lock": "cannot pickle '_thread.lock' object\x1b[2J"},
+        )
+
+    async def revive(self, name: str) -> tuple[Checkpoint, Any]:
+        if name != "kept":
+            raise NotFound(f"there is no checkpoint {name!r}")
+        return await self.checkpoint(name), SimpleNamespace(names=["x"], failed={"y": "it has changed"})
+
+    async def offer(self) -> str:
+        return os.environ.get("SCRIPTED_OFFER", "")
 
     async def pause(self) -> int:
         return 3 << 20

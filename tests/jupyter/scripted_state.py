@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime import wire
 from kernel_runtime.domain.difference import Change, Difference
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
-from kernel_runtime.domain.snapshot import Snapshot, check_name, find
+from kernel_runtime.domain.snapshot import Budget, Snapshot, check_name, find
 from kernel_runtime.domain.variables import Variable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 
 class ScriptedSnapshots:
     """Snapshots of ``ran``: what a test sees as the state."""
 
-    def __init__(self) -> None:
+    budget = Budget()
+
+    def __init__(self, names: str = "") -> None:
+        """``names``: some that are there from the beginning, with ``|`` between them."""
         self.ran: list[str] = []
         self.line = "main"
         self.base: int | None = None
@@ -29,6 +32,29 @@ class ScriptedSnapshots:
         self._befores: dict[int, int] = {}
         self._future: list[list[str]] = []
         self._numbers = itertools.count(1)
+        self._listeners: list[Callable[[], None]] = []
+        for name in filter(None, names.split("|")):
+            self._keep(name=name)
+
+    # What the panel needs beside the magics.
+
+    async def settled(self) -> None: ...
+
+    @property
+    def cell(self) -> int:
+        return len(self.ran)
+
+    @property
+    def undoable(self) -> int:
+        return len(self._befores)
+
+    @property
+    def redoable(self) -> int:
+        return len(self._future)
+
+    def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     @property
     def lines(self) -> list[str]:

@@ -148,14 +148,17 @@ def test_restore_tells_what_is_not_as_it_was(kernel: Kernel) -> None:
 
 
 def test_snapshots_are_shown_as_text_and_table_and_changed(kernel: Kernel) -> None:
-    assert "no snapshots yet" in shown(kernel, "%snapshots")
+    assert shown(kernel, "%snapshots") == "none yet"
     kernel.run("say a")
     kernel.run("%snapshot clean")
     text = shown(kernel, "%snapshots")
     assert "→ clean  (after cell 1, main)" in text
     table = shown(kernel, "%snapshots", "text/html")
-    assert table.startswith("<table>")
-    assert "<td>clean</td>" in table
+    assert "<table" in table
+    assert "clean" in table
+    beside = shown(kernel, "%snapshots\n%snapshots", "text/html")  # not alone: a table, and no panel
+    assert beside.startswith("<table>")
+    assert "<td>clean</td>" in beside
     assert "pinned 'clean'" in shown(kernel, "%snapshots pin clean")
     assert "unpinned 'clean'" in shown(kernel, "%snapshots unpin clean")
     assert shown(kernel, "%snapshots drop clean") == "dropped 'clean'"
@@ -181,10 +184,25 @@ def test_a_difference_is_text_and_a_table_in_which_nothing_is_markup(kernel: Ker
     assert "1 added" in shown(kernel, "%diff a")
 
 
-def test_pause_and_checkpoint(kernel: Kernel) -> None:
+def test_pause(kernel: Kernel) -> None:
     assert shown(kernel, "%pause") == "paused; 3 MB of memory given back; the next cell goes on"
-    assert refused(kernel, "%checkpoint x") == "Conflict: durable checkpoints are not available"
-    assert refused(kernel, "%snapshot y --durable").startswith("Conflict: durable")
+
+
+def test_a_checkpoint_is_written_and_comes_back(kernel: Kernel) -> None:
+    said = shown(kernel, "%checkpoint kept")
+    assert said.startswith(
+        "kept on disk as 'kept': 2 variables (3 MB, 1 MB of it new on disk)\nnot kept: lock ("
+    )
+    assert "\x1b" not in said
+    assert "kept on disk as 'both'" in shown(kernel, "%snapshot both --durable")
+    back = shown(kernel, "%restore kept")
+    assert back.startswith("1 variables of checkpoint 'kept' are back; %undo takes that back")
+    assert "not back: y (it has changed)" in back
+
+
+def test_a_snapshot_goes_before_a_checkpoint_of_its_name(kernel: Kernel) -> None:
+    kernel.run("%snapshot kept")
+    assert "checkpoint" not in shown(kernel, "%restore kept")
 
 
 def test_gates_are_shown_asked_and_resumed(kernel: Kernel) -> None:

@@ -1,0 +1,89 @@
+"""What the panel of snapshots can do, each deed with the sentence that tells how it went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from kernel_runtime.domain.errors import Conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.domain.snapshot import Budget, Snapshot
+    from kernel_runtime.workers.snapshots import Restoration
+
+
+class Board(Protocol):
+    """The part of ``workers.snapshots.Snapshots`` that the panel uses."""
+
+    budget: Budget
+    line: str
+    base: int | None
+    cell: int
+
+    @property
+    def lines(self) -> list[str]: ...
+    @property
+    def undoable(self) -> int: ...
+    @property
+    def redoable(self) -> int: ...
+    def listing(self) -> list[Snapshot]: ...
+    def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]: ...
+    def drop(self, name: str | int) -> Snapshot: ...
+    def pin(self, name: str | int, pinned: bool = True) -> Snapshot: ...
+    async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration: ...
+    async def undo(self, cells: int = 1) -> Restoration: ...
+    async def redo(self) -> Restoration: ...
+    async def branch(self, line: str) -> Restoration | Snapshot: ...
+
+
+class Deeds:
+    """The deeds on one session's snapshots; each raises what prevents it."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    async def restore(self, number: int) -> str:
+        return _back(f"#{number} is back", await self._board.restore(number))
+
+    async def undo(self) -> str:
+        return _back("the last cell is undone", await self._board.undo())
+
+    async def redo(self) -> str:
+        return _back("taken back", await self._board.redo())
+
+    async def branch(self, number: int, line: str) -> str:
+        """A new line of state that begins at a snapshot; the present one stays where it is."""
+        line = line.strip() or self.free_line()
+        if line in self._board.lines:
+            raise Conflict(f"there is a line {line!r} already; choose another name, or switch to it")
+        left = self._board.line
+        await self._board.branch(line)
+        await self._board.restore(number)
+        return f"the line {line} begins at #{number}; {left} stays where it was"
+
+    async def switch(self, line: str) -> str:
+        await self._board.branch(line)
+        return f"the line {line} goes on where it was left"
+
+    async def pin(self, number: int) -> str:
+        """Pinned, or no longer."""
+        pinned = not next(each.pinned for each in self._board.listing() if each.number == number)
+        self._board.pin(number, pinned)
+        return f"#{number} is kept whatever the budget says" if pinned else f"#{number} is no longer pinned"
+
+    async def drop(self, number: int) -> str:
+        self._board.drop(number)
+        return f"#{number} is dropped"
+
+    def free_line(self) -> str:
+        """A name for the next line of state."""
+        taken = {*self._board.lines, *(each.line for each in self._board.listing())}
+        return next(name for n in range(2, len(taken) + 3) if (name := f"line-{n}") not in taken)
+
+
+def _back(what: str, restoration: Restoration) -> str:
+    """With the time it took, and what the state lacks."""
+    lacks = f"; without {', '.join(restoration.external)}" if restoration.external else ""
+    changed = f"; changed meanwhile: {', '.join(restoration.changed)}" if restoration.changed else ""
+    return f"{what} after {1000 * restoration.seconds:.0f} ms{lacks}{changed}"
