@@ -9,10 +9,12 @@ in the same way and goes on itself: a snapshot can be used any number of times.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import random
 import select
+import signal
 import socket
 import sys
 import time
@@ -39,6 +41,7 @@ _MAX_NAMES, _MAX_NAME = 64, 200
 #: Collecting what was frozen takes at most this share of the time.
 _COLLECTING = 1 / 300
 _FDS = 3
+_OLDEST = 2
 
 
 class Moment(NamedTuple):
@@ -48,6 +51,7 @@ class Moment(NamedTuple):
     shared: list[Mapping]
     children: dict[int, str]
     clock: float
+    timer: tuple[float, float]
 
 
 class Restored(NamedTuple):
@@ -75,6 +79,7 @@ class Branching:
         self._leaving: list[int] = []
         self._collected = time.monotonic()
         self._collecting = 0.05
+        gc.collect = _collector(gc.collect)
 
     # -- in the live branch ----------------------------------------------------------------------
 
@@ -117,7 +122,8 @@ class Branching:
             self._pipe = os.pipe()
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
-        return Moment(stock, shared, _children(self._leaving), time.monotonic())
+        timer = signal.getitimer(signal.ITIMER_REAL)
+        return Moment(stock, shared, _children(self._leaving), time.monotonic(), timer)
 
     def _own(self) -> frozenset[int]:
         loop = self._loop
@@ -222,9 +228,22 @@ class Branching:
         frozen = time.monotonic() - moment.clock
         self._loop.behind += frozen
         _bury_children(moment.children)
+        signal.setitimer(signal.ITIMER_REAL, *moment.timer)  # no fork inherits it
         if order.reseed:
             _reseed()
         return Restored(order, frozen, external, descriptors.changed(moment.stock))
+
+
+def _collector(collect: Callable[[int], int]) -> Callable[[int], int]:
+    """``gc.collect`` as user code knows it: what is frozen for the sake of the copies is collected, too."""
+
+    @functools.wraps(collect)
+    def collect_all(generation: int = 2) -> int:
+        if generation == _OLDEST:
+            gc.unfreeze()
+        return collect(generation)
+
+    return collect_all
 
 
 def run_restored_hooks() -> None:

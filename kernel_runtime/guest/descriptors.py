@@ -15,12 +15,13 @@ import stat
 from typing import NamedTuple
 
 _HARMLESS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_DIRECTORY
+#: Not O_DIRECTORY: it is a part of O_TMPFILE, too.
+_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK
 
 
 class Place(NamedTuple):
-    """A regular file or directory that is open: flags, where it was read or written next, and what
-    it was like (size, time of change in ns)."""
+    """A regular file or directory that is open: flags, where it was read or written next, what it was
+    like (size, time of change in ns), and the descriptor whose place it shares (by ``dup``), if any."""
 
     fd: int
     flags: int
@@ -28,6 +29,7 @@ class Place(NamedTuple):
     path: str
     size: int
     changed: int
+    twin: int | None = None
 
 
 class Inventory(NamedTuple):
@@ -49,14 +51,36 @@ def take_stock(own: frozenset[int]) -> Inventory:
             _note(fd, places, others)
         except OSError:
             continue  # the listing's own, closed by now
-    return Inventory(places, others)
+    return Inventory(_with_twins(places), others)
+
+
+def _with_twins(places: list[Place]) -> list[Place]:
+    """Find out which share their place: only where several are at the same one of the same file."""
+    found: list[Place] = []
+    for place in places:
+        like = (other for other in found if other.twin is None and other[1:4] == place[1:4])
+        twin = next((other.fd for other in like if _share_place(other, place)), None)
+        found.append(place._replace(twin=twin))
+    return found
+
+
+def _share_place(one: Place, other: Place) -> bool:
+    """Whether moving one moves the other; both are at the same place again afterwards."""
+    if os.fstat(one.fd)[1:3] != os.fstat(other.fd)[1:3]:
+        return False
+    os.lseek(one.fd, one.offset + 1, os.SEEK_SET)
+    moved = os.lseek(other.fd, 0, os.SEEK_CUR) != other.offset
+    os.lseek(one.fd, one.offset, os.SEEK_SET)
+    return moved
 
 
 def _note(fd: int, places: list[Place], others: dict[int, str]) -> None:
     status = os.fstat(fd)
     kind = stat.S_IFMT(status.st_mode)
     target = os.readlink(f"/proc/self/fd/{fd}")
-    if kind in (stat.S_IFREG, stat.S_IFDIR):
+    if kind == stat.S_IFREG and _is_locked(fd):
+        others[fd] = f"descriptor {fd}: {target}, locked"  # no copy has the lock: it must not write
+    elif kind in (stat.S_IFREG, stat.S_IFDIR):
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         offset = os.lseek(fd, 0, os.SEEK_CUR)
         places.append(Place(fd, flags & _FLAGS, offset, target, status.st_size, status.st_mtime_ns))
@@ -66,6 +90,11 @@ def _note(fd: int, places: list[Place], others: dict[int, str]) -> None:
         others[fd] = f"descriptor {fd}: a pipe"
     elif target not in _HARMLESS:
         others[fd] = f"descriptor {fd}: {target}"
+
+
+def _is_locked(fd: int) -> bool:
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
+        return b"\nlock:" in file.read(4096)
 
 
 def _name_socket(fd: int) -> str:
@@ -99,7 +128,7 @@ def changed(inventory: Inventory) -> list[str]:
             status = os.fstat(place.fd)
         except OSError:
             continue
-        if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) != place[4:]:
+        if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) != place[4:6]:
             found.append(f"{place.path} has changed since the snapshot")
     return found
 
@@ -120,6 +149,9 @@ def replace(fd: int, new: int) -> None:
 
 
 def _reopen(place: Place) -> None:
+    if place.twin is not None:
+        _put(place.twin, place.fd)
+        return
     fd = os.open(f"/proc/self/fd/{place.fd}", place.flags | os.O_CLOEXEC)
     try:
         os.lseek(fd, place.offset, os.SEEK_SET)

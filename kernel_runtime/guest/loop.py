@@ -151,7 +151,7 @@ class Branch:
         self._queue.clear()
         self._aborted.clear()
         order = restored.order
-        info = self._shell.info(
+        info = self._shell.info_restored(
             {"frozen": restored.frozen, "external": restored.external, "changed": restored.changed}
         )
         self._connection.send(wire.Ready(branch=order.branch, info=info, pid=self._pid, token=order.token))

@@ -15,8 +15,11 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.workers.link import Link
+from kernel_runtime.workers.processes import pid_within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
 
@@ -26,17 +29,24 @@ _RATE = 1000.0
 
 
 class Frozen:
-    """The host's end. ``ready`` is done when it waits at its socket (again), or has an exception."""
+    """The host's end. ``ready`` is done when it waits at its socket (again), or has an exception;
+    ``on_gone`` is called when it ends by itself; ``thawing`` is the pid that it had when it was last
+    ordered to become the live branch.
+    """
 
     def __init__(self, init: Init) -> None:
         self.pid = 0
+        self.thawing = 0
+        self.on_gone: Callable[[], None] = lambda: None
         self.external: list[str] = []
         self._init = init
         self._lock = asyncio.Lock()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[wire.Weighed] | None = None
         host, self._guest_socket = socket.socketpair()
-        self._link = Link(host, wire.decode_from_frozen, self._on_frame, self._on_closed, rate=_RATE)
+        self._link = Link(
+            host, wire.decode_from_frozen, self._on_frame, self._on_closed, names_sender=True, rate=_RATE
+        )
 
     @property
     def gone(self) -> bool:
@@ -71,21 +81,35 @@ class Frozen:
         """Have it become the live branch ``branch``, leaving a frozen copy; returns the token that
         the branch's ``Ready`` must repeat."""
         async with self._lock:
-            await self.wait()
-            token = secrets.token_hex(16)
-            self.ready = asyncio.get_running_loop().create_future()
-            self._ask(wire.Thaw(branch=branch.number, token=token, reseed=reseed), branch.guest_fds())
-            branch.let_go()
+            try:
+                await self.wait()
+                token = secrets.token_hex(16)
+                self.ready, self.thawing = asyncio.get_running_loop().create_future(), self.pid
+                self._ask(wire.Thaw(branch=branch.number, token=token, reseed=reseed), branch.guest_fds())
+            except OSError as error:
+                raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
+            finally:
+                branch.let_go()
             return token
 
     def drop(self) -> None:
         """End it. One that has not said its pid yet sees its socket close."""
         self._guest_socket.close()
-        if self.pid:
-            self._init.drop(self.pid)
+        self._end()
         if not self._link.closed:
             self._link.close()
             self._fail(GuestLost(Verdict(reason=Reason.EXIT, evidence="the snapshot was dropped")))
+
+    def thawed(self) -> int:
+        """It has become a live branch; returns its pid. Only the copy that it left is frozen."""
+        pid, self.thawing = self.thawing, 0
+        return pid
+
+    def _end(self) -> None:
+        """Pid 1 spares none of it any longer."""
+        for pid in {self.pid, self.thawing} - {0}:
+            self._init.drop(pid)
+        self.pid = self.thawing = 0
 
     def _ask(self, frame: wire.Frame, fds: list[int] | None = None) -> None:
         self._link.send(frame, fds)
@@ -99,6 +123,8 @@ class Frozen:
         if isinstance(frame, wire.Frozen):
             if self.ready.done():
                 raise ProtocolViolation("a frozen branch said twice that it waits")
+            if frame.pid != pid_within(self._link.sender):
+                raise ProtocolViolation("a frozen branch named another process than its own")
             self.pid, self.external = frame.pid, frame.external
             self._rest()
             self.ready.set_result(None)
@@ -108,8 +134,9 @@ class Frozen:
             raise ProtocolViolation("a frozen branch answered what was not asked")
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
-        evidence = str(error or "its process ended")
-        self._fail(GuestLost(Verdict(reason=Reason.PROTOCOL, evidence=f"the snapshot is lost: {evidence}")))
+        self._end()
+        self._fail(GuestLost(_lost(str(error or "its process ended"))))
+        self.on_gone()
 
     def _fail(self, error: GuestLost) -> None:
         for waiting in (self.ready, self._answer):
@@ -118,6 +145,10 @@ class Frozen:
         if self.ready.done() and not self.ready.exception():
             self.ready = asyncio.get_running_loop().create_future()
             _set_exception(self.ready, error)
+
+
+def _lost(evidence: str) -> Verdict:
+    return Verdict(reason=Reason.PROTOCOL, evidence=f"the snapshot is lost: {evidence}")
 
 
 def _set_exception(future: asyncio.Future[Any], error: Exception) -> None:

@@ -144,7 +144,7 @@ class Meter:
         if counted and self.counts_memory:
             memory, self._peak = counted.memory, counted.peak
         else:
-            memory = sum(p.resident for p in found) + self._in_layer()
+            memory = sum(p.resident for p in found) + self.in_layer()
         return Look(
             memory=memory,
             cpu=counted.cpu if counted and self._counts_cpu else sum(p.cpu for p in found),
@@ -157,7 +157,7 @@ class Meter:
         """The memory of this look, exactly: where the host sums up itself, each page once."""
         if self.counts_memory:
             return look.memory
-        summed = self.processes.shared_out(look.processes) + self._in_layer()
+        summed = self.processes.shared_out(look.processes) + self.in_layer()
         self._peak = max(self._peak, summed)
         return summed
 
@@ -195,7 +195,8 @@ class Meter:
     def _counts_everything(self) -> bool:
         return self.counts_memory and self._counts_pids and self._counts_cpu
 
-    def _in_layer(self) -> int:
+    def in_layer(self) -> int:
+        """Bytes of memory that the files of its layer take."""
         layer = self.processes.layer()
         return 0 if layer is None or not layer.in_memory else layer.used
 

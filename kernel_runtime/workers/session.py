@@ -88,7 +88,7 @@ class Session(Life):
             self._cells.remove(pending)
             watch.cancel()
             self._pause_when_idle()
-            if pending.ended.done() and pending.ended.result() is None:
+            if pending.ended.done() and _is_over(pending.ended.result()):
                 self.snapshots.cell_took(time.monotonic() - begun, request.count)
 
     def _mention(self, note: str, pending: Pending) -> None:
@@ -106,7 +106,7 @@ class Session(Life):
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self._init is not None:
-            await self._limiter.watch(self._init.meter, branch, pending)
+            await self._limiter.watch(self._init.meter, branch, pending, self._pressure)
 
     def on_stray(self, sink: Sink) -> None:
         """Where frames go whose request is over (background threads and tasks)."""
@@ -234,6 +234,11 @@ class Session(Life):
         if pending.limited is not None:
             return self._limiter.on_limited(self._init.meter, pending.limited)
         return self._limiter.killed_inside(self._init.meter, pending.kills)
+
+
+def _is_over(verdict: Verdict | None) -> bool:
+    """Whether the cell ended, and not its guest."""
+    return verdict is None or verdict.survived
 
 
 def _ignore(task: asyncio.Task[int]) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: How long an end waits for a copy that is just being made.
 COMING_SECONDS = 5.0
+#: How long a person waits for one: a hook may hang, and nothing else would end that.
+TAKE_SECONDS = 30.0
 WEIGH_SECONDS = 2.0
 #: How fast the cost of a copy that was once expensive is forgotten.
 _FORGET = 0.9
@@ -77,6 +79,7 @@ class Snapshots:
         self._live = live
         self._known: dict[int, Snapshot] = {}
         self._frozen: dict[int, Frozen] = {}
+        self._lost: set[str] = set()
         self._heads: dict[str, int] = {}
         self._past: list[int] = []
         self._future: list[tuple[int, list[int]]] = []
@@ -99,7 +102,12 @@ class Snapshots:
 
     def find(self, name: str | int) -> Snapshot:
         """By name or number; ``NotFound`` says which there are."""
-        return find(self.listing(), name)
+        try:
+            return find(self.listing(), name)
+        except NotFound:
+            if str(name) in self._lost:
+                raise NotFound(f"the snapshot {str(name)!r} is lost: its process has ended") from None
+            raise
 
     @property
     def lines(self) -> list[str]:
@@ -111,6 +119,10 @@ class Snapshots:
         snapshot = self.find(name)
         self._forget([snapshot.number])
         return snapshot
+
+    def give_up(self, snapshots: list[Snapshot]) -> None:
+        """Forget these: their memory is needed."""
+        self._forget([snapshot.number for snapshot in snapshots])
 
     def pin(self, name: str | int, pinned: bool = True) -> Snapshot:
         """Keep one whatever the budget says, or no longer."""
@@ -146,7 +158,11 @@ class Snapshots:
         if branch.executing:
             raise Conflict("a cell is running: a snapshot is taken between cells")
         draft = self._draft(name=name, pinned=pinned, automatic=automatic)
-        return await self._taken(draft, *self._order(branch, refuse=refuse))
+        try:
+            async with asyncio.timeout(TAKE_SECONDS):
+                return await self._taken(draft, *self._order(branch, refuse=refuse))
+        except TimeoutError:
+            raise Conflict(f"no snapshot: the guest did not make one within {TAKE_SECONDS:.0f} s") from None
 
     def _draft(self, *, name: str = "", pinned: bool = False, automatic: bool = False) -> Snapshot:
         return Snapshot(
@@ -190,6 +206,7 @@ class Snapshots:
         except BaseException:
             frozen.drop()
             raise
+        frozen.on_gone = lambda: self._on_gone(draft.number)
         snapshot = msgspec.structs.replace(draft, pause=said[0].pause, external=frozen.external)
         self._known[snapshot.number] = snapshot
         self._frozen[snapshot.number] = frozen
@@ -198,6 +215,13 @@ class Snapshots:
         if self._weighing is None or self._weighing.done():
             self._weighing = self._spawn(self._weigh_soon())
         return snapshot
+
+    def _on_gone(self, number: int) -> None:
+        """Its process ended by itself, or something in the session killed it."""
+        snapshot = self._known.get(number)
+        if snapshot is not None:
+            self._lost |= {snapshot.name, str(number), f"#{number}"} - {""}
+            self._forget([number])
 
     async def _weigh_soon(self) -> None:
         """Measure them when there is time, and not all the time: it walks all of their memory."""
@@ -363,9 +387,8 @@ class Snapshots:
 
     async def _thaw(self, snapshot: Snapshot, *, reseed: bool = False) -> Branch:
         frozen = self._frozen.get(snapshot.number)
-        if frozen is None or frozen.gone:
-            self._forget([snapshot.number])
-            raise NotFound(f"the snapshot {snapshot.title!r} is lost: its process has ended")
+        if frozen is None:
+            raise NotFound(f"there is no snapshot {snapshot.title!r} any more")
         try:
             new = await self._live.switch(frozen, reseed=reseed)
         except (KernelRuntimeError, TimeoutError):
@@ -423,6 +446,18 @@ class Snapshots:
         """The one before the running cell, the heads of lines, and what redo goes to."""
         last = self._past[-1:]
         return {*last, *self._heads.values(), *(number for number, _ in self._future)}
+
+    def expendable(self) -> list[Snapshot]:
+        """What may be given up when memory is short, in that order; the one before the running cell last."""
+        last = self._past[-1:]
+        loose = [s for s in self.listing() if not s.pinned and s.number not in last]
+        loose.sort(key=lambda s: (not s.automatic, s.number in self._in_use()))
+        return loose + [self._known[number] for number in last if number in self._known]
+
+    @property
+    def pids(self) -> set[int]:
+        """The frozen processes, by their numbers within the session."""
+        return {frozen.pid for frozen in self._frozen.values()}
 
     def _forget(self, numbers: list[int]) -> None:
         for number in numbers:
