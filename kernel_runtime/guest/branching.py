@@ -1,7 +1,7 @@
 """Branches of a running process: a frozen copy is forked off, and one day becomes the live branch.
 
 A copy is forked between two callbacks of the loop, by way of a child that ends at once: so it is
-nobody's child but pid 1's, and no ``wait()`` of user code ever meets it. It waits at a socket of
+nobody's child but pid 1's; the child that ends is kept from user code that waits (``waiting``). It waits at a socket of
 its own and holds nothing else of the original's. To be thawed it leaves a frozen copy behind
 in the same way and goes on itself: a snapshot can be used any number of times.
 """
@@ -22,7 +22,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel_runtime import wire
-from kernel_runtime.guest import descriptors, threads
+from kernel_runtime.guest import descriptors, threads, waiting
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import lift
 from kernel_runtime.guest.mappings import Mappings
@@ -42,6 +42,8 @@ _MAX_NAMES, _MAX_NAME = 64, 200
 _COLLECTING = 1 / 300
 _FDS = 3
 _OLDEST = 2
+#: How long the original waits for the copy to make shared memory its own.
+_PRIVATE_SECONDS = 10.0
 
 
 class Moment(NamedTuple):
@@ -77,9 +79,11 @@ class Branching:
         self._hide = hide
         self._mappings = Mappings()
         self._leaving: list[int] = []
+        self._pipe: list[int] = []
         self._collected = time.monotonic()
         self._collecting = 0.05
         gc.collect = _collector(gc.collect)
+        waiting.pass_over(self._leaving)
 
     # -- in the live branch ----------------------------------------------------------------------
 
@@ -88,27 +92,44 @@ class Branching:
         it is thawed one day, what has happened: then this process is the live branch.
         """
         begun = time.perf_counter()
-        fd = _lifted(fd)
+        refused: list[str] = []
         try:
+            fd = _lifted(fd)
+            for hook in list(hooks.before):
+                hook()
             moment = self._moment(fd)
             refused = _refusal(order, moment)
-            copied = not refused and self._copy()
+            if not refused and self._copy():
+                return self._be_frozen(moment, fd)
+            said = {"external": refused} if refused else {"threads": self._beside(moment)}
         except Exception as error:  # noqa: BLE001 - a hook of user code, or no process to be had
-            os.close(fd)
-            self._answer(order, begun, error=f"{type(error).__name__}: {error}"[: wire.MAX_SAID])
-            return None
-        if copied:
-            return self._be_frozen(moment, fd)
+            said = {"error": f"{type(error).__name__}: {error}"[: wire.MAX_SAID]}
         os.close(fd)
-        if refused:
-            self._answer(order, begun, external=refused)
-            return None
-        if moment.shared:
-            _wait_for(self._pipe)
-        for hook in hooks.after:
+        self._close_pipe()
+        for hook in list(hooks.after):
             _run_hook(hook)
-        self._answer(order, begun, threads=_few(threads.unsafe()))
+        self._answer(order, begun, **said)
         return None
+
+    def _beside(self, moment: Moment) -> list[str]:
+        """The copy is made: the threads that it misses, by name."""
+        names = _few(threads.unsafe())
+        if moment.shared:
+            self._wait_for_copy()
+        return names
+
+    def _wait_for_copy(self) -> None:
+        """Until it has made shared memory its own: it closes its end of the pipe."""
+        os.close(self._pipe.pop())
+        select.select(self._pipe, [], [], _PRIVATE_SECONDS)
+
+    def _close_pipe(self) -> None:
+        while self._pipe:
+            os.close(self._pipe.pop())
+
+    def refuse(self, order: wire.Freeze, reason: str) -> None:
+        """No copy now."""
+        self._answer(order, time.perf_counter(), error=reason)
 
     def _answer(self, order: wire.Freeze, begun: float, **more: Any) -> None:
         pause = time.perf_counter() - begun
@@ -119,7 +140,7 @@ class Branching:
         own = self._own()
         shared = self._mappings.shared()
         if shared:
-            self._pipe = os.pipe()
+            self._pipe = list(os.pipe())
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
         timer = signal.getitimer(signal.ITIMER_REAL)
@@ -131,9 +152,7 @@ class Branching:
         return frozenset((0, 1, 2, self._connection.fileno(), *self._mending.copies, *ends))
 
     def _copy(self) -> bool:
-        """After the hooks; True in the copy."""
-        for hook in list(hooks.before):
-            hook()
+        """True in the copy."""
         self._tend_garbage()
         return self._fork()
 
@@ -167,12 +186,7 @@ class Branching:
 
     def reap(self) -> bool:
         """Bury the children that only were to leave a copy; True when none is left."""
-        for pid in list(self._leaving):
-            try:
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    self._leaving.remove(pid)
-            except ChildProcessError:  # a wait() of user code was first
-                self._leaving.remove(pid)
+        waiting.bury(self._leaving)
         return not self._leaving
 
     # -- in the frozen copy ------------------------------------------------------------------------
@@ -182,9 +196,7 @@ class Branching:
         try:
             lost = descriptors.detach(moment.stock, self._own() - {0})
             lost += _make_private(moment.shared)
-            if moment.shared:
-                for end in self._pipe:
-                    os.close(end)
+            self._close_pipe()
             set_oom_score(OOM_SCORE_FROZEN)
             self._hide(True)
             channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
@@ -203,14 +215,25 @@ class Branching:
                 channel.send(_weigh())
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
-                if not self._fork():
+                is_copy, left_one = self._fork_again()
+                if left_one:
                     channel.close()
                     return frame, fds
                 for fd in fds:
                     os.close(fd)
-                descriptors.reopen(moment.stock)
+                if is_copy:
+                    descriptors.reopen(moment.stock)
                 channel.send(wire.Frozen(pid=os.getpid(), external=external))
         os._exit(0)  # the host has dropped it
+
+    def _fork_again(self) -> tuple[bool, bool]:
+        """Whether this is the copy, and whether it left one: with no process to be had it waits on."""
+        try:
+            if self._fork():
+                return True, False
+        except OSError:
+            return False, False
+        return False, waiting.succeeded(self._leaving.pop())
 
     def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
         """Give the process what a live branch has."""
@@ -332,14 +355,6 @@ def _make_private(shared: list[Mapping]) -> list[str]:
         except OSError as error:
             lost.append(f"{mapping} ({error.strerror})")
     return lost
-
-
-def _wait_for(pipe: tuple[int, int]) -> None:
-    """Until the copy has made shared memory its own: it closes its end of the pipe."""
-    read, write = pipe
-    os.close(write)
-    select.select([read], [], [], 10.0)
-    os.close(read)
 
 
 def _weigh() -> wire.Weighed:

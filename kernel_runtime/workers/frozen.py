@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.init import Init
 
 ANSWER_SECONDS = 30.0
+_AGAIN_SECONDS = 2.0
 #: Frames a second that a frozen branch may send: it answers, and says nothing by itself.
 _RATE = 1000.0
 
@@ -104,6 +105,18 @@ class Frozen:
         """It has become a live branch; returns its pid. Only the copy that it left is frozen."""
         pid, self.thawing = self.thawing, 0
         return pid
+
+    async def goes_on(self) -> bool:
+        """After it could not become a live branch: whether it waits all the same, or a copy that it left."""
+        try:
+            async with asyncio.timeout(_AGAIN_SECONDS):
+                await self.wait()
+        except (GuestLost, TimeoutError):
+            return False
+        if self.thawing not in (0, self.pid):
+            self._init.drop(self.thawing)
+        self.thawing = 0
+        return True
 
     def _end(self) -> None:
         """Pid 1 spares none of it any longer."""

@@ -164,7 +164,7 @@ class Life(Keeper, Owner):
         if restoration is None:
             self.state = "there was no snapshot to go back to: the variables are lost"
             return None
-        self.state = _state_after(restoration, self.execution_count)
+        self.state = _state_after(restoration, self.snapshots.before)
         return self._branch
 
     async def _spawn(self) -> Init:
@@ -227,7 +227,7 @@ class Life(Keeper, Owner):
         except BaseException as error:
             new.close()
             if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
-                raise GuestLost(causes.ended("the snapshot's process ended when it was thawed")) from None
+                raise GuestLost(causes.ended("the snapshot could not become live (it needs two processes)")) from None
             raise
         init.adopt(new, frozen.thawed())
         self._branch = new
@@ -372,6 +372,8 @@ class Life(Keeper, Owner):
 
     def on_branch_closed(self, branch: Branch, error: ProtocolViolation | None) -> None:
         """Its socket closed. Normally it has exited, and pid 1 is about to say so."""
+        if branch is not self._branch and not branch.ready.done():
+            branch.ready.cancel()  # it was to be thawed
         if error is not None:
             branch.cause = branch.cause or causes.broken(error)
             self._kill(branch.cause)

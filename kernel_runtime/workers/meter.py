@@ -41,6 +41,8 @@ PIDS_BRAKED = (
 )
 PIDS_NOT_HELD = "not held: no control group, and the kernel exempts its own root from RLIMIT_NPROC"
 _SHARE_SECONDS = 0.05
+#: A fork takes memory for page tables, and for what is written next.
+_FULL = 0.92
 
 
 @functools.cache
@@ -208,6 +210,13 @@ class Meter:
             share = max(0.0, cpu - before) / (now - then) if before else 0.0
             self._share = (now, cpu, share)
         return share
+
+    def is_nearly_full(self) -> bool:
+        """Whether its memory has no room for a fork, where the kernel counts it: at the price of one read."""
+        limit = self.limits.memory
+        if self._group is None or limit is None or self._group.memory_now() < _FULL * limit:
+            return False
+        return self._group.memory_now() - self._group.file_pages() >= _FULL * limit
 
     # -- causes --------------------------------------------------------------------------------
 

@@ -14,13 +14,14 @@ from kernel_runtime.domain.amounts import GIB
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.meter import Look, Meter
     from kernel_runtime.workers.snapshots import Snapshots
 
 #: Shares of the limit: from here on snapshots are given up, and from here on the last one, too.
 SHORT, LAST = 0.8, 0.9
-#: What must come back for it to be worth a snapshot.
-_WORTH = 0.04
+#: What must come back, as a share of the limit, for it to be worth some snapshots; the last one.
+_WORTH, _WORTH_LAST = 0.05, 0.15
 #: No guest fills memory faster, in bytes a second; and no look sooner than this.
 _FASTEST, _TICK = 2 * GIB, 0.01
 
@@ -46,20 +47,26 @@ class Pressure:
         self._used = look.memory
         if self._limit is None or look.memory < SHORT * self._limit:
             return False
-        expendable = self._snapshots.expendable()
-        if not expendable or self._held_beside(look) < _WORTH * self._limit:
+        expendable, held = self._snapshots.expendable(), self._held_beside(look)
+        if len(expendable) > 1 and held >= _WORTH * self._limit:
+            self._give_up(expendable[: len(expendable) // 2], tell)
+        elif len(expendable) == 1 and held >= _WORTH_LAST * self._limit and look.memory >= LAST * self._limit:
+            self._give_up(expendable, tell, last=True)
+        else:
             return False
-        chosen = expendable[: max(1, (len(expendable) - 1) // 2)]
-        if len(expendable) == 1 and look.memory < LAST * self._limit:
-            return False
-        self._snapshots.give_up(chosen)
-        told = [s.title for s in chosen if not s.automatic or len(expendable) == 1]
-        if told:
-            tell(f"memory was short: the snapshot {', '.join(told)} was dropped")
         return True
 
+    def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:
+        self._snapshots.give_up(chosen)
+        told = ", ".join(snapshot.title for snapshot in chosen if last or not snapshot.automatic)
+        if told:
+            tell(f"memory was short: dropped the snapshot{'s' if ',' in told else ''} {told}")
+
     def _held_beside(self, look: Look) -> int:
-        """Bytes that no process holds but frozen ones, at least."""
+        """Bytes that no process holds but frozen ones, at least; 0 while others are on their way out:
+        what they hold still is theirs."""
         frozen = self._snapshots.pids
-        running = sum(p.resident for p in self._meter.processes.look() if p.pid not in frozen)
-        return self._meter.kept_memory(look) - running - self._meter.in_layer()
+        running = [p.resident for p in self._meter.processes.look() if p.pid not in frozen]
+        if not any(running[1:]) or self._meter.out_of_memory() is not None:
+            return 0
+        return self._meter.kept_memory(look) - sum(running) - self._meter.in_layer()

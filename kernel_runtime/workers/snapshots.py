@@ -252,6 +252,8 @@ class Snapshots:
         self.before = None
         if not self.automatic or self._restoring or self._live.rung is not Rung.NAMESPACES:
             return ""
+        if self._live.init is not None and self._live.init.meter.is_nearly_full():
+            return self._tell("memory is nearly used up: no automatic snapshot before this cell")
         if not worth_it(self.budget, self._cost, self._computed):
             self._cost *= _FORGET
             return self._tell("costs more than it saves at this size", cost=self._cost)
@@ -350,6 +352,7 @@ class Snapshots:
         self._heads[self.line] = head.number
         self.line = line
         self._past.clear()
+        self._forget([number for number, _ in self._future])  # of the line that was left
         if previous is not None:
             self._forget([previous])
         left = self._heads.pop(line, None)
@@ -392,7 +395,8 @@ class Snapshots:
         try:
             new = await self._live.switch(frozen, reseed=reseed)
         except (KernelRuntimeError, TimeoutError):
-            self._forget([snapshot.number])
+            if not await frozen.goes_on():
+                self._forget([snapshot.number])
             raise
         self.base, self.cell = snapshot.number, snapshot.cell
         return new
