@@ -386,8 +386,8 @@ class Frozen(Frame, frozen=True, tag="frozen"):
 class Weighed(Frame, frozen=True, tag="weighed"):
     """Bytes of this process: pages that several hold divided among them (PSS), and its own alone."""
 
-    shared_out: int
-    private: int
+    shared_out: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+    private: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
 ToZygote = Boot | Spawn

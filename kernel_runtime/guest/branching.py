@@ -200,7 +200,7 @@ class Branching:
             set_oom_score(OOM_SCORE_FROZEN)
             self._hide(True)
             channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
-            external = _few([*moment.stock.others.values(), *moment.children.values(), *lost])
+            external = _few([*lost, *moment.children.values()])
             order, fds = self._wait(channel, moment, external)
             return self._come_back(order, fds, moment, external)
         except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live

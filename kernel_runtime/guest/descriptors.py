@@ -33,10 +33,12 @@ class Place(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """What a process has open, but for the guest's own: files with a place, and the others by name."""
+    """What a process has open, but for the guest's own: files with a place, and the others by name;
+    ``kinds`` tells whether a descriptor leads still to the same thing (device, inode)."""
 
     places: list[Place]
     others: dict[int, str]
+    kinds: dict[int, tuple[int, int]]
 
 
 def take_stock(own: frozenset[int]) -> Inventory:
@@ -51,7 +53,7 @@ def take_stock(own: frozenset[int]) -> Inventory:
             _note(fd, places, others)
         except OSError:
             continue  # the listing's own, closed by now
-    return Inventory(_with_twins(places), others)
+    return Inventory(_with_twins(places), others, {fd: _kind(fd) for fd in others})
 
 
 def _with_twins(places: list[Place]) -> list[Place]:
@@ -104,20 +106,28 @@ def _name_socket(fd: int) -> str:
 
 
 def detach(inventory: Inventory, own: frozenset[int]) -> list[str]:
-    """In the copy: open the files anew, occupy the other numbers, ``own`` ones too. Returns what
-    could not be opened anew."""
-    lost: list[str] = []
+    """In the copy: open the files anew, occupy the other numbers, ``own`` ones too. Returns what it
+    does not have. What a library has closed or opened anew around the fork is the library's business.
+    """
     nothing = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
+    missing = {fd: name for fd, name in inventory.others.items() if _kind(fd) == inventory.kinds[fd]}
     for place in inventory.places:
         try:
             _reopen(place)
         except OSError as error:
-            lost.append(f"descriptor {place.fd}: {place.path} ({error.strerror})")
-            _put(nothing, place.fd)
-    for fd in (*inventory.others, *own):
+            missing[place.fd] = f"descriptor {place.fd}: {place.path} ({error.strerror})"
+    for fd in (*missing, *own):
         _put(nothing, fd)
     os.close(nothing)
-    return lost
+    return [missing[fd] for fd in sorted(missing)]
+
+
+def _kind(fd: int) -> tuple[int, int]:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
 
 
 def changed(inventory: Inventory) -> list[str]:
@@ -144,8 +154,9 @@ def reopen(inventory: Inventory) -> None:
 
 def replace(fd: int, new: int) -> None:
     """Put ``new`` at the number ``fd``, and nowhere else."""
-    _put(new, fd)
-    os.close(new)
+    if new != fd:
+        _put(new, fd)
+        os.close(new)
 
 
 def _reopen(place: Place) -> None:
@@ -167,4 +178,5 @@ def _put(source: int, target: int) -> None:
         inheritable = os.get_inheritable(target)
     except OSError:
         inheritable = False  # user code has closed it
-    os.dup2(source, target, inheritable=inheritable)
+    if source != target:
+        os.dup2(source, target, inheritable=inheritable)

@@ -55,7 +55,7 @@ def test_the_state_before_the_cell_is_back(
     assert result.verdict.reason is end.reason, result.verdict
     assert not result.verdict.survived
     assert result.verdict.state == "the state is the one before this cell"
-    assert result.verdict.state.capitalize() in result.verdict.explain().capitalize()
+    assert result.verdict.explain().endswith("The state is the one before this cell")
     assert session.run("x, next(g)").result == "([41], 1)"
     inner = inner_of(session)
     assert only_live_runs(inner), processes(inner)
@@ -65,12 +65,14 @@ def test_the_state_before_the_cell_is_back(
 def test_memory_that_is_refused_is_an_error_and_the_state_goes_on(session: kernel_runtime.Session) -> None:
     session.run("x = 1")
     result = session.run("x = 2\nkept = []\nwhile True: kept.append(bytearray(2**24))", check=False)
-    assert result.error is not None
-    assert result.error.name == "MemoryError"
+    assert "MemoryError" in str(result.error)
     assert session.value("x") == 2
 
 
-def test_recursion_without_end_loses_nothing(session: kernel_runtime.Session) -> None:
+def test_recursion_without_end_loses_nothing(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(wall="5s")
     session.run("x = 1")
     result = session.run(
         "import sys; sys.setrecursionlimit(10**9)\ndef f(n): return [f(n + 1), n]\nf(0)", check=False
@@ -120,7 +122,7 @@ def test_a_cell_that_killed_its_own_snapshot_gets_the_newest_that_is_left(
     session.run(f"x = 1\n{_FROZEN}")
     session.snapshot("kept")
     session.run("x = 2")
-    result = session.run("x = 3\nfor pid in frozen()[-2:]: os.kill(pid, 9)\nos._exit(1)", check=False)
+    result = session.run("x = 3\nwhile len(frozen()) < 4: pass\nfor pid in frozen()[-2:]: os.kill(pid, 9)\nos._exit(1)", check=False)
     assert result.verdict is not None
     assert "snapshot 'kept'" in result.verdict.state
     assert session.value("x") == 1
