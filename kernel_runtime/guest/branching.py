@@ -82,7 +82,7 @@ class Branching:
         self._pipe: list[int] = []
         self._collected = time.monotonic()
         self._collecting = 0.05
-        gc.collect = _collector(gc.collect)
+        gc.collect = _collector(gc.collect)  # type: ignore[assignment]
         waiting.pass_over(self._leaving)
 
     # -- in the live branch ----------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Branching:
             refused = _refusal(order, moment)
             if not refused and self._copy():
                 return self._be_frozen(moment, fd)
-            said = {"external": refused} if refused else {"threads": self._beside(moment)}
+            said: dict[str, Any] = {"external": refused} if refused else {"threads": self._beside(moment)}
         except Exception as error:  # noqa: BLE001 - a hook of user code, or no process to be had
             said = {"error": f"{type(error).__name__}: {error}"[: wire.MAX_SAID]}
         os.close(fd)

@@ -65,6 +65,8 @@ class Frozen:
         """Until it waits at its socket; ``GuestLost`` when it never will."""
         async with asyncio.timeout(ANSWER_SECONDS):
             await asyncio.shield(self.ready)
+        if self.gone:  # between its word and now
+            raise GuestLost(_lost("its process ended"))
 
     async def weigh(self) -> wire.Weighed:
         """What it holds, by its own measure."""

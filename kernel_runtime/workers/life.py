@@ -227,7 +227,9 @@ class Life(Keeper, Owner):
         except BaseException as error:
             new.close()
             if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
-                raise GuestLost(causes.ended("the snapshot could not become live (it needs two processes)")) from None
+                raise GuestLost(
+                    causes.ended("the snapshot could not become live (it needs two processes)")
+                ) from None
             raise
         init.adopt(new, frozen.thawed())
         self._branch = new
@@ -372,8 +374,9 @@ class Life(Keeper, Owner):
 
     def on_branch_closed(self, branch: Branch, error: ProtocolViolation | None) -> None:
         """Its socket closed. Normally it has exited, and pid 1 is about to say so."""
-        if branch is not self._branch and not branch.ready.done():
-            branch.ready.cancel()  # it was to be thawed
+        if branch is not self._branch:
+            branch.ready.cancel()  # it was to be thawed, and the live one goes on
+            return
         if error is not None:
             branch.cause = branch.cause or causes.broken(error)
             self._kill(branch.cause)

@@ -202,7 +202,7 @@ class Snapshots:
             if verdict is not None:
                 raise GuestLost(verdict)
             _check(said)
-            await frozen.wait()
+            await _first_word(frozen)
         except BaseException:
             frozen.drop()
             raise
@@ -487,6 +487,13 @@ class Snapshots:
         self._tending.add(task)
         task.add_done_callback(self._tending.discard)
         return task
+
+
+async def _first_word(frozen: Frozen) -> None:
+    try:
+        await frozen.wait()
+    except GuestLost as error:
+        raise Conflict(f"no snapshot (it needs room for two processes): {error}") from None
 
 
 def _check(said: list[wire.Froze]) -> None:

@@ -150,11 +150,8 @@ def test_a_copy_that_lies_is_none(
         guest.snapshot("lie")
     except (KernelRuntimeError, TimeoutError):
         pass
-    else:  # a second word comes later
-        deadline = time.monotonic() + 10
-        while guest.inner.snapshots.pids != {p for p in guest.inner.snapshots.pids if p} or len(guest.inner.snapshots.pids) > 1:
-            assert time.monotonic() < deadline, "the control: honest alone is left"
-            time.sleep(0.02)
+    else:
+        guest.weigh()  # it is stopped after its first word: the second comes when it is woken
     assert [s.name for s in guest.inner.snapshots.listing()] == ["honest"]
     assert guest.answer("x") == "1", "the live one goes on"
     guest.restore("honest")
@@ -231,7 +228,7 @@ def pose():
             except OSError:
                 pass
         while True:
-            open('/tmp/poser', 'w').write(str(time.monotonic()))
+            open('/tmp/poser', 'a').write('x')
     time.sleep(0.2)
 """
 
@@ -244,10 +241,10 @@ def test_a_child_that_poses_as_the_copy_does_not_outlive_the_kill(open_guest: Ca
     guest.run("import os; os._exit(1)")
     assert guest.answer("6 * 7") == "42"
     assert only_live_runs(guest.inner), processes(guest.inner)
-    written = guest.answer("__import__('os').path.exists('/tmp/poser') and open('/tmp/poser').read()")
-    assert written not in ("False", "''"), "the control: it did run"
+    written = guest.answer("__import__('os').path.getsize('/tmp/poser')")
+    assert int(written) > 0, "the control: it did run"
     time.sleep(0.3)
-    assert guest.answer("open('/tmp/poser').read()") == written
+    assert guest.answer("__import__('os').path.getsize('/tmp/poser')") == written
 
 
 def test_without_processes_to_be_had_there_is_no_copy_and_nothing_is_lost(
@@ -260,7 +257,7 @@ def test_without_processes_to_be_had_there_is_no_copy_and_nothing_is_lost(
     guest.run(full)
     told = guest.run("y = 1")
     assert "no snapshot" in told.stderr
-    with pytest.raises(KernelRuntimeError, match="BlockingIOError"):
+    with pytest.raises(KernelRuntimeError, match=r"BlockingIOError|room for two processes"):
         guest.snapshot("none")
     with pytest.raises(KernelRuntimeError, match="could not become live"):
         guest.restore("point")

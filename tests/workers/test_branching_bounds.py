@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 @pytest.mark.parametrize("name", ["nothing", 77, "#9", "", "-1", "1" * 40])
 def test_unknown_names(session: kernel_runtime.Session, name: str | int) -> None:
     session.run("x = 1")
@@ -161,7 +160,9 @@ def test_snapshots_give_way_before_the_limit_ends_a_cell(
         monkeypatch.setattr(meter, "_FULL", 99.0)
     session = open_session(memory="512M", snapshots=Budget(pause=60))
     session.run("x = bytearray(120 << 20)")
-    verdicts = [session.run(f"import time\n{_OVERWRITE}\ntime.sleep(0.3)", check=False).verdict for _ in range(6)]
+    verdicts = [
+        session.run(f"import time\n{_OVERWRITE}\ntime.sleep(0.3)", check=False).verdict for _ in range(6)
+    ]
     if relieved:
         assert verdicts == [None] * 6
         assert session.run("x[0], x[-4096]").result == "(6, 6)"
@@ -208,7 +209,10 @@ def again():
 
 def test_files_that_use_up_every_descriptor(open_session: Callable[..., kernel_runtime.Session]) -> None:
     session = open_session()
-    session.run("import os\nkept = []\ntry:\n    while True: kept.append(os.open('/', 0))\nexcept OSError: pass", check=False)
+    session.run(
+        "import os\nkept = []\ntry:\n    while True: kept.append(os.open('/', 0))\nexcept OSError: pass",
+        check=False,
+    )
     with pytest.raises(Conflict, match="no snapshot"):
         session.snapshot("full")
     session.run("for fd in kept: os.close(fd)")

@@ -26,7 +26,9 @@ class End(NamedTuple):
     limits: dict[str, Any]
 
 
-_CHILDREN = "import os, subprocess\nfor _ in range(3): subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+_CHILDREN = (
+    "import os, subprocess\nfor _ in range(3): subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+)
 ENDS = [
     End("mapped memory", "import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 2**24)); kept[-1].write(b'x' * 2**24)", Reason.MEMORY, {}),
     End("cpu", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", Reason.CPU, {"cpu": "1s"}),
@@ -122,7 +124,10 @@ def test_a_cell_that_killed_its_own_snapshot_gets_the_newest_that_is_left(
     session.run(f"x = 1\n{_FROZEN}")
     session.snapshot("kept")
     session.run("x = 2")
-    result = session.run("x = 3\nwhile len(frozen()) < 4: pass\nfor pid in frozen()[-2:]: os.kill(pid, 9)\nos._exit(1)", check=False)
+    result = session.run(
+        "x = 3\nwhile len(frozen()) < 4: pass\nfor pid in frozen()[-2:]: os.kill(pid, 9)\nos._exit(1)",
+        check=False,
+    )
     assert result.verdict is not None
     assert "snapshot 'kept'" in result.verdict.state
     assert session.value("x") == 1
@@ -148,7 +153,11 @@ def test_a_hundred_kills_leave_nothing(open_session: Callable[..., kernel_runtim
     session = open_session(snapshots=Budget(pause=60))
     inner = inner_of(session)
     session.run("x = 1")
-    quick = [end.code for end in ENDS if end.name in ("exit", "exit while children run", "kill -9 of itself", "crash")]
+    quick = [
+        end.code
+        for end in ENDS
+        if end.name in ("exit", "exit while children run", "kill -9 of itself", "crash")
+    ]
 
     def kills(number: int) -> tuple[int, int]:
         for n in range(number):

@@ -72,7 +72,9 @@ def test_it_works_in_every_branch(session: kernel_runtime.Session, library: Libr
 
 @pytest.mark.skipif(not importlib.util.find_spec("polars"), reason="needs a host with polars")
 def test_polars_is_refused_by_name(session: kernel_runtime.Session) -> None:
-    session.run("import polars as pl\n_ = pl.DataFrame({'x': range(99)}).lazy().group_by('x').len().collect()")
+    session.run(
+        "import polars as pl\n_ = pl.DataFrame({'x': range(99)}).lazy().group_by('x').len().collect()"
+    )
     with pytest.raises(UnsafeThreads, match="polars"):
         session.snapshot()
 
@@ -95,7 +97,9 @@ libc.prctl(15, b'python', 0, 0, 0)
 
 def test_a_thread_that_needs_no_name_is_told_before_a_cell(directory: Path) -> None:
     with kernel_runtime.Session(workdir=directory) as session:
-        session.run("import threading\ngo = threading.Event()\nthreading.Thread(target=go.wait, name='mine').start()")
+        session.run(
+            "import threading\ngo = threading.Event()\nthreading.Thread(target=go.wait, name='mine').start()"
+        )
         told = session.run("1").stderr
         assert "'mine'" in told
         assert session.run("2").stderr == "", "each reason is told once"

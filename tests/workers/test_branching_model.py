@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import kernel_runtime
 
 State = dict[str, int]
-KEYS, NAMES, LINES = st.sampled_from("ab"), st.sampled_from(["one", "two"]), st.sampled_from(["main", "other"])
+KEYS, NAMES, LINES = (
+    st.sampled_from("ab"),
+    st.sampled_from(["one", "two"]),
+    st.sampled_from(["main", "other"]),
+)
 _BEGIN = "state = {}\ncounted = iter(range(1000))"
 
 
