@@ -9,6 +9,7 @@ in the same way and goes on itself: a snapshot can be used any number of times.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import gc
 import os
@@ -30,7 +31,7 @@ from kernel_runtime.guest.scores import OOM_SCORE_FROZEN, OOM_SCORE_LIVE, set_oo
 from kernel_runtime.sdk import branches as hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kernel_runtime.guest.connection import Connection
     from kernel_runtime.guest.descriptors import Inventory
@@ -235,6 +236,17 @@ class Branching:
             return False, False
         return False, waiting.succeeded(self._leaving.pop())
 
+    def _let_go_of(self, fds: Iterable[int]) -> None:
+        """What waits in the loop for a descriptor that is no more is called once, and meets the error;
+        the loop would find it ready for ever."""
+        selector = self._loop._selector
+        for fd in fds:
+            key = selector.get_map().get(fd)
+            if key is not None and _is_dead(fd):
+                for handle in filter(None, key.data):
+                    self._loop._add_callback(handle)
+                selector.unregister(fd)
+
     def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
         """Give the process what a live branch has."""
         self._hide(False)
@@ -250,11 +262,20 @@ class Branching:
         self._connection.renew()
         frozen = time.monotonic() - moment.clock
         self._loop.behind += frozen
+        self._let_go_of(moment.stock.others)
         _bury_children(moment.children)
         signal.setitimer(signal.ITIMER_REAL, *moment.timer)  # no fork inherits it
         if order.reseed:
             _reseed()
         return Restored(order, frozen, external, descriptors.changed(moment.stock))
+
+
+def _is_dead(fd: int) -> bool:
+    """Whether nothing but a place holder is left at this number."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
+    except OSError:
+        return False
 
 
 def _collector(collect: Callable[[int], int]) -> Callable[[int], int]:

@@ -138,6 +138,8 @@ class Snapshots:
 
     def clear(self) -> None:
         """The first process is gone, and with it all of them."""
+        if self._weighing is not None:
+            self._weighing.cancel()
         self._forget(list(self._known))
         self._heads.clear()
         self.base = None
