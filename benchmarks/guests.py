@@ -60,11 +60,18 @@ class Stand:
             self.zygote.image, Level.MODERATE, _LIMITS, arch=os.uname().machine, without=frozenset(without)
         )
 
-    def session(self) -> Session:
+    def session(self, *, automatic: bool = True) -> Session:
         """A session as the runtime makes them, of this zygote. To be made within the loop."""
         workdir = self.workdir
         env = guest_environment(self.zygote.image.home)
-        terms = Terms(level=Level.MODERATE, limits=_LIMITS, workdir=workdir, cwd=workdir or "/", env=env)
+        terms = Terms(
+            level=Level.MODERATE,
+            limits=_LIMITS,
+            workdir=workdir,
+            cwd=workdir or "/",
+            env=env,
+            automatic=automatic,
+        )
         return Session(terms, self._provide, lambda _: self.plan())
 
     async def _provide(self) -> Zygote:

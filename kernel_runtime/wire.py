@@ -52,6 +52,10 @@ MAX_CHUNK, MAX_CHUNKS_DATA = 64 * KIB, 4 * MIB
 MAX_CALL = 120
 #: What a guest lists for people: descriptors, threads, mappings.
 Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=64)]
+#: The kernel numbers no process higher.
+MAX_PID = 2**22
+#: A process of the session that is not its first one.
+Pid = Annotated[int, msgspec.Meta(gt=1, le=MAX_PID)]
 _LENGTH = struct.Struct(">I")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _AS_PARENS = bytes.maketrans(b"[]{}", b"()()")
@@ -139,26 +143,26 @@ class End(Frame, frozen=True, tag="end"):
 class Rest(Frame, frozen=True, tag="rest"):
     """This process is a frozen branch: it is stopped, and spared when others are killed."""
 
-    pid: Annotated[int, msgspec.Meta(gt=1)]
+    pid: Pid
 
 
 class Wake(Frame, frozen=True, tag="wake"):
     """Let a stopped frozen branch run: an order for it is on its way."""
 
-    pid: Annotated[int, msgspec.Meta(gt=1)]
+    pid: Pid
 
 
 class Drop(Frame, frozen=True, tag="drop"):
     """End a frozen branch."""
 
-    pid: Annotated[int, msgspec.Meta(gt=1)]
+    pid: Pid
 
 
 class Adopt(Frame, frozen=True, tag="adopt"):
     """The process, frozen until now, is the live branch of this number."""
 
     branch: int
-    pid: Annotated[int, msgspec.Meta(gt=1)]
+    pid: Pid
 
 
 class Pause(Frame, frozen=True, tag="pause"):
@@ -329,7 +333,7 @@ class Ready(Frame, frozen=True, tag="ready"):
 
     branch: int
     info: Annotated[bytes, msgspec.Meta(max_length=MAX_INFO)]
-    pid: int = 0
+    pid: Annotated[int, msgspec.Meta(ge=0, le=MAX_PID)] = 0
     token: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
@@ -424,15 +428,15 @@ class Limited(Frame, frozen=True, tag="limited"):
 class Frozen(Frame, frozen=True, tag="frozen"):
     """A frozen copy waits (again). ``external``: what it does not have that the original had."""
 
-    pid: Annotated[int, msgspec.Meta(gt=1)]
+    pid: Pid
     external: Names = []
 
 
 class Weighed(Frame, frozen=True, tag="weighed"):
     """Bytes of this process: pages that several hold divided among them (PSS), and its own alone."""
 
-    shared_out: int
-    private: int
+    shared_out: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+    private: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
 class Told(Frame, frozen=True, tag="told"):

@@ -140,7 +140,7 @@ def find(snapshots: Sequence[Snapshot], name: str | int) -> Snapshot:
     text = str(name).strip()
     number = int(text.lstrip("#")) if text.lstrip("#").isdigit() and len(text) < 12 else None
     for snapshot in snapshots:
-        if snapshot.name == text or snapshot.number == number:
+        if (text and snapshot.name == text) or snapshot.number == number:
             return snapshot
     known = ", ".join(s.title for s in snapshots if not s.automatic) or "none yet"
     raise NotFound(f"there is no snapshot {text!r} (it may have been dropped); there are: {known}")

@@ -8,10 +8,13 @@ goes on itself: a snapshot can be used any number of times.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import gc
 import os
 import random
 import select
+import signal
 import socket
 import sys
 import time
@@ -28,7 +31,7 @@ from kernel_runtime.guest.waiting import Copies, children
 from kernel_runtime.sdk import branches as hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kernel_runtime.guest.connection import Connection
     from kernel_runtime.guest.descriptors import Inventory
@@ -40,6 +43,9 @@ _MAX_NAMES, _MAX_NAME = 64, 200
 #: Collecting what was frozen takes at most this share of the time.
 _COLLECTING = 1 / 300
 _FDS = 3
+_OLDEST = 2
+#: How long the original waits for the copy to make shared memory its own.
+_PRIVATE_SECONDS = 10.0
 
 
 class Moment(NamedTuple):
@@ -50,6 +56,7 @@ class Moment(NamedTuple):
     children: dict[int, str]
     clock: float
     dated: float
+    timer: tuple[float, float]
 
 
 class Restored(NamedTuple):
@@ -85,8 +92,10 @@ class Branching:
         self._mappings = Mappings()
         self._copies = Copies()
         self._copies.install()
+        self._pipe: list[int] = []
         self._collected = time.monotonic()
         self._collecting = 0.05
+        gc.collect = _collector(gc.collect)  # type: ignore[assignment]
 
     # -- in the live branch ----------------------------------------------------------------------
 
@@ -95,27 +104,44 @@ class Branching:
         it is thawed one day, what has happened: then this process is the live branch.
         """
         begun = time.perf_counter(), time.process_time()
-        fd = _lifted(fd)
+        refused: list[str] = []
         try:
+            fd = _lifted(fd)
+            for hook in list(hooks.before):
+                hook()
             moment = self._moment(fd)
             refused = _refusal(order, moment)
-            copied = not refused and self._copy()
+            if not refused and self._copy():
+                return self._be_frozen(moment, fd)
+            said: dict[str, Any] = {"external": refused} if refused else {"threads": self._beside(moment)}
         except Exception as error:  # noqa: BLE001 - a hook of user code, or no process to be had
-            os.close(fd)
-            self._answer(order, begun, error=f"{type(error).__name__}: {error}"[: wire.MAX_SAID])
-            return None
-        if copied:
-            return self._be_frozen(moment, fd)
+            said = {"error": f"{type(error).__name__}: {error}"[: wire.MAX_SAID]}
         os.close(fd)
-        if refused:
-            self._answer(order, begun, external=refused)
-            return None
-        if moment.shared:
-            _wait_for(self._pipe)
-        for hook in hooks.after:
+        self._close_pipe()
+        for hook in list(hooks.after):
             _run_hook(hook)
-        self._answer(order, begun, threads=_few(threads.unsafe()))
+        self._answer(order, begun, **said)
         return None
+
+    def _beside(self, moment: Moment) -> list[str]:
+        """The copy is made: the threads that it misses, by name."""
+        names = _few(threads.unsafe())
+        if moment.shared:
+            self._wait_for_copy()
+        return names
+
+    def _wait_for_copy(self) -> None:
+        """Until it has made shared memory its own: it closes its end of the pipe."""
+        os.close(self._pipe.pop())
+        select.select(self._pipe, [], [], _PRIVATE_SECONDS)
+
+    def _close_pipe(self) -> None:
+        while self._pipe:
+            os.close(self._pipe.pop())
+
+    def refuse(self, order: wire.Freeze, reason: str) -> None:
+        """No copy now."""
+        self._answer(order, (time.perf_counter(), time.process_time()), error=reason)
 
     def _answer(self, order: wire.Freeze, begun: tuple[float, float], **more: Any) -> None:
         """``refusal`` is kept: what stood in the way of this copy, for people."""
@@ -128,10 +154,11 @@ class Branching:
         own = self._own()
         shared = self._mappings.shared()
         if shared:
-            self._pipe = os.pipe()
+            self._pipe = list(os.pipe())
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
-        return Moment(stock, shared, self._children(), time.monotonic(), files.now())
+        timer = signal.getitimer(signal.ITIMER_REAL)
+        return Moment(stock, shared, self._children(), time.monotonic(), files.now(), timer)
 
     def _children(self) -> dict[int, str]:
         """Processes that user code has started here: pid → name."""
@@ -144,9 +171,7 @@ class Branching:
         return frozenset((0, 1, 2, self._connection.fileno(), *self._mending.copies, *ends))
 
     def _copy(self) -> bool:
-        """After the hooks; True in the copy."""
-        for hook in list(hooks.before):
-            hook()
+        """True in the copy."""
         self._tend_garbage()
         return self._fork()
 
@@ -184,13 +209,11 @@ class Branching:
         try:
             lost = descriptors.detach(moment.stock, self._own() - {0})
             lost += _make_private(moment.shared)
-            if moment.shared:
-                for end in self._pipe:
-                    os.close(end)
+            self._close_pipe()
             set_oom_score(OOM_SCORE_FROZEN)
             self._hide(True)
             channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
-            external = _few([*moment.stock.others.values(), *moment.children.values(), *lost])
+            external = _few([*lost, *moment.children.values()])
             order, fds = self._wait(channel, moment, external)
             return self._come_back(order, fds, moment, external)
         except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live
@@ -209,12 +232,14 @@ class Branching:
                 channel.send(self._reader.answer(frame, moment.dated))
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
-                if not self._fork():
+                is_copy, left_one = self._fork_again()
+                if left_one:
                     channel.close()
                     return frame, fds
                 for fd in fds:
                     os.close(fd)
-                descriptors.reopen(moment.stock)
+                if is_copy:
+                    descriptors.reopen(moment.stock)
                 channel.send(wire.Frozen(pid=os.getpid(), external=external))
         os._exit(0)  # the host has dropped it
 
@@ -236,6 +261,26 @@ class Branching:
         finally:
             os._exit(0)  # the host sees whether all has been said
 
+    def _fork_again(self) -> tuple[bool, bool]:
+        """Whether this is the copy, and whether it left one: with no process to be had it waits on."""
+        try:
+            if self._fork():
+                return True, False
+        except OSError:
+            return False, False
+        return False, True
+
+    def _let_go_of(self, fds: Iterable[int]) -> None:
+        """What waits in the loop for a descriptor that is no more is called once, and meets the error;
+        the loop would find it ready for ever."""
+        selector = self._loop._selector
+        for fd in fds:
+            key = selector.get_map().get(fd)
+            if key is not None and _is_dead(fd):
+                for handle in filter(None, key.data):
+                    self._loop._add_callback(handle)
+                selector.unregister(fd)
+
     def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
         """Give the process what a live branch has."""
         self._hide(False)
@@ -251,10 +296,32 @@ class Branching:
         self._connection.renew()
         frozen = time.monotonic() - moment.clock
         self._loop.behind += frozen
+        self._let_go_of(moment.stock.others)
         _bury_children(moment.children)
+        signal.setitimer(signal.ITIMER_REAL, *moment.timer)  # no fork inherits it
         if order.reseed:
             _reseed()
         return Restored(order, frozen, external, descriptors.changed(moment.stock))
+
+
+def _is_dead(fd: int) -> bool:
+    """Whether nothing but a place holder is left at this number."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
+    except OSError:
+        return False
+
+
+def _collector(collect: Callable[[int], int]) -> Callable[[int], int]:
+    """``gc.collect`` as user code knows it: what is frozen for the sake of the copies is collected, too."""
+
+    @functools.wraps(collect)
+    def collect_all(generation: int = 2) -> int:
+        if generation == _OLDEST:
+            gc.unfreeze()
+        return collect(generation)
+
+    return collect_all
 
 
 def run_restored_hooks() -> None:
@@ -319,14 +386,6 @@ def _make_private(shared: list[Mapping]) -> list[str]:
         except OSError as error:
             lost.append(f"{mapping} ({error.strerror})")
     return lost
-
-
-def _wait_for(pipe: tuple[int, int]) -> None:
-    """Until the copy has made shared memory its own: it closes its end of the pipe."""
-    read, write = pipe
-    os.close(write)
-    select.select([read], [], [], 10.0)
-    os.close(read)
 
 
 def _weigh() -> wire.Weighed:

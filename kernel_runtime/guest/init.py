@@ -126,7 +126,7 @@ class Init:
         self._shell = shell
         self._branches: dict[int, int] = {}  # pid → branch number
         self._frozen: set[int] = set()
-        self._asked: set[int] = set()  # frozen ones that are at work on an answer
+        self._awake: set[int] = set()  # those of them that carry out an order
         self._strangers: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # pid, exit code
         self._wakeup, self._wakeup_write = _wakeup_pipe()
         gc.collect()
@@ -170,15 +170,13 @@ class Init:
         elif isinstance(frame, wire.End):
             self._end(frame)
         elif isinstance(frame, wire.Rest):
-            self._frozen.add(frame.pid)
-            self._asked.discard(frame.pid)
-            _kill(os.kill, frame.pid, signal.SIGSTOP)
+            self._rest(frame.pid)
         elif isinstance(frame, wire.Wake):
-            self._asked.add(frame.pid)
+            self._awake.add(frame.pid)
             _kill(os.kill, frame.pid, signal.SIGCONT)
         elif isinstance(frame, wire.Drop):
             if frame.pid in self._frozen:
-                self._frozen.discard(frame.pid)
+                self._forget(frame.pid)
                 _kill(os.kill, frame.pid, signal.SIGKILL)
         elif isinstance(frame, wire.Adopt):
             self._adopt(frame)
@@ -237,13 +235,21 @@ class Init:
         for pid, branch in self._branches.items():
             if branch == frame.branch:
                 _kill(os.killpg, pid, frame.number)
-                if os.getpgid(pid) != pid:
+                if not _leads_its_group(pid):
                     _kill(os.kill, pid, frame.number)
+
+    def _rest(self, pid: int) -> None:
+        self._frozen.add(pid)
+        self._awake.discard(pid)
+        _kill(os.kill, pid, signal.SIGSTOP)
+
+    def _forget(self, pid: int) -> None:
+        self._frozen.discard(pid)
+        self._awake.discard(pid)
 
     def _adopt(self, frame: wire.Adopt) -> None:
         """A frozen branch was thawed, and may have ended since."""
-        self._frozen.discard(frame.pid)
-        self._asked.discard(frame.pid)
+        self._forget(frame.pid)
         for pid, status in self._strangers:
             if pid == frame.pid:
                 self._control.send(wire.Exited(branch=frame.branch, status=status))
@@ -259,7 +265,7 @@ class Init:
         # To all at once, as the kernel hands a signal to all down to a child that is just being forked:
         # a stop that reached one in this way would never be taken back from outside.
         _kill(os.kill, -1, signal.SIGCONT)
-        for pid in self._frozen - self._asked:
+        for pid in self._frozen - self._awake:
             _kill(os.kill, pid, signal.SIGSTOP)
 
     def _end(self, frame: wire.End) -> None:
@@ -267,11 +273,12 @@ class Init:
         live = {pid for pid, branch in self._branches.items() if branch in frame.spare}
         self._kill_others(live | self._frozen)
         for pid in self._branches.keys() - live:  # should it not have found them
-            _kill(os.kill, pid, signal.SIGKILL)
+            if not _kill(os.kill, pid, signal.SIGKILL):
+                self._report(pid, -signal.SIGKILL)  # somebody else has buried it
         while self._branches.keys() - live:
             self._reap(block=True)
         self._remove_ipc()
-        for pid in live:
+        for pid in live | self._awake:
             _kill(os.kill, pid, signal.SIGCONT)
         self._control.send(wire.Ended(number=frame.number))
 
@@ -285,16 +292,18 @@ class Init:
                 return
             if pid == 0:
                 return
-            self._frozen.discard(pid)
-            self._asked.discard(pid)
-            code = os.waitstatus_to_exitcode(status)
-            branch = self._branches.pop(pid, None)
-            if branch is None:
-                self._strangers.append((pid, code))
-                continue
-            self._control.send(wire.Exited(branch=branch, status=code))
-            if block:
+            self._forget(pid)
+            if self._report(pid, os.waitstatus_to_exitcode(status)) and block:
                 return
+
+    def _report(self, pid: int, code: int) -> bool:
+        """Whether it was a live branch: then the host is told of its end."""
+        branch = self._branches.pop(pid, None)
+        if branch is None:
+            self._strangers.append((pid, code))
+            return False
+        self._control.send(wire.Exited(branch=branch, status=code))
+        return True
 
 
 def _wakeup_pipe() -> tuple[int, int]:
@@ -308,11 +317,20 @@ def _wakeup_pipe() -> tuple[int, int]:
     return read, write
 
 
-def _kill(how: object, target: int, number: int) -> None:
+def _kill(how: object, target: int, number: int) -> bool:
+    """False when there is no such process: it has ended, and the reaper says so."""
     try:
         how(target, number)  # type: ignore[operator]
     except (ProcessLookupError, PermissionError):
-        pass  # it has just ended: the reaper will say so
+        return False
+    return True
+
+
+def _leads_its_group(pid: int) -> bool:
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def _set_stdio(out: int, err: int) -> None:

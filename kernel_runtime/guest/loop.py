@@ -135,11 +135,12 @@ class Branch:
     def _freeze(self, order: wire.Freeze) -> None:
         """Between two callbacks; in a copy, this returns when it has been thawed."""
         fds = self._connection.fds
-        if not fds:
-            os._exit(wire.LOST_STATUS)  # its socket did not come along: the host will not wait for it
-        restored = self._branches.freeze(order, fds.popleft())
-        if restored is not None:
-            self._come_back(restored)
+        if fds:
+            restored = self._branches.freeze(order, fds.popleft())
+            if restored is not None:
+                self._come_back(restored)
+        else:  # the kernel passes none where none is free
+            self._branches.refuse(order, "no descriptor is free: close some")
         self._busy = False
         self.loop.call_soon(self._pump)
 
@@ -169,7 +170,7 @@ class Branch:
         self._queue.clear()
         self._aborted.clear()
         order = restored.order
-        info = self._shell.info(
+        info = self._shell.info_restored(
             {"frozen": restored.frozen, "external": restored.external, "changed": restored.changed}
         )
         self._connection.send(wire.Ready(branch=order.branch, info=info, pid=self._pid, token=order.token))

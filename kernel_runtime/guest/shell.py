@@ -163,8 +163,8 @@ class Shell:
         _plot_inline()
         _adopt_threads(kernel)
 
-    def info(self, restored: dict[str, Any] | None = None) -> bytes:
-        """The JSON of ``Ready``: what the front needs for kernel info, and what a thawed branch tells."""
+    def info(self) -> bytes:
+        """The JSON of ``Ready``: what the front needs for kernel info."""
         from ipykernel.compiler import get_tmp_directory
 
         return to_json(
@@ -172,9 +172,12 @@ class Shell:
             | {
                 "threads": threading.active_count(),
                 "cells": get_tmp_directory() + os.sep,
-                "restored": restored or {},
             }
         )
+
+    def info_restored(self, restored: dict[str, Any]) -> bytes:
+        """The JSON of a thawed branch's ``Ready``. No more: a banner's tip would draw a random number."""
+        return to_json({"restored": restored})
 
     def fail(self, request: wire.Request, error: BaseException) -> None:
         """Answer a request whose handler itself failed; what was answered stays."""

@@ -29,12 +29,10 @@ def _arrow(module: Any) -> int:
     return int(module.cpu_count()) + int(module.io_thread_count())
 
 
-def _cores(_: Any) -> int:
-    return os.cpu_count() or 1
-
-
 #: Libraries whose idle pools have no names and survive a fork (proven by tests): most threads of each.
-_POOLS: dict[str, Callable[[Any], int]] = {"pyarrow": _arrow, "duckdb": _cores}
+_POOLS: dict[str, Callable[[Any], int]] = {"pyarrow": _arrow}
+#: Those whose pools have no names and do not survive it: where one is, no unnamed thread is safe.
+_FATAL = {"duckdb": "those of duckdb end with SET threads=1 and SET async_threads=0"}
 
 
 def stop_idle(loop: asyncio.AbstractEventLoop) -> None:
@@ -112,7 +110,9 @@ def _unexplained(names: list[str]) -> list[str]:
         own = file.read().strip()
     unnamed = [name for name in names if name == own]
     named = [f"native thread {name!r}" for name in names if name != own]
+    fatal = [advice for name, advice in _FATAL.items() if name in sys.modules]
     explained = sum(most(sys.modules[name]) for name, most in _POOLS.items() if name in sys.modules)
-    if len(unnamed) > explained:
-        named.append(f"{len(unnamed)} {_UNNAMED}")
+    if len(unnamed) > (0 if fatal else explained):
+        advice = f" ({'; '.join(fatal)})" if fatal else ""
+        named.append(f"{len(unnamed)} {_UNNAMED}{advice}")
     return named

@@ -143,6 +143,14 @@ class Group:
             cgroup_files.field(at / "memory.events", "oom_kill"),
         )
 
+    def memory_now(self) -> int:
+        """Bytes of memory that it uses, copies of files too."""
+        place = self._places.get("memory")
+        if place is None:
+            return 0
+        name = "memory.usage_in_bytes" if place.version == 1 else "memory.current"
+        return cgroup_files.number(place.directory / name)
+
     def _cpu(self) -> float:
         accounting = self._places.get("cpuacct")
         if accounting:

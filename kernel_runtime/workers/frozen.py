@@ -17,29 +17,40 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.workers.link import Link
+from kernel_runtime.workers.processes import pid_within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
 
 ANSWER_SECONDS = 30.0
 Shape = TypeVar("Shape")
+_AGAIN_SECONDS = 2.0
 #: Frames a second that a frozen branch may send: it answers, and says nothing by itself.
 _RATE = 1000.0
 
 
 class Frozen:
-    """The host's end. ``ready`` is done when it waits at its socket (again), or has an exception."""
+    """The host's end. ``ready`` is done when it waits at its socket (again), or has an exception;
+    ``on_gone`` is called when it ends by itself; ``thawing`` is the pid that it had when it was last
+    ordered to become the live branch.
+    """
 
     def __init__(self, init: Init) -> None:
         self.pid = 0
+        self.thawing = 0
+        self.on_gone: Callable[[], None] = lambda: None
         self.external: list[str] = []
         self._init = init
         self._lock = asyncio.Lock()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
         host, self._guest_socket = socket.socketpair()
-        self._link = Link(host, wire.decode_from_frozen, self._on_frame, self._on_closed, rate=_RATE)
+        self._link = Link(
+            host, wire.decode_from_frozen, self._on_frame, self._on_closed, names_sender=True, rate=_RATE
+        )
 
     @property
     def gone(self) -> bool:
@@ -57,6 +68,8 @@ class Frozen:
         """Until it waits at its socket; ``GuestLost`` when it never will."""
         async with asyncio.timeout(ANSWER_SECONDS):
             await asyncio.shield(self.ready)
+        if self.gone:  # between its word and now
+            raise GuestLost(_lost("its process ended"))
 
     async def weigh(self) -> wire.Weighed:
         """What it holds, by its own measure."""
@@ -93,12 +106,16 @@ class Frozen:
         """Have it become the live branch ``branch``, leaving a frozen copy; returns the token that
         the branch's ``Ready`` must repeat."""
         async with self._lock:
-            await self.wait()
-            token = secrets.token_hex(16)
-            self.ready = asyncio.get_running_loop().create_future()
-            order = wire.Thaw(branch=branch.number, token=token, reseed=reseed, edits=edits or {})
-            self._ask(order, branch.guest_fds())
-            branch.let_go()
+            try:
+                await self.wait()
+                token = secrets.token_hex(16)
+                self.ready, self.thawing = asyncio.get_running_loop().create_future(), self.pid
+                order = wire.Thaw(branch=branch.number, token=token, reseed=reseed, edits=edits or {})
+                self._ask(order, branch.guest_fds())
+            except OSError as error:
+                raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
+            finally:
+                branch.let_go()
             return token
 
     async def write(self, sock: socket.socket) -> None:
@@ -110,11 +127,33 @@ class Frozen:
     def drop(self) -> None:
         """End it. One that has not said its pid yet sees its socket close."""
         self._guest_socket.close()
-        if self.pid:
-            self._init.drop(self.pid)
+        self._end()
         if not self._link.closed:
             self._link.close()
             self._fail(GuestLost(Verdict(reason=Reason.EXIT, evidence="the snapshot was dropped")))
+
+    def thawed(self) -> int:
+        """It has become a live branch; returns its pid. Only the copy that it left is frozen."""
+        pid, self.thawing = self.thawing, 0
+        return pid
+
+    async def goes_on(self) -> bool:
+        """After it could not become a live branch: whether it waits all the same, or a copy that it left."""
+        try:
+            async with asyncio.timeout(_AGAIN_SECONDS):
+                await self.wait()
+        except (GuestLost, TimeoutError):
+            return False
+        if self.thawing not in (0, self.pid):
+            self._init.drop(self.thawing)
+        self.thawing = 0
+        return True
+
+    def _end(self) -> None:
+        """Pid 1 spares none of it any longer."""
+        for pid in {self.pid, self.thawing} - {0}:
+            self._init.drop(pid)
+        self.pid = self.thawing = 0
 
     def _ask(self, frame: wire.Frame, fds: list[int] | None = None) -> None:
         self._link.send(frame, fds)
@@ -128,6 +167,8 @@ class Frozen:
         if isinstance(frame, wire.Frozen):
             if self.ready.done():
                 raise ProtocolViolation("a frozen branch said twice that it waits")
+            if frame.pid != pid_within(self._link.sender):
+                raise ProtocolViolation("a frozen branch named another process than its own")
             self.pid, self.external = frame.pid, frame.external
             self._rest()
             self.ready.set_result(None)
@@ -137,8 +178,9 @@ class Frozen:
             raise ProtocolViolation("a frozen branch answered what was not asked")
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
-        evidence = str(error or "its process ended")
-        self._fail(GuestLost(Verdict(reason=Reason.PROTOCOL, evidence=f"the snapshot is lost: {evidence}")))
+        self._end()
+        self._fail(GuestLost(_lost(str(error or "its process ended"))))
+        self.on_gone()
 
     def _fail(self, error: GuestLost) -> None:
         for waiting in (self.ready, self._answer):
@@ -147,6 +189,10 @@ class Frozen:
         if self.ready.done() and not self.ready.exception():
             self.ready = asyncio.get_running_loop().create_future()
             _set_exception(self.ready, error)
+
+
+def _lost(evidence: str) -> Verdict:
+    return Verdict(reason=Reason.PROTOCOL, evidence=f"the snapshot is lost: {evidence}")
 
 
 def _set_exception(future: asyncio.Future[Any], error: Exception) -> None:

@@ -19,6 +19,7 @@ from kernel_runtime.workers.branch import Branch, Keeper, Pending
 from kernel_runtime.workers.denials import UNNAMED
 from kernel_runtime.workers.init import Init, Owner
 from kernel_runtime.workers.meter import partial
+from kernel_runtime.workers.pressure import Pressure
 from kernel_runtime.workers.snapshots import Snapshots
 from kernel_runtime.workers.throttle import hold_share
 from kernel_runtime.workers.watch import memory_exceeded, session_over
@@ -73,6 +74,7 @@ class Life(Keeper, Owner):
         self.paused = False
         self._ending: asyncio.Future[None] | None = None
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
+        self._pressure: Pressure | None = None
         self.state = ""
         self.restored = False
 
@@ -176,6 +178,7 @@ class Life(Keeper, Owner):
         init = Init(zygote, self.limits, self, self.account)
         await init.spawn(self._plan(zygote.image))
         self._init = init
+        self._pressure = Pressure(init.meter, self.snapshots)
         self.walls, self.missing = init.walls, init.missing
         self.partial = partial(self.limits, zygote.image)
         guards = (self._guard_memory(init.meter), self._guard_session(init.meter), hold_share(init.meter))
@@ -225,14 +228,16 @@ class Life(Keeper, Owner):
             async with asyncio.timeout(_THAW_SECONDS):
                 await asyncio.shield(new.ready)
                 await frozen.wait()
-            if new.token != token or new.pid <= 1:
-                raise ProtocolViolation("the thawed branch did not repeat its token")
+            if new.token != token or new.pid != frozen.thawing:
+                raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
         except BaseException as error:
             new.close()
             if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
-                raise GuestLost(causes.ended("the snapshot's process ended when it was thawed")) from None
+                raise GuestLost(
+                    causes.ended("the snapshot could not become live (it needs two processes)")
+                ) from None
             raise
-        init.adopt(new, new.pid)
+        init.adopt(new, frozen.thawed())
         self._branch = new
         if old is not None:
             old.cause = old.cause or causes.ended("another moment of it was brought back")
@@ -311,9 +316,13 @@ class Life(Keeper, Owner):
         self._drop_init()
 
     async def _guard_memory(self, meter: Meter) -> None:
-        """Where the kernel does not hold the memory limit: kill at once, an interrupt frees nothing."""
+        """Where the kernel does not hold the memory limit: kill at once, an interrupt frees nothing
+        (but dropping snapshots may)."""
         while True:
-            self._kill(await memory_exceeded(meter))
+            verdict = await memory_exceeded(meter)
+            if self._pressure is not None and self._pressure.relieve(meter.look()):
+                continue
+            self._kill(verdict)
             await asyncio.sleep(_EXIT_SECONDS)
 
     def _kill_if_running(self, branch: Branch, pending: Pending, verdict: Verdict) -> None:
@@ -380,6 +389,9 @@ class Life(Keeper, Owner):
 
     def on_branch_closed(self, branch: Branch, error: ProtocolViolation | None) -> None:
         """Its socket closed. Normally it has exited, and pid 1 is about to say so."""
+        if branch is not self._branch:
+            branch.ready.cancel()  # it was to be thawed, and the live one goes on
+            return
         if error is not None:
             branch.cause = branch.cause or causes.broken(error)
             self._kill(branch.cause)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.account import Account
     from kernel_runtime.workers.branch import Branch, Pending
     from kernel_runtime.workers.meter import Meter
+    from kernel_runtime.workers.pressure import Pressure
 
 #: How long a cell may go on after a limit has interrupted it, before it is killed.
 LIMIT_GRACE = 1.0
@@ -61,11 +62,15 @@ class Limiter:
 
     # -- a cell --------------------------------------------------------------------------------
 
-    async def watch(self, meter: Meter, branch: Branch, pending: Pending) -> None:
+    async def watch(
+        self, meter: Meter, branch: Branch, pending: Pending, pressure: Pressure | None = None
+    ) -> None:
         """Hold the CPU and wall limit of one cell, from now until it is over."""
         pending.kills = meter.kills_told
         meter.begin_cell()
-        watch = Watch(meter, lambda w: self._warn(pending, w), lambda text: self._note(pending, text))
+        watch = Watch(
+            meter, lambda w: self._warn(pending, w), lambda text: self._note(pending, text), pressure
+        )
         await self._exceed(branch, pending, await watch.exceeded())
 
     async def _exceed(self, branch: Branch, pending: Pending, verdict: Verdict) -> None:

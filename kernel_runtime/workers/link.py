@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 import termios
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 RATE = 100_000  # frames per second that may go on for ever
 BURST = 200_000  # frames that may come at once
 _CHUNK = 1 << 18
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of a sender, as the kernel tells them
 _CHUNKS_AT_ONCE = 16
 _MAX_FDS = 8
 #: What may wait for a peer that does not read: a few of the largest values.
@@ -41,7 +43,10 @@ _LONG_SECONDS = 0.05
 
 
 class Link:
-    """Reads frames of one peer and hands them to ``on_frame``; ``on_closed`` comes once."""
+    """Reads frames of one peer and hands them to ``on_frame``; ``on_closed`` comes once.
+
+    ``names_sender``: ``sender`` is the pid of the process that the latest frame came from.
+    """
 
     def __init__(
         self,
@@ -51,15 +56,20 @@ class Link:
         on_closed: Callable[[ProtocolViolation | None], None],
         *,
         takes_fds: bool = False,
+        names_sender: bool = False,
         rate: float | None = None,
     ) -> None:
         sock.setblocking(False)
+        if names_sender:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._reader = wire.FrameReader(decoder)
         self._on_frame = on_frame
         self._on_closed = on_closed
         self._takes_fds = takes_fds
+        self._names_sender = names_sender
+        self.sender = 0
         self._outgoing: deque[memoryview] = deque()
         self._waiting = 0
         now = self._loop.time()
@@ -133,6 +143,8 @@ class Link:
     def _receive(self) -> bytes | None:
         """Bytes, b"" at the end, None when there is nothing now."""
         try:
+            if self._names_sender:
+                return self._receive_named()
             if not self._takes_fds:
                 return self._socket.recv(_CHUNK)
             data, fds, _, _ = socket.recv_fds(self._socket, _CHUNK, _MAX_FDS)
@@ -142,6 +154,14 @@ class Link:
             return None
         except OSError:
             return b""
+
+    def _receive_named(self) -> bytes:
+        """Bytes of one process, whose pid the kernel tells: ``sender``."""
+        data, beside, _, _ = self._socket.recvmsg(_CHUNK, socket.CMSG_SPACE(_CREDENTIALS.size))
+        for level, kind, value in beside:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                self.sender = _CREDENTIALS.unpack(value)[0]
+        return data
 
     def _deliver(self, data: bytes) -> bool:
         """Hand out the frames that are complete; False when reading must stop for now."""

@@ -45,6 +45,8 @@ _SHARE_SECONDS = 0.05
 PATIENCE_SECONDS = 5.0
 #: Groups that were not empty by then.
 _left: list[cgroups.Group] = []
+#: A fork takes memory for page tables, and for what is written next.
+_FULL = 0.92
 
 
 @functools.cache
@@ -150,7 +152,7 @@ class Meter:
         if counted and self.counts_memory:
             memory, self._peak = counted.memory, counted.peak
         else:
-            memory = sum(p.resident for p in found) + self._in_layer()
+            memory = sum(p.resident for p in found) + self.in_layer()
         self._seen = max(self._seen, memory)
         return Look(
             memory=memory,
@@ -164,7 +166,7 @@ class Meter:
         """The memory of this look, exactly: where the host sums up itself, each page once."""
         if self.counts_memory:
             return look.memory
-        summed = self.processes.shared_out(look.processes) + self._in_layer()
+        summed = self.processes.shared_out(look.processes) + self.in_layer()
         self._peak = max(self._peak, summed)
         return summed
 
@@ -207,7 +209,8 @@ class Meter:
     def _counts_everything(self) -> bool:
         return self.counts_memory and self._counts_pids and self._counts_cpu
 
-    def _in_layer(self) -> int:
+    def in_layer(self) -> int:
+        """Bytes of memory that the files of its layer take."""
         layer = self.processes.layer()
         return 0 if layer is None or not layer.in_memory else layer.used
 
@@ -219,6 +222,13 @@ class Meter:
             share = max(0.0, cpu - before) / (now - then) if before else 0.0
             self._share = (now, cpu, share)
         return share
+
+    def is_nearly_full(self) -> bool:
+        """Whether its memory has no room for a fork, where the kernel counts it: at the price of one read."""
+        limit = self.limits.memory
+        if self._group is None or limit is None or self._group.memory_now() < _FULL * limit:
+            return False
+        return self._group.memory_now() - self._group.file_pages() >= _FULL * limit
 
     # -- causes --------------------------------------------------------------------------------
 

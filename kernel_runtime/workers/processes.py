@@ -193,6 +193,15 @@ class Processes:
             os.close(fd)
 
 
+def pid_within(pid: int) -> int:
+    """The number that a process has in the innermost of its pid namespaces; 0 when it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"NSpid:"):
+                return int(line.split()[-1])
+    return 0
+
+
 def _is_private(proc: int) -> bool:
     """Whether this is the /proc of another pid namespace than ours."""
     try:

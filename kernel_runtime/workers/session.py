@@ -133,8 +133,7 @@ class Session(Life):
             watch.cancel()
             self._pause_when_idle()
             self.durable.cell_ended()
-            ended = pending.ended.result() if pending.ended.done() else None
-            if ended is None or ended.survived:
+            if pending.ended.done() and _is_over(pending.ended.result()):
                 self.snapshots.cell_took(time.monotonic() - begun, pending.count)
 
     def _mention(self, note: str, pending: Pending) -> None:
@@ -152,7 +151,7 @@ class Session(Life):
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self._init is not None:
-            await self._limiter.watch(self._init.meter, branch, pending)
+            await self._limiter.watch(self._init.meter, branch, pending, self._pressure)
 
     @property
     def stands(self) -> bool:
@@ -334,6 +333,11 @@ class Session(Life):
         if pending.limited is not None:
             return self._limiter.on_limited(self._init.meter, pending.limited)
         return self._limiter.killed_inside(self._init.meter, pending.kills)
+
+
+def _is_over(verdict: Verdict | None) -> bool:
+    """Whether the cell ended, and not its guest."""
+    return verdict is None or verdict.survived
 
 
 def _ignore(task: asyncio.Task[int]) -> None:

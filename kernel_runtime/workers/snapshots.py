@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: How long an end waits for a copy that is just being made.
 COMING_SECONDS = 5.0
+#: How long a person waits for one: a hook may hang, and nothing else would end that.
+TAKE_SECONDS = 30.0
 WEIGH_SECONDS = 2.0
 #: How fast the cost of a copy that was once expensive is forgotten.
 _FORGET = 0.9
@@ -94,6 +96,7 @@ class Snapshots:
         self._live = live
         self._known: dict[int, Snapshot] = {}
         self._frozen: dict[int, Frozen] = {}
+        self._lost: set[str] = set()
         self._heads: dict[str, int] = {}
         self._past: list[int] = []
         self._befores: dict[int, int] = {}
@@ -118,7 +121,12 @@ class Snapshots:
 
     def find(self, name: str | int) -> Snapshot:
         """By name or number; ``NotFound`` says which there are."""
-        return find(self.listing(), name)
+        try:
+            return find(self.listing(), name)
+        except NotFound:
+            if str(name) in self._lost:
+                raise NotFound(f"the snapshot {str(name)!r} is lost: its process has ended") from None
+            raise
 
     @property
     def undoable(self) -> int:
@@ -155,6 +163,10 @@ class Snapshots:
         snapshot = self.find(name)
         self._forget([snapshot.number])
         return snapshot
+
+    def give_up(self, snapshots: list[Snapshot]) -> None:
+        """Forget these: their memory is needed."""
+        self._forget([snapshot.number for snapshot in snapshots])
 
     def pin(self, name: str | int, pinned: bool = True) -> Snapshot:
         """Keep one whatever the budget says, or no longer."""
@@ -202,7 +214,11 @@ class Snapshots:
         if branch.executing:
             raise Conflict("a cell is running: a snapshot is taken between cells")
         draft = self._draft(name=name, pinned=pinned, automatic=automatic)
-        return await self._taken(draft, *self._order(branch, refuse=refuse))
+        try:
+            async with asyncio.timeout(TAKE_SECONDS):
+                return await self._taken(draft, *self._order(branch, refuse=refuse))
+        except TimeoutError:
+            raise Conflict(f"no snapshot: the guest did not make one within {TAKE_SECONDS:.0f} s") from None
 
     async def take_at_gate(self, branch: Branch, reached: wire.Gated, cell: int) -> Snapshot:
         """Where the code of ``cell`` has stopped; ``Conflict`` at once when there can be none."""
@@ -269,6 +285,7 @@ class Snapshots:
         self, draft: Snapshot, pending: Pending, said: list[wire.Froze], frozen: Frozen
     ) -> Snapshot:
         await self._made(pending, said, frozen)
+        frozen.on_gone = lambda: self._on_gone(draft.number)
         snapshot = msgspec.structs.replace(draft, pause=said[0].pause, external=frozen.external)
         self._known[snapshot.number] = snapshot
         self._frozen[snapshot.number] = frozen
@@ -287,10 +304,17 @@ class Snapshots:
             if verdict is not None:
                 raise GuestLost(verdict)
             _check(said)
-            await frozen.wait()
+            await _first_word(frozen)
         except BaseException:
             frozen.drop()
             raise
+
+    def _on_gone(self, number: int) -> None:
+        """Its process ended by itself, or something in the session killed it."""
+        snapshot = self._known.get(number)
+        if snapshot is not None:
+            self._lost |= {snapshot.name, str(number), f"#{number}"} - {""}
+            self._forget([number])
 
     async def _weigh_soon(self) -> None:
         """Measure them when there is time, and not all the time: it walks all of their memory."""
@@ -323,6 +347,8 @@ class Snapshots:
         self.before = None
         if not self.automatic or self._restoring or self._live.rung is not Rung.NAMESPACES:
             return ""
+        if self._live.init is not None and self._live.init.meter.is_nearly_full():
+            return self._tell("memory is nearly used up: no automatic snapshot before this cell")
         if not worth_it(self.budget, self._cost, self._computed):
             self._cost *= _FORGET
             return self._tell("costs more than it saves at this size", cost=self._cost)
@@ -459,6 +485,7 @@ class Snapshots:
         self._heads[self.line] = head.number
         self.line = line
         self._past.clear()
+        self._forget([number for number, _ in self._future])  # of the line that was left
         if previous is not None:
             self._forget([previous])
         left = self._heads.pop(line, None)
@@ -498,11 +525,14 @@ class Snapshots:
         return _restoration(snapshot, new, time.monotonic() - begun)
 
     async def _thaw(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Branch:
-        _, frozen = self.frozen(snapshot.number)
+        frozen = self._frozen.get(snapshot.number)
+        if frozen is None:
+            raise NotFound(f"there is no snapshot {snapshot.title!r} any more")
         try:
             new = await self._live.switch(frozen, how)
         except (KernelRuntimeError, TimeoutError):
-            self._forget([snapshot.number])
+            if not await frozen.goes_on():
+                self._forget([snapshot.number])
             raise
         self.base, self.cell = snapshot.parent if snapshot.gate else snapshot.number, snapshot.cell
         self._changed()
@@ -558,6 +588,18 @@ class Snapshots:
         last = self._past[-1:]
         return {*last, *self._heads.values(), *(number for number, _ in self._future)}
 
+    def expendable(self) -> list[Snapshot]:
+        """What may be given up when memory is short, in that order; the one before the running cell last."""
+        last = self._past[-1:]
+        loose = [s for s in self.listing() if not s.pinned and s.number not in last]
+        loose.sort(key=lambda s: (not s.automatic, s.number in self._in_use()))
+        return loose + [self._known[number] for number in last if number in self._known]
+
+    @property
+    def pids(self) -> set[int]:
+        """The frozen processes, by their numbers within the session."""
+        return {frozen.pid for frozen in self._frozen.values()}
+
     def _forget(self, numbers: list[int]) -> None:
         for number in numbers:
             frozen = self._frozen.pop(number, None)
@@ -587,6 +629,13 @@ class Snapshots:
 
 
 def _tell_nobody(_: list[Snapshot]) -> None: ...
+
+
+async def _first_word(frozen: Frozen) -> None:
+    try:
+        await frozen.wait()
+    except GuestLost as error:
+        raise Conflict(f"no snapshot (it needs room for two processes): {error}") from None
 
 
 def _check(said: list[wire.Froze]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kernel_runtime.workers.meter import Look, Meter
+    from kernel_runtime.workers.pressure import Pressure
 
 _LOOK = 0.25
 #: A cell that goes on for long is looked at less often.
@@ -33,8 +34,15 @@ class Watch:
     the kernel did to a process of the cell.
     """
 
-    def __init__(self, meter: Meter, warn: Callable[[Nearly], None], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        warn: Callable[[Nearly], None],
+        note: Callable[[str], None],
+        pressure: Pressure | None = None,
+    ) -> None:
         self._meter = meter
+        self._pressure = pressure
         self._limits = meter.limits
         self._warn = warn
         self._note = note
@@ -55,6 +63,8 @@ class Watch:
             verdict = self._cpu_exceeded(look.cpu)
             if verdict is not None:
                 return verdict
+            if self._pressure is not None and self._pressure.relieve(look, self._note):
+                continue
             await self._consider(look)
 
     def _pause(self) -> float:
@@ -67,7 +77,7 @@ class Watch:
             pause = min(pause, max(0.001, due - elapsed))
         if self._cpu_left is not None:
             pause = min(pause, max(_TICK, self._cpu_left / _CORES))
-        return pause
+        return pause if self._pressure is None else min(pause, self._pressure.pause())
 
     def _wall_exceeded(self) -> Verdict | None:
         wall, elapsed = self._limits.wall, self._meter.clock() - self._begun

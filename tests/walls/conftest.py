@@ -38,15 +38,24 @@ KERNEL_WALLS = ("seccomp", "capabilities", "user", "landlock")
 class Guest:
     """One guest, spoken to from synchronous tests."""
 
-    def __init__(self, portal: Portal, runtime: Runtime, level: Level, amounts: dict[str, object]) -> None:
+    def __init__(
+        self,
+        portal: Portal,
+        runtime: Runtime,
+        level: Level,
+        amounts: dict[str, object],
+        *,
+        automatic: bool = True,
+    ) -> None:
         self._portal = portal
+        self._automatic = automatic
         self.client = AsyncSession(limits=parse_limits({"memory": "512M"} | amounts), level=level)
         self.client._runtime = runtime
         portal.call(self._open(runtime))
 
     async def _open(self, runtime: Runtime) -> None:
         inner = self.client._session = runtime.open_session(
-            limits=self.client.limits, level=self.client.level
+            limits=self.client.limits, level=self.client.level, automatic=self._automatic
         )
         await inner.ready()
 
@@ -68,6 +77,16 @@ class Guest:
 
     def restart(self) -> None:
         self._portal.call(self.client.restart())
+
+    def snapshot(self, name: str = "") -> Any:
+        return self._portal.call(self.client.snapshot(name))
+
+    def restore(self, name: str | int) -> Any:
+        return self._portal.call(self.client.restore(name))
+
+    def weigh(self) -> None:
+        """Have every frozen branch measured now."""
+        self._portal.call(self.inner.snapshots.weigh())
 
     def usage(self) -> Usage:
         return self._portal.call(self.client.usage())
@@ -93,9 +112,16 @@ class House:
     async def _make(self, without: tuple[str, ...]) -> Runtime:
         return Runtime(Settings(workdir=str(self.directory), warm=(), without=frozenset(without)))
 
-    def open(self, *, without: tuple[str, ...] = (), level: str = "moderate", **amounts: object) -> Guest:
+    def open(
+        self,
+        *,
+        without: tuple[str, ...] = (),
+        level: str = "moderate",
+        automatic: bool = True,
+        **amounts: object,
+    ) -> Guest:
         """A guest of one's own, to be closed (or closed with the house)."""
-        guest = Guest(self.portal, self.runtime(without), Level(level), amounts)
+        guest = Guest(self.portal, self.runtime(without), Level(level), amounts, automatic=automatic)
         self._guests.append(guest)
         return guest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from kernel_runtime.domain.verdict import Reason
-from kernel_runtime.workers.processes import Process, Processes
+from kernel_runtime.workers.processes import Process, Processes, pid_within
 from tests.walls.escape import escaped
 from tests.walls.rows import KERNEL, PLAIN, SECCOMP, Outcomes, Row, check_refused
 
@@ -112,11 +113,12 @@ def tried(pid, number=0):
 """
     code = code.replace("FRONT", str(os.getpid())).replace("OTHER", str(other.inner.pid))
     answer = one.answer("import signal; signal.signal(signal.SIGUSR2, signal.SIG_IGN)\n" + code)
-    assert answer in (
-        "['ProcessLookupError', 'ProcessLookupError', 'sent', set()]",
-        # Where nothing but pid 1 and the guest itself runs, there is nobody to send to.
-        "['ProcessLookupError', 'ProcessLookupError', 'ProcessLookupError', set()]",
-    )
+    *outcomes, reached = ast.literal_eval(answer.replace("set()", "()"))
+    # Where nothing but pid 1 and the guest itself runs, there is nobody to send to.
+    assert outcomes[:2] == ["ProcessLookupError", "ProcessLookupError"]
+    assert outcomes[2] in ("sent", "ProcessLookupError")
+    frozen = {3, 4}  # a branch of itself, and the child that left it
+    assert set(reached) <= frozen | one.inner.snapshots.pids
     assert other.answer("kept") == "42"
     assert plain(f"import os, json; os.kill({os.getpid()}, 0); print(json.dumps('sent'))") == "sent"
 
@@ -196,11 +198,17 @@ def test_a_bomb_that_never_stops(open_guest: Callable[..., Guest]) -> None:
 
 
 def _below(guest: Guest) -> list[psutil.Process]:
-    """The host's view of what runs below a guest's first process."""
+    """The host's view of what is below a guest's first process, but for frozen branches that stand still."""
     try:
-        return psutil.Process(guest.inner.pid).children(recursive=True)
+        found = psutil.Process(guest.inner.pid).children(recursive=True)
+        return [process for process in found if not _is_frozen(guest, process)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _is_frozen(guest: Guest, process: psutil.Process) -> bool:
+    known = pid_within(process.pid) in guest.inner.snapshots.pids
+    return known and process.status() == psutil.STATUS_STOPPED
 
 
 def _settles(guest: Guest, number: int) -> bool:
@@ -383,8 +391,18 @@ def tried(what):
     assert attack(code, without=SECCOMP) == "['done', 'done', 'done', 'done', 'done']"
 
 
-def test_pid_no_process_but_its_own(attack: Callable[..., str]) -> None:
-    assert attack("import os; len([p for p in os.listdir('/proc') if p.isdigit()])") == "2"
+def test_pid_no_process_but_its_own(attack: Callable[..., str], open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest()
+    guest.run("import os")
+    assert _settles(guest, 1)
+    seen = ast.literal_eval(
+        guest.answer("{int(p) for p in os.listdir('/proc') if p.isdigit()} | {-os.getpid()}")
+    )
+    own = {-pid for pid in seen if pid < 0}
+    left = {pid for pid in seen if pid > 1} - own
+    assert own
+    # Its frozen branches, and the child that has just left one.
+    assert len(left - guest.inner.snapshots.pids) <= 1
     assert "ProcessLookupError" in attack(f"import os; os.kill({os.getpid()}, 0)")
     assert len(psutil.pids()) > 2
 

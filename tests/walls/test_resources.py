@@ -259,7 +259,7 @@ PIPES = DESCRIPTORS.replace(
 @pytest.mark.parametrize("code", [DESCRIPTORS, PIPES], ids=["files", "pipes"])
 def test_rlimits_descriptors_end(house: House, code: str) -> None:
     """The guest runs out of them, its connection and its neighbours do not."""
-    guest, other = house.open(), house.open()
+    guest, other = house.open(automatic=False), house.open(automatic=False)
     before = psutil.Process().num_fds()
     assert 4000 < int(guest.answer(code)) < 4096
     assert guest.answer("[os.close(fd) for fd in kept] and 6 * 7") == "42"

@@ -16,6 +16,7 @@ from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitEx
 from kernel_runtime.workers import limiter
 from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
+from tests.workers.branches import inner_of, only_live_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,8 +226,7 @@ def test_what_the_branch_started_dies_with_it(session: kernel_runtime.Session) -
     )
     session.run(code, check=False)
     session.run("1")
-    count = "import os; len([p for p in os.listdir('/proc') if p.isdigit()])"
-    assert eventually(lambda: session.run(count).result == "2", 60)
+    assert only_live_runs(inner_of(session))
 
 
 def test_a_branch_that_closes_everything_says_what_it_lost(session: kernel_runtime.Session) -> None:

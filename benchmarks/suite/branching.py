@@ -1,0 +1,189 @@
+"""What a snapshot costs, at once and afterwards, and how soon one is back; beside dumps of the same state."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import OURS, Reading, Spec, percentile
+from benchmarks.guests import run, stand
+from benchmarks.registry import benchmark
+from benchmarks.states import MIX
+from benchmarks.turns import turns
+from kernel_runtime.domain.amounts import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.guests import Stand
+    from benchmarks.scale import Scale
+    from kernel_runtime.workers.session import Session
+
+#: Set to measure 4 GB as well: it takes minutes, and memory for three of it.
+LARGE = "KERNEL_RUNTIME_BENCHMARK_4GB"
+_NAMES = {10 * MIB: "10MB", 100 * MIB: "100MB", 1024 * MIB: "1GB"}
+if os.environ.get(LARGE):
+    _NAMES[4096 * MIB] = "4GB"
+#: Picklers of whole sessions, where they are installed (the extra ``bench``).
+PEERS = ("cloudpickle", "dill")
+_PEER = """
+import sys, time, NAME as pickler
+exec(MIX)
+state = make(int(sys.argv[1]))
+begun = time.perf_counter(); data = pickler.dumps(state); dumped = time.perf_counter() - begun
+begun = time.perf_counter(); pickler.loads(data); print(dumped, time.perf_counter() - begun)
+"""
+
+
+def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
+    return tuple(
+        Spec(name=f"branching.{name}.{size}", what=f"{what}, {size}", unit=unit) for size in _NAMES.values()
+    )
+
+
+@benchmark(
+    "branching",
+    *_by_size("pause", "the session stands still for a snapshot"),
+    *_by_size("restore", "restore asked for → first reply of the state that came back"),
+    *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
+    *_by_size("first_write", "10 % of the arrays written, the first time after a snapshot"),
+    *_by_size("second_write", "the same again"),
+    *_by_size("memory.same", "memory of one more snapshot, nothing changed", "B"),
+    *_by_size("memory.churn_1", "the same, 1 % of the arrays changed", "B"),
+    *_by_size("memory.churn_10", "the same, 10 % changed", "B"),
+)  # fmt: skip
+def branching(scale: Scale) -> Iterator[Reading]:
+    """Each size in a guest of its own; dumps of the same state in fresh interpreters in between."""
+    with stand() as ours:
+        for _ in range(max(1, scale.rounds // 3)):
+            for size, label in _NAMES.items():
+                carried = size // 100 if scale.name == "tiny" else size
+                for name, value in ours.wait(_carried(ours, carried)):
+                    yield Reading(f"branching.{name}.{label}", OURS, value)
+                for peer in filter(importlib.util.find_spec, PEERS):
+                    dumped, loaded = _dumped(peer, carried)
+                    yield Reading(f"branching.pause.{label}", peer, dumped)
+                    yield Reading(f"branching.restore.{label}", peer, loaded)
+
+
+def _dumped(peer: str, size: int) -> list[float]:
+    code = _PEER.replace("NAME", peer).replace("MIX", repr(MIX))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(size)], capture_output=True, text=True, timeout=600, check=True
+    )
+    return [float(word) for word in done.stdout.split()]
+
+
+async def _carried(ours: Stand, size: int) -> list[tuple[str, float]]:
+    session = ours.session(automatic=False)
+    found: list[tuple[str, float]] = []
+    try:
+        await run(session, f"{MIX}\nstate = make({size})")
+        found += await _moments(session)
+        for name, share in (("same", 0.0), ("churn_1", 0.01), ("churn_10", 0.1)):
+            found.append((f"memory.{name}", await _grown(session, share)))
+        found.append(("recovery", await _recovered(session)))
+    finally:
+        await session.close()
+    return found
+
+
+async def _moments(session: Session) -> list[tuple[str, float]]:
+    first = await session.snapshots.take("first")
+    write = "touch(state, 0.1)"
+    found = [
+        ("pause", first.pause),
+        ("first_write", await _timed(session, write)),
+        ("second_write", await _timed(session, write)),
+    ]
+    begun = time.perf_counter()
+    await session.snapshots.restore("first")
+    await run(session, "state['ordered'][1]")
+    found.append(("restore", time.perf_counter() - begun))
+    return found
+
+
+async def _timed(session: Session, code: str) -> float:
+    """Seconds by the guest's own clock, without the round trip."""
+    printed = await run(
+        session, f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
+    )
+    return float(printed)
+
+
+async def _grown(session: Session, share: float) -> float:
+    """What the whole session weighs more after one more snapshot with so much changed since the last."""
+    await session.snapshots.take()
+    before = (await session.usage()).memory
+    await run(session, f"touch(state, {share})")
+    await session.snapshots.take()
+    return max(0.0, (await session.usage()).memory - before)
+
+
+async def _recovered(session: Session) -> float:
+    await session.snapshots.take("last")
+    await asyncio.sleep(0.3)
+    begun = time.perf_counter()
+    await run(session, "import os; os.kill(os.getpid(), 9)")
+    await run(session, "state['ordered'][1]")
+    return time.perf_counter() - begun
+
+
+@benchmark(
+    "automatic",
+    Spec(name="automatic.cell", what="round trip of a trivial cell, a snapshot before each (without: as subject)"),
+    Spec(name="automatic.pause", what="of it, the session stands still"),
+    Spec(name="automatic.fifty", what="memory that 50 snapshots of a 100 MB state add, 1 % changed each", unit="B"),
+    Spec(name="automatic.restore_fifty", what="restore of any of the 50 → first reply"),
+)  # fmt: skip
+def automatic(scale: Scale) -> Iterator[Reading]:
+    """Two sessions of one zygote take turns, one of them without snapshots."""
+    with stand() as ours:
+        yield from ours.wait(_cells(ours, scale))
+        yield from ours.wait(_fifty(ours, scale))
+
+
+async def _cells(ours: Stand, scale: Scale) -> list[Reading]:
+    both = {OURS: ours.session(), "without snapshots": ours.session(automatic=False)}
+    found = []
+    try:
+        for subject in turns(scale.rounds + 1, list(both)):
+            times = [await _round_trip(both[subject]) for _ in range(scale.cells)]
+            found.append(Reading("automatic.cell", subject, percentile(times, 0.5)))
+        pauses = [snapshot.pause for snapshot in both[OURS].snapshots.listing()]
+        found += [Reading("automatic.pause", OURS, pause) for pause in pauses]
+    finally:
+        for session in both.values():
+            await session.close()
+    return found
+
+
+async def _round_trip(session: Session) -> float:
+    begun = time.perf_counter()
+    await run(session, "1+1")
+    return time.perf_counter() - begun
+
+
+async def _fifty(ours: Stand, scale: Scale) -> list[Reading]:
+    session = ours.session(automatic=False)
+    try:
+        await run(session, f"{MIX}\nstate = make({100 * MIB})")
+        before = (await session.usage()).memory
+        names = [f"s{n}" for n in range(50 if scale.name != "tiny" else 3)]
+        for name in names:
+            await session.snapshots.take(name, pinned=True)
+            await run(session, "touch(state, 0.01)")
+        found = [Reading("automatic.fifty", OURS, max(0.0, (await session.usage()).memory - before))]
+        for name in names[:: max(1, len(names) // 5)]:
+            begun = time.perf_counter()
+            await session.snapshots.restore(name)
+            await run(session, "state['ordered'][1]")
+            found.append(Reading("automatic.restore_fifty", OURS, time.perf_counter() - begun))
+        return found
+    finally:
+        await session.close()

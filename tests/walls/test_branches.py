@@ -1,0 +1,286 @@
+"""Frozen branches under attack: by the cells beside them, and by what a hostile cell has made of them."""
+
+from __future__ import annotations
+
+import ast
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.workers import frozen, life
+from tests.workers.branches import only_live_runs, processes, strays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.walls.conftest import Guest
+
+FIND = """
+import os, signal
+def frozen():
+    found = []
+    for name in os.listdir('/proc'):
+        if name.isdigit() and name != '1' and int(name) != os.getpid():
+            state, parent = open(f'/proc/{name}/stat').read().rpartition(')')[2].split()[:2]
+            if state == 'T' and parent == '1':
+                found.append(int(name))
+    return sorted(found)
+def tried(what):
+    try:
+        what()
+    except OSError as error:
+        return type(error).__name__
+    return 'done'
+"""
+#: Into the memory and the descriptors of another process of the same user.
+REACH = """
+def reach(pid):
+    return [tried(lambda: os.close(os.open(f'/proc/{pid}/mem', os.O_RDWR))),
+            tried(lambda: open(f'/proc/{pid}/environ').read()),
+            tried(lambda: os.listdir(f'/proc/{pid}/fd')),
+            tried(lambda: open(f'/proc/{pid}/maps').read())]
+"""
+
+
+def test_a_cell_cannot_look_into_a_frozen_branch(open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest()
+    guest.run(FIND + REACH)
+    guest.snapshot("point")
+    child = "pid = os.fork()\nif pid == 0:\n    import time; time.sleep(60)\nfound = reach(pid); os.kill(pid, 9); os.waitpid(pid, 0); found"
+    assert guest.answer(child) == "['done', 'done', 'done', 'done']", "the control: its own child"
+    outcomes = ast.literal_eval(guest.answer("[reach(pid) for pid in frozen()]"))
+    assert outcomes
+    assert all(outcome == ["PermissionError"] * 4 for outcome in outcomes), outcomes
+
+
+def test_a_branch_that_is_woken_by_a_cell_does_nothing_and_comes_back(
+    open_guest: Callable[..., Guest],
+) -> None:
+    guest = open_guest()
+    guest.run(FIND + "x = [1]")
+    guest.snapshot("point")
+    woken = guest.answer("x[0] = 2\n[tried(lambda: os.kill(pid, signal.SIGCONT)) for pid in frozen()]")
+    assert "done" in woken
+    guest.restore("point")
+    assert guest.answer("x") == "[1]"
+    assert only_live_runs(guest.inner, 5) or strays(guest.inner)[0].state == "S"
+
+
+#: Runs in a frozen branch that is woken: user code in it, for as long as it likes.
+BUSY = """
+import time
+def handler(*_):
+    while True:
+        open('/tmp/alive', 'w').write(str(time.monotonic()))
+signal.signal(signal.SIGUSR1, handler)
+"""
+
+
+@pytest.mark.parametrize("end", ["os._exit(1)", "os.kill(os.getpid(), 9)"])
+def test_what_runs_in_a_woken_branch_stands_still_after_the_kill(
+    open_guest: Callable[..., Guest], end: str
+) -> None:
+    guest = open_guest()
+    guest.run(FIND + BUSY)
+    guest.snapshot("point")
+    code = f"""
+while len(frozen()) < 3: pass
+pid = frozen()[1]
+os.kill(pid, signal.SIGUSR1); os.kill(pid, signal.SIGCONT)
+while not os.path.exists('/tmp/alive'): time.sleep(0.01)
+{end}
+"""
+    assert "before this cell" in guest.run(code).verdict.state
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    written = guest.answer("open('/tmp/alive').read()")
+    assert written, "the control: it did run"
+    time.sleep(0.3)
+    assert guest.answer("open('/tmp/alive').read()") == written
+
+
+LIAR = """
+import os, time
+import kernel_runtime.guest.branching as branching
+from kernel_runtime import wire
+real = branching.Branching._wait
+def say(channel, pid, external=()):
+    frame = wire.Frozen(pid=pid, external=list(external))
+    channel.send(frame)
+def waits_for_ever(channel):
+    while True:
+        time.sleep(1)
+def _wait(self, channel, moment, external):
+    own, live = os.getpid(), LIVE
+    WHAT
+    return real(self, channel, moment, external)
+LIVE = os.getpid()
+branching.Branching._wait = _wait
+"""
+FREEZING = {
+    "pid 0": "say(channel, 0); waits_for_ever(channel)",
+    "pid 1": "say(channel, 1); waits_for_ever(channel)",
+    "pid -1": "say(channel, -1); waits_for_ever(channel)",
+    "a pid beyond all": "say(channel, 2**40); waits_for_ever(channel)",
+    "a pid of nobody": "say(channel, 4_000_000); waits_for_ever(channel)",
+    "the live branch's pid": "say(channel, live); waits_for_ever(channel)",
+    "a child's pid": "pid = os.fork() or waits_for_ever(channel); say(channel, pid); waits_for_ever(channel)",
+    "said twice": "say(channel, own)",
+    "thousands of names": "say(channel, own, ['x' * 100] * 5000); waits_for_ever(channel)",
+    "a name without end": "say(channel, own, ['x' * 2**20]); waits_for_ever(channel)",
+    "no frame": "channel._socket.sendall(bytes([0, 0, 0, 4]) + b'junk'); waits_for_ever(channel)",
+    "another frame": "channel.send(wire.Done(parent='x')); waits_for_ever(channel)",
+    "a weight unasked": "channel.send(wire.Weighed(shared_out=1, private=1)); waits_for_ever(channel)",
+    "the end": "os._exit(0)",
+    "never": "waits_for_ever(channel)",
+}
+
+
+@pytest.mark.parametrize("name", FREEZING)
+def test_a_copy_that_lies_is_none(
+    open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(frozen, "ANSWER_SECONDS", 1.0)
+    guest = open_guest(automatic=False)
+    guest.run("x = 1")
+    guest.snapshot("honest")
+    guest.run(LIAR.replace("WHAT", FREEZING[name]))
+    try:
+        guest.snapshot("lie")
+    except (KernelRuntimeError, TimeoutError):
+        pass
+    else:
+        guest.weigh()  # it is stopped after its first word: the second comes when it is woken
+    assert [s.name for s in guest.inner.snapshots.listing()] == ["honest"]
+    assert guest.answer("x") == "1", "the live one goes on"
+    guest.restore("honest")
+    assert guest.answer("x") == "1"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+
+
+THAWING = {
+    "a wrong token": "order, fds = real(self, channel, moment, external); return wire.Thaw(branch=order.branch, token='0' * 32), fds",
+    "another pid": "order, fds = real(self, channel, moment, external); branching.os.getpid = loop.os.getpid = lambda: 7; return order, fds",
+    "a pid beyond all": "order, fds = real(self, channel, moment, external); branching.os.getpid = loop.os.getpid = lambda: 2**31; return order, fds",
+    "no copy left behind": "frame = (channel.send(wire.Frozen(pid=own, external=[])), channel.receive())[1]; fds = channel.take_fds(3); channel.close(); return frame, fds",
+    "nothing": "order, fds = real(self, channel, moment, external); waits_for_ever(channel)",
+    "the end": "order, fds = real(self, channel, moment, external); os._exit(0)",
+}
+
+
+@pytest.mark.parametrize("name", THAWING)
+def test_a_branch_that_lies_when_it_is_thawed_replaces_nothing(
+    open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(life, "_THAW_SECONDS", 2.0)
+    guest = open_guest(automatic=False)
+    guest.run("import kernel_runtime.guest.loop as loop\nx = 1\n" + LIAR.replace("WHAT", THAWING[name]))
+    guest.snapshot("lie")
+    guest.run("x = 2")
+    with pytest.raises((KernelRuntimeError, TimeoutError)):
+        guest.restore("lie")
+    assert guest.answer("x") == "2", "the live one goes on"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    guest.restart()
+    assert guest.answer("'x' in globals()") == "False"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+
+
+WEIGHING = {
+    "too much": "shared_out=2**62, private=0",
+    "less than nothing": "shared_out=-5, private=0",
+}
+
+
+@pytest.mark.parametrize("name", WEIGHING)
+def test_a_branch_that_lies_about_its_weight_loses_nothing_but_itself(
+    open_guest: Callable[..., Guest], name: str
+) -> None:
+    guest = open_guest(automatic=False)
+    guest.run("x = 1")
+    guest.snapshot("honest")
+    guest.run(
+        f"import kernel_runtime.guest.branching as b\nfrom kernel_runtime import wire\nb._weigh = lambda: wire.Weighed({WEIGHING[name]})"
+    )
+    guest.snapshot("lie")
+    guest.weigh()
+    names = [s.name for s in guest.inner.snapshots.listing()]
+    assert names in (["lie"], ["honest", "lie"], ["honest"], [])
+    assert guest.answer("x") == "1"
+    assert all((s.size or 0) >= 0 for s in guest.inner.snapshots.listing())
+    assert only_live_runs(guest.inner), processes(guest.inner)
+
+
+POSER = """
+import os, time
+from kernel_runtime import wire
+from kernel_runtime.sdk.branches import before_snapshot
+import socket, struct
+@before_snapshot
+def pose():
+    # The socket of the copy-to-be is open here: a child takes it, and says that it is the copy.
+    if os.fork() == 0:
+        os.setsid()
+        open('/tmp/poser', 'a').write('x')
+        for fd in map(int, os.listdir('/proc/self/fd')):
+            try:
+                os.write(fd, wire.pack(wire.Frozen(pid=os.getpid())))
+            except OSError:
+                pass
+        while True:
+            open('/tmp/poser', 'a').write('x')
+    time.sleep(0.2)
+"""
+
+
+def test_a_child_that_poses_as_the_copy_does_not_outlive_the_kill(open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest()
+    guest.run("x = 1")
+    guest.run(POSER)
+    guest.run("y = 1")
+    guest.run("import os; os._exit(1)")
+    assert guest.answer("6 * 7") == "42"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    written = guest.answer("__import__('os').path.getsize('/tmp/poser')")
+    assert int(written) > 0, "the control: it did run"
+    time.sleep(0.3)
+    assert guest.answer("__import__('os').path.getsize('/tmp/poser')") == written
+
+
+def test_without_processes_to_be_had_there_is_no_copy_and_nothing_is_lost(
+    open_guest: Callable[..., Guest],
+) -> None:
+    guest = open_guest(pids=24)
+    guest.run("import os, time, signal\nx = 1")
+    guest.snapshot("point")
+    full = "children = []\ntry:\n    while True:\n        pid = os.fork()\n        if pid == 0: time.sleep(600)\n        children.append(pid)\nexcept OSError: pass\nx = 2"
+    guest.run(full)
+    told = guest.run("y = 1").stderr + guest.run("z = 1").stderr
+    assert "no snapshot" in told
+    with pytest.raises(KernelRuntimeError, match=r"BlockingIOError|room for two processes"):
+        guest.snapshot("none")
+    with pytest.raises(KernelRuntimeError, match="could not become live"):
+        guest.restore("point")
+    assert guest.answer("x") == "2"
+    guest.run("for pid in children: os.kill(pid, 9)\nfor pid in children: os.waitpid(pid, 0)")
+    guest.restore("point")
+    assert guest.answer("x") == "1"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+
+
+def test_frozen_branches_use_no_processor(open_guest: Callable[..., Guest]) -> None:
+    """Whatever ran in the background of a branch runs in no copy of it."""
+    guest = open_guest()
+    guest.run(
+        "import asyncio\nasync def spin():\n    while True: await asyncio.sleep(0)\nt = asyncio.ensure_future(spin())"
+    )
+    for n in range(3):
+        guest.snapshot(f"s{n}")
+    frozen_pids = guest.inner.snapshots.pids
+    used = {p.pid: p.cpu for p in processes(guest.inner)}
+    time.sleep(0.5)
+    after = {p.pid: p.cpu for p in processes(guest.inner)}
+    assert all(after[pid] - used[pid] < 0.02 for pid in frozen_pids if pid in used)
+    live = strays(guest.inner)[0].pid
+    assert after[live] > used[live], "the control: the live branch does compute"

@@ -1,0 +1,38 @@
+"""A session's processes as the host sees them: the first one, the live branch, and frozen ones that stand still."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import kernel_runtime
+    from kernel_runtime.workers.processes import Process
+    from kernel_runtime.workers.session import Session as Inner
+
+
+def inner_of(session: kernel_runtime.Session) -> Inner:
+    """The workers' session behind a client's."""
+    inner = session._session._session
+    assert inner is not None
+    return inner
+
+
+def processes(inner: Inner) -> list[Process]:
+    """Every process of it that is there now."""
+    assert inner.init is not None
+    return inner.init.meter.processes.look()
+
+
+def strays(inner: Inner) -> list[Process]:
+    """What is neither the first process nor a stopped frozen branch; the live branch is the first of them."""
+    frozen = inner.snapshots.pids
+    return [p for p in processes(inner)[1:] if not (p.pid in frozen and p.state in "Tt")]
+
+
+def only_live_runs(inner: Inner, seconds: float = 20) -> bool:
+    """Whether it comes to that: the first process, one live branch, and stopped frozen ones of the host's."""
+    deadline = time.monotonic() + seconds
+    while len(strays(inner)) != 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return len(strays(inner)) == 1

@@ -1,0 +1,240 @@
+"""Bad input and bad moments: each a clear error, nothing lost; budgets are kept, and what is dropped is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kernel_runtime
+from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
+from kernel_runtime.domain.snapshot import Budget, Snapshot
+from kernel_runtime.workers import meter, pressure
+from kernel_runtime.workers import snapshots as module
+from tests.workers.branches import inner_of, only_live_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("name", ["nothing", 77, "#9", "", "-1", "1" * 40])
+def test_unknown_names(session: kernel_runtime.Session, name: str | int) -> None:
+    session.run("x = 1")
+    session.snapshot("known")
+    for refused in (session.restore, session.drop, session.pin):
+        with pytest.raises(NotFound, match="there are: known"):
+            refused(name)
+    assert session.value("x") == 1
+
+
+def test_dropped_and_taken_names(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    session.snapshot("a")
+    with pytest.raises(Conflict, match="choose another name"):
+        session.snapshot("a")
+    session.drop("a")
+    with pytest.raises(NotFound):
+        session.restore("a")
+    session.snapshot("a")
+    assert session.value("x") == 1
+
+
+@pytest.mark.parametrize("name", ["1a", "a b", "a/b", "-x", "x" * 65, "a\n"])
+def test_names_that_are_none(session: kernel_runtime.Session, name: str) -> None:
+    with pytest.raises(Invalid, match="is not a name"):
+        session.snapshot(name)
+
+
+def test_while_a_cell_runs(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    session.snapshot("before")
+    refused: list[KernelRuntimeError] = []
+    asking: list[threading.Thread] = []
+
+    def tried() -> None:
+        for what in (lambda: session.snapshot("now"), lambda: session.restore("before"), session.undo):
+            try:
+                what()
+            except KernelRuntimeError as error:
+                refused.append(error)
+        session.interrupt()
+
+    def ask(_: object) -> None:
+        if not asking:
+            asking.append(threading.Thread(target=tried))
+            asking[0].start()
+
+    result = session.run("x = 2\nprint('on', flush=True)\nwhile True: pass", check=False, on_output=ask)
+    asking[0].join()
+    assert "KeyboardInterrupt" in str(result.error)
+    assert len(refused) == 3
+    assert all("a cell is running" in str(error) for error in refused)
+    assert session.value("x") == 2
+
+
+def test_two_restores_at_once(directory: Path) -> None:
+    async def both() -> tuple[list[Any], Any]:
+        async with kernel_runtime.AsyncSession(workdir=directory) as session:
+            await session.run("x = 1")
+            await session.snapshot("one")
+            await session.run("x = 2")
+            await session.snapshot("two")
+            got = await asyncio.gather(session.restore("one"), session.restore("two"), return_exceptions=True)
+            return list(got), await session.value("x")
+
+    got, x = asyncio.run(both())
+    failed = [one for one in got if isinstance(one, BaseException)]
+    assert len(failed) <= 1
+    assert all(isinstance(one, Conflict) and "another restore" in str(one) for one in failed)
+    assert x in (1, 2)
+
+
+def test_a_budget_of_nothing(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session(snapshots=Budget(count=0, automatic=0, memory=0))
+    session.run("x = 1")
+    assert session.snapshots() == []
+    with pytest.raises(Conflict, match="allows no snapshots"):
+        session.snapshot("a")
+    session.snapshot("b", pin=True)
+    session.run("x = 2")
+    session.restore("b")
+    assert session.value("x") == 1
+    with pytest.raises(NotFound):
+        session.undo()
+
+
+@pytest.mark.parametrize("wrong", [{"count": -1}, {"memory": -1}, {"share": -0.1}, {"automatic": -5}])
+def test_a_budget_that_makes_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="cannot be negative"):
+        kernel_runtime.Session(snapshots=Budget(**wrong))
+
+
+def test_too_many_undos_and_nothing_to_redo(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    for cells in (0, -1, 99):
+        with pytest.raises(NotFound, match="cannot be undone"):
+            session.undo(cells)
+    with pytest.raises(NotFound, match="nothing to redo"):
+        session.redo()
+    assert session.value("x") == 1
+
+
+def test_the_oldest_that_is_not_pinned_goes_first_and_is_told(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(snapshots=Budget(count=2, automatic=2))
+    told: list[str] = []
+    inner_of(session).snapshots.on_dropped = lambda dropped: told.extend(one.name for one in dropped)
+    for name in "abcd":
+        session.run(f"x = {name!r}")
+        session.snapshot(name, pin=name == "a")
+    assert [one.name for one in session.snapshots() if not one.automatic] == ["a", "c", "d"]
+    assert told == ["b"]
+    assert len([one for one in session.snapshots() if one.automatic]) <= 3
+    session.restore("a")
+    assert session.value("x") == "a"
+    assert only_live_runs(inner_of(session))
+
+
+def test_the_memory_of_snapshots_is_bounded(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session(memory="2G", snapshots=Budget(memory=130 << 20), automatic=False)
+    inner = inner_of(session)
+    for name in "abcd":
+        session.run("x = bytearray(60 << 20)\nfor n in range(0, len(x), 4096): x[n] = 1")
+        session.snapshot(name)
+    session.run("del x")
+    session._portal.call(inner.snapshots.weigh())
+    kept = session.snapshots()
+    assert [one.name for one in kept] in (["c", "d"], ["d"])
+    assert all((one.size or 0) > 50 << 20 for one in kept)
+
+
+_OVERWRITE = "for n in range(0, len(x), 4096): x[n] = (x[n] + 1) % 256"
+
+
+@pytest.mark.parametrize("relieved", [True, False], ids=["relieved", "control"])
+def test_snapshots_give_way_before_the_limit_ends_a_cell(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch, relieved: bool
+) -> None:
+    if not relieved:
+        monkeypatch.setattr(pressure, "SHORT", 99.0)
+        monkeypatch.setattr(meter, "_FULL", 99.0)
+    session = open_session(memory="512M", snapshots=Budget(pause=60))
+    session.run("x = bytearray(120 << 20)")
+    verdicts = [
+        session.run(f"import time\n{_OVERWRITE}\ntime.sleep(0.3)", check=False).verdict for _ in range(6)
+    ]
+    if relieved:
+        assert verdicts == [None] * 6
+        assert session.run("x[0], x[-4096]").result == "(6, 6)"
+    else:
+        assert any(verdicts), "the control: without it, memory ends a cell"
+
+
+def test_a_guest_that_makes_no_copy_is_waited_for_in_vain(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TAKE_SECONDS", 0.3)
+    code = "from kernel_runtime.sdk.branches import before_snapshot\n@before_snapshot\ndef hang():\n    import time; time.sleep(3)"
+    session.run(code)
+    with pytest.raises(Conflict, match="did not make one within"):
+        session.snapshot("late")
+    assert [one.name for one in session.snapshots() if not one.automatic] == []
+    assert session.run("6 * 7").result == "42"
+    assert only_live_runs(inner_of(session))
+
+
+def test_hooks_close_and_open_again(session: kernel_runtime.Session) -> None:
+    code = """
+import socket
+from kernel_runtime.sdk.branches import after_restore, after_snapshot, before_snapshot
+def open_():
+    global a, b
+    a, b = socket.socketpair()
+open_()
+opened = 1
+@before_snapshot
+def close(): a.close(); b.close()
+@after_snapshot
+@after_restore
+def again():
+    global opened
+    open_(); opened += 1
+"""
+    session.run(code)
+    session.snapshot("one", refuse=True)
+    session.run("a.send(b'x')")
+    assert session.restore("one").external == []
+    assert session.run("a.send(b'x')").result == "1"
+
+
+def test_files_that_use_up_every_descriptor(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session()
+    session.run(
+        "import os\nkept = []\ntry:\n    while True: kept.append(os.open('/', 0))\nexcept OSError: pass",
+        check=False,
+    )
+    with pytest.raises(Conflict, match="no snapshot"):
+        session.snapshot("full")
+    session.run("for fd in kept: os.close(fd)")
+    session.snapshot("room")
+    assert session.run("len(kept) > 3000").result == "True"
+
+
+def _titles(snapshots: list[Snapshot]) -> list[str]:
+    return [one.title for one in snapshots]
+
+
+def test_lines_go_on_where_they_were_left(session: kernel_runtime.Session) -> None:
+    session.run("x = 'main'")
+    session.branch("other")
+    session.run("x = 'other'")
+    session.branch("main")
+    assert session.value("x") == "main"
+    session.branch("other")
+    assert session.value("x") == "other"
+    assert session.line == "other"
+    assert "main" in " ".join(_titles(session.snapshots()))

@@ -1,0 +1,181 @@
+"""Whatever ends a cell: the state before it is back, it is said, and nothing but frozen branches is left."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.verdict import Reason
+from kernel_runtime.workers import snapshots as module
+from tests.workers.branches import inner_of, only_live_runs, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import kernel_runtime
+
+
+class End(NamedTuple):
+    name: str
+    code: str
+    reason: Reason
+    limits: dict[str, Any]
+
+
+_CHILDREN = (
+    "import os, subprocess\nfor _ in range(3): subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+)
+ENDS = [
+    End("mapped memory", "import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 2**24)); kept[-1].write(b'x' * 2**24)", Reason.MEMORY, {}),
+    End("cpu", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", Reason.CPU, {"cpu": "1s"}),
+    End("wall", "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)", Reason.WALL, {"wall": "1s"}),
+    End("exit", "import os; os._exit(7)", Reason.EXIT, {}),
+    End("exit while children run", _CHILDREN + "os._exit(7)", Reason.EXIT, {}),
+    End("kill -9 of itself", "import os; os.kill(os.getpid(), 9)", Reason.SIGNAL, {}),
+    End("crash", "import ctypes; ctypes.string_at(0)", Reason.SIGNAL, {}),
+    End("abort", "import os; os.abort()", Reason.SIGNAL, {}),
+    End("forbidden call", "import os, signal; os.kill(os.getpid(), signal.SIGSYS)", Reason.SECCOMP, {}),
+    End("fork bomb", "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except OSError: pass", Reason.WALL, {"wall": "1s", "pids": 48}),
+    End("closed descriptors", "import os; os.closerange(0, 65536)", Reason.PROTOCOL, {}),
+    End("stopped", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", Reason.WALL, {"wall": "1s"}),
+    End("nonsense to the host", "import os\nfor fd in range(3, 1000):\n    try: os.write(fd, b'\\xff' * 64)\n    except OSError: pass\nimport time; time.sleep(60)", Reason.PROTOCOL, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
+def test_the_state_before_the_cell_is_back(
+    open_session: Callable[..., kernel_runtime.Session], end: End
+) -> None:
+    session = open_session(snapshots=Budget(pause=60), **end.limits)
+    session.run("x = [41]\ng = (n for n in range(9)); next(g)")
+    result = session.run(f"x[0] = 0\nlist(g)\n{end.code}", check=False)
+    assert result.verdict is not None, result
+    assert result.verdict.reason is end.reason, result.verdict
+    assert not result.verdict.survived
+    assert result.verdict.state == "the state is the one before this cell"
+    assert result.verdict.explain().endswith("The state is the one before this cell")
+    assert session.run("x, next(g)").result == "([41], 1)"
+    inner = inner_of(session)
+    assert only_live_runs(inner), processes(inner)
+    assert inner.snapshots.pids, "the control: frozen branches stay"
+
+
+def test_memory_that_is_refused_is_an_error_and_the_state_goes_on(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    result = session.run("x = 2\nkept = []\nwhile True: kept.append(bytearray(2**24))", check=False)
+    assert "MemoryError" in str(result.error)
+    assert session.value("x") == 2
+
+
+def test_recursion_without_end_loses_nothing(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(wall="5s")
+    session.run("x = 1")
+    result = session.run(
+        "import sys; sys.setrecursionlimit(10**9)\ndef f(n): return [f(n + 1), n]\nf(0)", check=False
+    )
+    assert not result.ok
+    assert session.value("x") == 1
+
+
+def test_an_interrupt_that_is_ignored(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session(snapshots=Budget(pause=60))
+    inner = inner_of(session)
+    inner.terms = __import__("msgspec").structs.replace(inner.terms, grace=0.3)
+    session.run("x = 1")
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nx = 2\nprint('deaf', flush=True)\nwhile True: pass"
+    heard: list[threading.Thread] = []
+
+    def interrupt(_: object) -> None:
+        if not heard:
+            heard.append(threading.Thread(target=session.interrupt))
+            heard[0].start()
+
+    result = session.run(code, check=False, on_output=interrupt)
+    heard[0].join()
+    assert result.verdict is not None
+    assert "ignored the interrupt" in result.verdict.explain()
+    assert result.verdict.state == "the state is the one before this cell"
+    assert session.value("x") == 1
+
+
+_FROZEN = """
+import os
+def frozen():
+    found = []
+    for name in os.listdir('/proc'):
+        if name.isdigit() and name != '1' and int(name) != os.getpid():
+            state, parent = open(f'/proc/{name}/stat').read().rpartition(')')[2].split()[:2]
+            if state == 'T' and parent == '1':
+                found.append(int(name))
+    return sorted(found)
+"""
+
+
+def test_a_cell_that_killed_its_own_snapshot_gets_the_newest_that_is_left(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(snapshots=Budget(pause=60))
+    session.run(f"x = 1\n{_FROZEN}")
+    session.snapshot("kept")
+    session.run("x = 2")
+    result = session.run(
+        "x = 3\nwhile len(frozen()) < 4: pass\nfor pid in frozen()[-2:]: os.kill(pid, 9)\nos._exit(1)",
+        check=False,
+    )
+    assert result.verdict is not None
+    assert "snapshot 'kept'" in result.verdict.state
+    assert session.value("x") == 1
+
+
+def test_a_cell_that_killed_all_of_them_is_told_what_is_lost(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(snapshots=Budget(pause=60))
+    session.run("x = 1")
+    session.snapshot("mine")
+    result = session.run("import os\nos.kill(-1, 9)\nos._exit(1)", check=False)
+    assert result.verdict is not None
+    assert "the variables are lost" in result.verdict.state
+    assert session.run("'x' in globals()").result == "False"
+    with pytest.raises(module.NotFound, match=r"is lost: its process has ended|no snapshot 'mine'"):
+        session.restore("mine")
+    assert only_live_runs(inner_of(session))
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_leave_nothing(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session(snapshots=Budget(pause=60))
+    inner = inner_of(session)
+    session.run("x = 1")
+    session.usage()  # opens for good what it looks at
+    quick = [
+        end.code
+        for end in ENDS
+        if end.name in ("exit", "exit while children run", "kill -9 of itself", "crash")
+    ]
+
+    def kills(number: int) -> tuple[int, int]:
+        for n in range(number):
+            result = session.run(quick[n % len(quick)], check=False)
+            assert result.verdict is not None
+            assert session.value("x") == 1
+        assert only_live_runs(inner)
+        return counted()
+
+    def counted() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(processes(inner))
+
+    before = kills(12)
+    after = kills(100)
+    deadline = time.monotonic() + 10
+    while after != before and time.monotonic() < deadline:  # ends are noticed a moment later
+        time.sleep(0.05)
+        after = counted()
+    assert after == before

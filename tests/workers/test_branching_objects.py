@@ -1,0 +1,111 @@
+"""Every hard object comes back equal, or is refused or missed by name: never wrong."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kernel_runtime
+from kernel_runtime.domain.errors import Conflict, ExternalStateError, GuestCodeError, UnsafeThreads
+from tests.workers.hard_objects import KEPT, REFUSED, TOLD, Kept, Refused, Told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def kept_open(directory: Path) -> Iterator[kernel_runtime.Session]:
+    with kernel_runtime.Session(workdir=directory, memory="2G", automatic=False) as session:
+        session.snapshot("clean", pin=True)
+        yield session
+
+
+@pytest.fixture
+def session(kept_open: kernel_runtime.Session) -> Iterator[kernel_runtime.Session]:
+    """One for all, brought back to its beginning each time."""
+    kept_open.restore("clean")
+    yield kept_open
+    for snapshot in kept_open.snapshots():
+        if snapshot.name != "clean":
+            kept_open.drop(snapshot.number)
+
+
+def test_there_are_enough_of_them() -> None:
+    names = [case.name for case in (*KEPT, *REFUSED, *TOLD)]
+    assert len(names) == len(set(names)) > 60
+
+
+@pytest.mark.parametrize("case", KEPT, ids=lambda case: case.name)
+def test_it_comes_back_equal_each_time(session: kernel_runtime.Session, case: Kept) -> None:
+    session.run(case.setup)
+    point = session.snapshot("point")
+    assert point.external == []
+    for _ in range(2):
+        session.run(case.change)
+        changed = session.run(case.check, check=False)
+        assert changed.result != "True", "the control: it was changed"
+        session.restore("point")
+        assert session.run(case.check).result == "True"
+        session.restore("point")
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_it_is_refused_by_name(session: kernel_runtime.Session, case: Refused) -> None:
+    session.run(case.setup)
+    with pytest.raises((UnsafeThreads, ExternalStateError, Conflict)) as refused:
+        session.snapshot("point")
+    assert case.named in str(refused.value)
+    assert "point" not in [snapshot.name for snapshot in session.snapshots()]
+    session.run(case.undo)
+    session.snapshot("point")
+
+
+@pytest.mark.parametrize("case", TOLD, ids=lambda case: case.name)
+def test_what_a_copy_cannot_have_is_told_and_an_error(session: kernel_runtime.Session, case: Told) -> None:
+    session.run(case.setup)
+    point = session.snapshot("point")
+    assert case.named in "; ".join(point.external)
+    with pytest.raises(ExternalStateError) as refused:
+        session.snapshot("strict", refuse=True)
+    assert case.named in str(refused.value)
+    assert session.run("'the live one goes on'").ok
+    restored = session.restore("point")
+    assert case.named in "; ".join(restored.external)
+    with pytest.raises(GuestCodeError, match=case.error):
+        session.run(case.use)
+
+
+def test_a_file_that_was_changed_meanwhile_is_told(session: kernel_runtime.Session) -> None:
+    session.run("f = open('told.txt', 'w+'); f.write('a'); f.flush()")
+    session.snapshot("point")
+    assert session.restore("point").changed == []
+    session.run("f.write('b'); f.flush()")
+    (told,) = session.restore("point").changed
+    assert "told.txt has changed" in told
+
+
+def test_secrets_differ_and_seeds_can_be_new(session: kernel_runtime.Session) -> None:
+    session.run("import random, secrets, numpy as np; random.seed(1); np.random.seed(1)")
+    session.snapshot("point")
+    draws = "[random.random(), float(np.random.rand()), secrets.token_hex()]"
+    first = session.run(draws).result
+    session.restore("point")
+    same = session.run(draws).result
+    session.restore("point", reseed=True)
+    other = session.run(draws).result
+    one, two, three = (ast.literal_eval(str(drawn)) for drawn in (first, same, other))
+    assert one[:2] == two[:2]
+    assert one[2] != two[2]
+    assert not set(one) & set(three)
+
+
+def test_cycles_can_be_collected_all_the_same(session: kernel_runtime.Session) -> None:
+    """What snapshots keep from the collector is collected when the code asks for it."""
+    session.run("import gc, weakref\nclass A: pass\na = A(); a.self = a; w = weakref.ref(a)")
+    session.snapshot("point")
+    assert session.run("del a\ngc.collect()\nw() is None").result == "True"
+    session.restore("point")
+    assert session.run("w() is a").result == "True"
