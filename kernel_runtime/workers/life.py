@@ -166,7 +166,7 @@ class Life(Keeper, Owner):
         if restoration is None:
             self.state = "there was no snapshot to go back to: the variables are lost"
             return None
-        self.state = _state_after(restoration, self.execution_count)
+        self.state = _state_after(restoration, self.snapshots.before)
         self.restored = True
         return self._branch
 

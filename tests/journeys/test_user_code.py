@@ -71,13 +71,14 @@ ENDS = {
 
 @pytest.mark.parametrize(("code", "said"), ENDS.values(), ids=ENDS.keys())
 @pytest.mark.timeout(90)
-def test_the_guest_ends_with_its_reason_and_a_fresh_one_is_there(kernel, code, said):
+def test_the_guest_ends_with_its_reason_and_the_state_before_is_there(kernel, code, said):
     kernel.run("kept_before = 1")
     reply, outputs = kernel.run(code, timeout=60)
     assert re.search(said, explained(reply, outputs), re.DOTALL), explained(reply, outputs)
-    assert "variables are gone" in reply["content"]["evalue"]
+    assert "The state is the one before this cell" in reply["content"]["evalue"]
+    assert "variables are gone" not in reply["content"]["evalue"]
     check_alive(kernel)
-    assert result(kernel.run("'kept_before' in globals()")[1]) == "False"
+    assert result(kernel.run("'kept_before' in globals()")[1]) == "True"
 
 
 ERRORS = {
