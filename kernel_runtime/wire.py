@@ -166,9 +166,11 @@ class Adopt(Frame, frozen=True, tag="adopt"):
 
 
 class Pause(Frame, frozen=True, tag="pause"):
-    """Stop every process of the session but pid 1, or let all but the frozen ones go on."""
+    """Stop every process of the session but pid 1 (answered by ``Ended``), or let all but the frozen
+    ones go on."""
 
     paused: bool
+    number: int = 0
 
 
 # -- the session's pid 1 → host ------------------------------------------------------------
@@ -209,7 +211,7 @@ class Exited(Frame, frozen=True, tag="exited"):
 
 
 class Ended(Frame, frozen=True, tag="ended"):
-    """The order ``End`` of this number is carried out."""
+    """The order ``End`` or ``Pause`` of this number is carried out."""
 
     number: int
 

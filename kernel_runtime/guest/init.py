@@ -181,7 +181,7 @@ class Init:
         elif isinstance(frame, wire.Adopt):
             self._adopt(frame)
         elif isinstance(frame, wire.Pause):
-            self._pause(frame.paused)
+            self._pause(frame)
 
     def _fork(self, frame: wire.Fork) -> None:
         fds = self._control.take_fds(_BRANCH_FDS)
@@ -256,17 +256,16 @@ class Init:
                 return
         self._branches[frame.pid] = frame.branch
 
-    def _pause(self, paused: bool) -> None:
-        if os.getpid() != 1:
-            return
-        if paused:
-            _kill(os.kill, -1, signal.SIGSTOP)
-            return
-        # To all at once, as the kernel hands a signal to all down to a child that is just being forked:
-        # a stop that reached one in this way would never be taken back from outside.
-        _kill(os.kill, -1, signal.SIGCONT)
-        for pid in self._frozen - self._awake:
-            _kill(os.kill, pid, signal.SIGSTOP)
+    def _pause(self, frame: wire.Pause) -> None:
+        """The host hears when all are stopped, and lets nothing go on before: a child that is just being
+        forked inherits a stop, and would keep it if it were taken back from its parent meanwhile."""
+        if frame.paused:
+            if os.getpid() == 1:
+                _kill(os.kill, -1, signal.SIGSTOP)
+            self._control.send(wire.Ended(number=frame.number))
+        elif os.getpid() == 1:
+            for pid in _others() - (self._frozen - self._awake):
+                _kill(os.kill, pid, signal.SIGCONT)
 
     def _end(self, frame: wire.End) -> None:
         """Every process but this one, the frozen branches and those to spare."""

@@ -18,15 +18,7 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
-from kernel_runtime.jupyter import (
-    front_magics,
-    gate_magics,
-    identity,
-    limits_magic,
-    replay_magic,
-    snapshot_magics,
-    verdicts,
-)
+from kernel_runtime.jupyter import bench, front_magics, identity, limits_magic, verdicts
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
 from kernel_runtime.jupyter.panels import differences, snapshots
@@ -40,7 +32,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.advice import Advice
-    from kernel_runtime.jupyter.guest import Guest, Session, Sink
+    from kernel_runtime.jupyter.guest import Guest, Sink
     from kernel_runtime.jupyter.history import History
     from kernel_runtime.jupyter.messages import Message
     from kernel_runtime.jupyter.relay import Desk
@@ -49,7 +41,6 @@ if TYPE_CHECKING:
 HISTORY_SECONDS = 0.5
 #: Characters of a cell that the check reads in some milliseconds; longer ones are read beside the loop.
 READ_AT_ONCE = 4000
-MAGICS = front_magics.FrontMagics((*snapshot_magics.MAGICS, *gate_magics.MAGICS, *replay_magic.MAGICS))
 
 
 class Cells:
@@ -203,7 +194,7 @@ class Cells:
 
     async def _answer(self, message: Message, request: Execute, count: int) -> tuple[Content, dict[str, Any]]:
         """By the front's own magics, if it is nothing else, or by the guest."""
-        calls = MAGICS.recognise(request.code)
+        calls = bench.MAGICS.recognise(request.code)
         if calls is not None:
             return await self._perform(calls, message, request, count)
         try:
@@ -221,10 +212,15 @@ class Cells:
         self, calls: list[front_magics.Call], message: Message, request: Execute, count: int
     ) -> tuple[Content, dict[str, Any]]:
         """One line after the other, until one fails."""
-        bench = Bench(self, message, request, count)
+
+        def run_on(submit: Callable[[Sink], Awaitable[Verdict | None]]) -> bench.Running:
+            relay = self._relay(message, request, count)
+            return self._run(relay, request, lambda: submit(relay))
+
+        work = bench.Bench(self._guest.ready, self.records, run_on)
         try:
             for call in calls:
-                bundle = await front_magics.perform(bench, call)
+                bundle = await front_magics.perform(work, call)
                 if bundle is not None and not request.silent:
                     shown = {"data": bundle, "metadata": {}, "transient": {}}
                     self._desk.publish("display_data", shown, message.raw)
@@ -234,7 +230,7 @@ class Cells:
             return self._show(message, request, INTERRUPTED), {}
         except (KernelRuntimeError, OSError, TimeoutError) as error:
             return self._show(message, request, verdicts.trouble_from(error)), {}
-        return bench.content or ExecuteReply(status="ok", execution_count=count), bench.extra
+        return work.content or ExecuteReply(status="ok", execution_count=count), work.extra
 
     def _take_count(self, request: Execute) -> int:
         if request.counts:
@@ -373,51 +369,12 @@ class Cells:
             self._desk.guest_died()
         reply = relay.reply
         if isinstance(reply, CompleteReply):
-            _merge_magics(reply, read(message, Cursor), self._guest.session)
+            bench.merge_completions(reply, read(message, Cursor), self._guest.session)
         reply = reply or Fault(ename="GuestLost", evalue=verdict.explain() if verdict else "no reply came")
         self._reply(message, reply, {})
 
 
 INTERRUPTED = verdicts.trouble("KeyboardInterrupt", "interrupted while waiting for the guest", [])
-
-
-def _merge_magics(reply: CompleteReply, cursor: Cursor, session: Session | None) -> None:
-    """Add the front's magics that complete the word; where the guest found none, for the word. Of
-    their arguments the guest knows nothing: there only the front's count."""
-    line = cursor.line()
-    found = MAGICS.completions(line, session)
-    names, length = found if found is not None else ([], len(cursor.word()))
-    if " " not in line.strip() and not line[-1:].isspace():
-        names = [*limits_magic.completions(cursor.word()), *names]
-    elif found is not None:
-        reply.matches = []
-    names = [name for name in names if name not in reply.matches]
-    if names and not reply.matches:
-        end = len(cursor.code) if cursor.cursor_pos is None else cursor.cursor_pos
-        reply.cursor_start, reply.cursor_end = end - length, end
-    reply.matches += names
-
-
-class Bench:
-    """What the magics of one cell work with; see ``front_magics.Bench``. ``content``: the reply, where
-    a cell of the guest's went on."""
-
-    def __init__(self, cells: Cells, message: Message, request: Execute, count: int) -> None:
-        self.records = cells.records
-        self.content: Content | None = None
-        self.extra: dict[str, Any] = {}
-        self._cells = cells
-        self._message = message
-        self._request = request
-        self._count = count
-
-    async def session(self) -> Session:
-        return await self._cells._guest.ready()
-
-    async def run_on(self, number: int, submit: Callable[[Sink], Awaitable[Verdict | None]]) -> None:
-        cells = self._cells
-        relay = cells._relay(self._message, self._request, self._count)
-        self.content, self.extra = await cells._run(relay, self._request, lambda: submit(relay))
 
 
 def _execute_reply(status: str, count: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Bench(Protocol):
     async def session(self) -> Session:
         """The guest's session, started if need be."""
 
-    async def run_on(self, number: int, submit: Callable[[Any], Awaitable[Verdict | None]]) -> None:
+    async def run_on(self, submit: Callable[[Any], Awaitable[Verdict | None]]) -> None:
         """Let a cell go on: its outputs and its error are those of the magic's cell."""
 
 

@@ -56,11 +56,10 @@ async def _gate(bench: Bench, asked: Any) -> Bundle | None:
     if asked.action == "show":
         return text(*_stack(await session.stops.stack(number)))
     if asked.action == "drop":
-        snapshot, _ = session.stops.find(number)
+        snapshot = session.stops.find(number)[0]
         session.snapshots.drop(snapshot.number)
         return text(f"dropped {snapshot.title}")
-    snapshot, stop = session.stops.find(number)
-    await bench.run_on(stop.count, lambda sink: session.resume_gate(number, sink))
+    await bench.run_on(lambda sink: session.resume_gate(number, sink))
     return None
 
 

@@ -165,9 +165,18 @@ class Init:
         self.meter.mark()
         self.meter.release_cpu(False)
 
-    def pause(self, paused: bool) -> None:
-        """Stop every process of the session but pid 1, or let all but the frozen ones go on."""
-        self._link.send(wire.Pause(paused=paused))
+    def pause(self) -> asyncio.Future[None]:
+        """Stop every process of the session but pid 1; the future is done when they are."""
+        self._ends += 1
+        done = self._ending[self._ends] = asyncio.get_running_loop().create_future()
+        self._link.send(wire.Pause(paused=True, number=self._ends))
+        if self.closed:
+            self._all_ended()
+        return done
+
+    def resume(self) -> None:
+        """Let all but the frozen ones go on."""
+        self._link.send(wire.Pause(paused=False))
 
     def catch_up(self) -> None:
         """Take what pid 1 has said by now: it tells of a denied call before the call returns."""

@@ -72,6 +72,7 @@ class Life(Keeper, Owner):
         self._closed = False
         self._losing = False
         self.paused = False
+        self._stopping: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self._pressure: Pressure | None = None
@@ -142,6 +143,8 @@ class Life(Keeper, Owner):
     async def ready(self) -> Branch:
         """Wait for a live branch. Raises what prevented it; the next call tries again."""
         while True:
+            if self._stopping is not None and not self._stopping.done():
+                await asyncio.wait([self._stopping])
             branch = self._branch
             if branch is not None and not branch.link.closed and self._starting is None:
                 return branch
@@ -303,7 +306,7 @@ class Life(Keeper, Owner):
         """Let a paused guest go on."""
         if self.paused and self._init is not None:
             self.paused = False
-            self._init.pause(False)
+            self._init.resume()
             self._init.meter.hold_wall(False)
 
     # -- ends brought about ----------------------------------------------------------------------

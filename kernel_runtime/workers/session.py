@@ -246,8 +246,9 @@ class Session(Life):
             raise Conflict("a guest without a pid namespace cannot be paused")
         if not self.paused:
             self.paused = True
-            init.pause(True)
+            self._stopping = init.pause()
             self.hold_wall(True)
+            await asyncio.wait([self._stopping])
         return await asyncio.to_thread(init.meter.reclaim)
 
     def _pause_when_idle(self) -> None:

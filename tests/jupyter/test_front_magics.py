@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.magics import FRONT
-from kernel_runtime.jupyter.cells import MAGICS
+from kernel_runtime.jupyter.bench import MAGICS
 from tests.jupyter.kernels import Kernel, kinds, running, text_of
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import pytest
 from IPython.core.error import UsageError
 
 from kernel_runtime.cli.terminal import harmless
+from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.showing import NO_WIDGETS, SandboxError
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ def test_errors_are_the_guests_own(shell: InteractiveShell) -> None:
 def test_a_killed_guest_says_why_and_the_next_cell_works(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SandboxError, match=r"exited with status 3.*starts clean") as caught:
+    run(shell, "", "kept = 'alive'")
+    with pytest.raises(SandboxError, match=r"exited with status 3.*variables are kept") as caught:
         run(shell, "", "import os; os._exit(3)")
     assert len(caught.value._render_traceback_()) == 1
-    run(shell, "", "print('alive')")
+    run(shell, "", "print(kept)")
     assert capsys.readouterr().out == "alive\n"
 
 
@@ -275,7 +277,7 @@ def test_completion(shell: InteractiveShell) -> None:
     assert complete(shell, "%%sandbox --level ") == ["moderate", "permissive", "strict"]
     assert complete(shell, "%%sandbox -i fra") == ["frame"]
     assert complete(shell, "%%sandbox -o \nresult = 1\nother = 2") == ["other", "result"]
-    assert set(complete(shell, "%sandbox ")) == {"list", "kill", "reset"}
+    assert set(complete(shell, "%sandbox ")) == {"list", "kill", "reset", *sandbox_states.ACTIONS}
     assert complete(shell, "%sandbox kill ") == ["work"]
     assert "--memory" not in complete(shell, "print --me")
 
