@@ -175,9 +175,14 @@ class Runtime:
         await session.close()
         self._close_bare_if_unused()
 
-    def _checkpoints(self) -> CheckpointStore:
-        """The store on this host's disk, opened when it is first needed."""
+    def _checkpoints(self, create: bool) -> CheckpointStore | None:
+        """The store on this host's disk, opened when it is first needed; None where there is none and
+        none is to be made."""
         if self._store is None:
+            from kernel_runtime.store.place import default_directory
+
+            if not create and not default_directory().is_dir():
+                return None
             from kernel_runtime.store.checkpoints import DiskStore  # SQL and cryptography: not at each start
 
             self._store = DiskStore()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Warm zygotes and ready guests are tested where they are the point; elsewhere they only take time.
 os.environ.setdefault("KERNEL_RUNTIME_WARM", "0")
 os.environ.setdefault("KERNEL_RUNTIME_READY", "0")
+
+#: Nothing that a test keeps lands among what the person who runs it has kept.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="kernel-runtime-state-")
 
 #: Why a test may be skipped even where everything can be installed.
 KNOWN_REASONS = (

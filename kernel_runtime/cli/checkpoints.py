@@ -171,6 +171,37 @@ def _seconds(text: str) -> float:
     return parse_seconds(text)
 
 
+@checkpoints_command.command("restore")
+@click.argument("name")
+@click.option("-c", "code", metavar="CODE", help="Code to run on the variables that are back.")
+@click.option("--var", "names", multiple=True, metavar="NAME", help="Only this variable; may be repeated.")
+@click.option("--force", is_flag=True, help="Also under another Python, or other versions of packages.")
+@click.pass_obj
+def restore_command(
+    directory: Path | None, name: str, code: str | None, names: tuple[str, ...], force: bool
+) -> None:
+    """Bring the variables of a checkpoint back in a fresh guest, and run code on them.
+
+    Nothing of it is read outside the guest. Without -c it says what comes back and what does not.
+    """
+    from kernel_runtime.cli.conversing import Terminal, finish
+    from kernel_runtime.cli.terminal import one_line
+    from kernel_runtime.client import Session
+
+    if directory is not None:
+        raise Invalid("--directory: a guest restores from the default place; import the checkpoint there")
+    with Session(name="restore", automatic=False) as guest:
+        restored = guest.load(name, names=names or None, force=force)
+        click.echo(
+            f"{len(restored.names)} variables are back: {one_line(', '.join(restored.names))}", err=True
+        )
+        for variable, reason in restored.failed.items():
+            click.echo(one_line(f"not back: {variable}: {reason}"), err=True)
+        if code is not None:
+            done = Terminal(guest, capture=False, prompts=True).run(code)
+            raise click.exceptions.Exit(finish(done, as_json=False))
+
+
 @checkpoints_command.command("rm")
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj

@@ -43,10 +43,12 @@ class Live(Protocol):
 
 
 class Durable:
-    """``store`` opens the store when it is first needed; ``saving`` says when a checkpoint is made
-    without being asked for."""
+    """``store`` opens the store (made anew if True, else None where there is none); ``saving`` says
+    when a checkpoint is made without being asked for."""
 
-    def __init__(self, live: Live, store: Callable[[], CheckpointStore] | None, saving: Saving) -> None:
+    def __init__(
+        self, live: Live, store: Callable[[bool], CheckpointStore | None] | None, saving: Saving
+    ) -> None:
         self._live = live
         self._open = store
         self._saving = saving
@@ -70,9 +72,10 @@ class Durable:
         del self._live
 
     def _store(self) -> CheckpointStore:
-        if self._open is None:
+        store = self._open(True) if self._open is not None else None
+        if store is None:
             raise Conflict("this session was opened without a place for checkpoints")
-        return self._open()
+        return store
 
     async def save(self, label: str = "") -> Checkpoint:
         """Write the present state to disk; the live branch stands still only for the fork.
@@ -137,9 +140,11 @@ class Durable:
 
     async def newest(self) -> Checkpoint | None:
         """The newest checkpoint of this notebook or session, if there is one."""
-        if self._open is None or not self.key:
+        opened = self._open
+        if opened is None or not self.key:
             return None
-        kept = await asyncio.to_thread(lambda: self._store().checkpoints(self.key))
+        store = await asyncio.to_thread(opened, False)
+        kept = [] if store is None else await asyncio.to_thread(store.checkpoints, self.key)
         return kept[0] if kept else None
 
     async def offer(self) -> str:

@@ -54,7 +54,7 @@ class Session(Life):
         terms: Terms,
         zygote: Callable[[], Awaitable[Zygote]],
         plan: Callable[[ImagePlan], GuestPlan],
-        store: Callable[[], CheckpointStore] | None = None,
+        store: Callable[[bool], CheckpointStore | None] | None = None,
     ) -> None:
         super().__init__(terms, zygote, plan)
         self.durable = Durable(self, store, terms.saving)

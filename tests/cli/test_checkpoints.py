@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import kernel_runtime
 from kernel_runtime.store.checkpoints import DiskStore
 from kernel_runtime.store.keys import NoKey
 from tests.store.parcels import ABOUT, add, content, group, keep, part
@@ -112,3 +113,17 @@ def test_encrypted_ones_need_their_key(invoke, kept, monkeypatch, tmp_path):
     assert "secret" in invoke("checkpoints", "show", "hidden").output
     monkeypatch.setenv("KERNEL_RUNTIME_CHECKPOINT_KEY", "short")
     assert invoke("checkpoints", "list").exit_code == 2
+
+
+def test_restored_in_a_guest_and_used(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("KERNEL_RUNTIME_CHECKPOINT_KEY", raising=False)
+    with kernel_runtime.Session(workdir=None, automatic=False, name="book") as session:
+        session.run("def double(x): return 2 * x\nnumbers = [1, 2, 3]\nstream = iter(numbers)")
+        session.checkpoint("monday")
+    done = invoke("checkpoints", "restore", "monday", "-c", "print(double(sum(numbers)))")
+    assert done.exit_code == 0
+    assert "12\n" in done.output
+    assert "are back: double, numbers" in done.stderr
+    assert invoke("checkpoints", "restore", "monday", "--var", "numbers", "-c", "double").exit_code == 1
+    assert "no checkpoint 'friday'" in invoke("checkpoints", "restore", "friday").stderr

@@ -1,0 +1,204 @@
+"""Checkpoints of a real session: written beside it, brought back in another one, undone, refused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kernel_runtime
+from kernel_runtime import Conflict, NotFound, UnsafeThreads
+from kernel_runtime.domain.snapshot import Saving
+from kernel_runtime.runtime import Runtime, Settings
+from tests.journeys.processes import eventually
+from tests.workers.branches import inner_of, only_live_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAKE = """
+import threading
+import numpy as np
+
+class Node:
+    def __init__(self, value):
+        self.value, self.me = value, self
+
+def double(x):
+    return 2 * x + offset
+
+offset = 1
+table = np.arange(1_000_000.0)
+view = table[10:20]
+node = Node([1, 2])
+stream = (n for n in range(3))
+lock = threading.Lock()
+"""
+CHECK = "(double(2), view.base is table, node.me is node, node.value, float(table[7]))"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory of this test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("KERNEL_RUNTIME_CHECKPOINT_KEY", raising=False)
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def session(state: Path) -> Iterator[kernel_runtime.Session]:
+    with kernel_runtime.Session(memory="1G", workdir=None, name="book") as session:
+        yield session
+
+
+def test_what_is_written_comes_back_in_another_session(session: kernel_runtime.Session) -> None:
+    session.run(MAKE)
+    kept = session.checkpoint("monday")
+    assert {"table", "view", "node", "double", "offset", "Node"} <= set(kept.names)
+    assert set(kept.skipped) == {"stream", "lock"}
+    assert "generator" in kept.skipped["stream"]
+    with kernel_runtime.Session(memory="1G", workdir=None, name="other") as other:
+        restored = other.load("monday")
+        assert restored.failed == {}
+        assert other.run(CHECK).result == "(5, True, True, [1, 2], 7.0)"
+        other.run("view[0] = -1")
+        assert other.run("float(table[10])").result == "-1.0"
+    assert session.run("float(table[10])").result == "10.0"
+
+
+def test_only_what_changed_is_written_again(session: kernel_runtime.Session) -> None:
+    session.run(MAKE)
+    first = session.checkpoint()
+    session.run("table[7] = 70")
+    second = session.checkpoint()
+    assert second.parent == first.id
+    assert second.added < first.added / 4
+    session.load(second.id)
+    assert session.run("float(table[7])").result == "70.0"
+
+
+def test_loading_is_undone_like_a_run(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    session.checkpoint("one")
+    session.run("x = 2")
+    session.load("one")
+    assert session.run("x").result == "1"
+    session.undo(2)
+    assert session.run("x").result == "2"
+
+
+def test_some_of_it_alone(session: kernel_runtime.Session) -> None:
+    session.run("x, y = 1, 2")
+    session.checkpoint("both")
+    session.run("x, y = 3, 4")
+    assert session.load("both", names=["y"]).names == ["y"]
+    assert session.run("(x, y)").result == "(3, 2)"
+
+
+def test_the_writer_leaves_nothing_behind(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    for number in range(3):
+        session.checkpoint(f"number{number}")
+    assert eventually(lambda: only_live_runs(inner_of(session)), 60)
+    assert [s for s in session.snapshots() if not s.automatic] == []
+
+
+def test_code_that_runs_while_it_is_pickled_hurts_nobody(session: kernel_runtime.Session) -> None:
+    session.run(
+        "import os\n"
+        "class Mine:\n"
+        "    def __reduce__(self):\n"
+        "        global x\n"
+        "        x = 'changed'; print('noise'); os._exit(9)\n"
+        "x, mine = 1, Mine()"
+    )
+    with pytest.raises(kernel_runtime.KernelRuntimeError):
+        session.checkpoint("hostile")
+    assert session.run("x").result == "1"
+    session.run("del mine, Mine")
+    assert "x" in session.checkpoint("afterwards").names
+
+
+def test_code_that_hangs_while_it_is_loaded_is_ended(session: kernel_runtime.Session) -> None:
+    session.run(
+        "import time\n"
+        "class Slow:\n"
+        "    def __setstate__(self, state):\n"
+        "        while self.endless(): time.sleep(1)\n"
+        "    def endless(self): return waits\n"
+        "waits = False\n"
+        "slow = Slow(); slow.a = 1; x = 5"
+    )
+    session.checkpoint("slow")
+    session.run("x = 6; waits = True")
+    with pytest.raises(TimeoutError):
+        session._portal.call(_load_soon(session, "slow"))
+    assert session.run("x").result == "6"
+
+
+async def _load_soon(session: kernel_runtime.Session, name: str) -> None:
+    """``load``, with three seconds for all of it."""
+    async with asyncio.timeout(3):
+        await session._session.load(name, names=["slow"])
+
+
+def test_refusals(session: kernel_runtime.Session) -> None:
+    with pytest.raises(NotFound, match="no checkpoint 'nowhere'"):
+        session.load("nowhere")
+    session.run(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True, name='mine').start()"
+    )
+    with pytest.raises(UnsafeThreads, match="mine"):
+        session.checkpoint("threads")
+
+
+def test_made_by_itself_after_so_many_cells(state: Path) -> None:
+    async def story() -> None:
+        runtime = Runtime(Settings(warm=()))
+        try:
+            inner = runtime.open_session(key="book", saving=Saving(cells=2))
+            session = kernel_runtime.AsyncSession()
+            session._runtime, session._session = runtime, inner
+            await session.run("x = 1")
+            assert await inner.durable.newest() is None
+            await session.run("x = 2")
+            for _ in range(600):
+                newest = await inner.durable.newest()
+                if newest is not None:
+                    break
+                await asyncio.sleep(0.1)
+            assert newest is not None
+            assert newest.names == ["x"]
+            assert "%restore" in await inner.offer()
+        finally:
+            await runtime.close()
+
+    asyncio.run(story())
+
+
+def test_without_a_store_nothing_is_made_by_asking(state: Path, session: kernel_runtime.Session) -> None:
+    inner = inner_of(session)
+    assert session._portal.call(inner.offer()) == ""
+    assert not (state / "kernel-runtime").exists()
+
+
+def test_a_running_cell_is_not_written(session: kernel_runtime.Session) -> None:
+    started = threading.Event()
+    runner = threading.Thread(
+        target=lambda: session.run(
+            "print('go', flush=True)\nimport time\nwhile True: time.sleep(0.1)",
+            check=False,
+            on_output=lambda _: started.set(),
+        )
+    )
+    runner.start()
+    try:
+        assert started.wait(60)
+        with pytest.raises(Conflict, match="running"):
+            session.checkpoint("now")
+    finally:
+        session.interrupt()
+        runner.join(60)
