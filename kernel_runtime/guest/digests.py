@@ -126,12 +126,20 @@ def as_bytes(value: Any) -> list[tuple[str, Any]] | None:
     """Arrays and tables as blocks of bytes, each with what must be equal beside it; else None."""
     numpy, pandas, arrow = (sys.modules.get(name) for name in ("numpy", "pandas", "pyarrow"))
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject:
-        return [(f"{value.dtype.str} {value.shape}", value.tobytes())]
+        return [(f"{value.dtype.str} {value.shape}", _raw(value))]
     if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series, pandas.Index)):
         return [(f"{kind} {label!r}", column.tobytes()) for label, kind, column in columns_of(value)]
     if arrow is not None and isinstance(value, (arrow.Table, arrow.RecordBatch)):
         return [("arrow", _stream(value))]
     return None
+
+
+def _raw(value: Any) -> Any:
+    """The bytes of an array, where they lie if they lie in a row."""
+    is_row = (
+        getattr(value, "flags", None) is not None and value.flags.c_contiguous and value.ndim and value.size
+    )
+    return value.reshape(-1).view("u1") if is_row else value.tobytes()
 
 
 def _stream(table: Any) -> Any:

@@ -50,13 +50,6 @@ class Gate:
         self.condition = condition
         self.wait = wait
         self.original = function.__code__
-        self._test = compile(condition, f"<gate {name}>", "eval") if condition else None
-
-    def holds(self, frame: types.FrameType) -> bool:
-        """Whether this call is meant; an error in the condition ends the cell."""
-        if self._test is None:
-            return True
-        return bool(eval(self._test, frame.f_globals, dict(frame.f_locals)))  # noqa: S307 - the guest's own
 
     def restore(self) -> None:
         self.function.__code__ = self.original
@@ -82,11 +75,8 @@ class Gates:
         function = find_function(name, namespace)
         if name in self._set:
             self.off(name)
-        try:
-            gate = Gate(function, name, condition, wait)
-        except SyntaxError as error:
-            raise Invalid(f"%gate: the condition is no expression: {error.msg}: {condition}") from None
-        function.__code__ = gated_code(function, lambda: self._reached(gate))
+        gate = Gate(function, name, condition, wait)
+        function.__code__ = gated_code(function, lambda: self._reached(gate), condition)
         self._set[name] = gate
         return gate
 
@@ -100,8 +90,8 @@ class Gates:
     def _reached(self, gate: Gate) -> None:
         """Called at the beginning of the function."""
         frame = sys._getframe(2)
-        if threading.current_thread() is not threading.main_thread() or not gate.holds(frame):
-            return
+        if threading.current_thread() is not threading.main_thread() or self._set.get(gate.name) is not gate:
+            return  # a generator may have begun before the gate went off
         self.off(gate.name)
         here.frame = frame
         order = wire.Gated(
@@ -158,8 +148,8 @@ def find_function(name: str, namespace: dict[str, Any]) -> types.FunctionType:
 # -- the code ---------------------------------------------------------------------------------------
 
 
-def gated_code(function: types.FunctionType, call: Callable[[], None]) -> types.CodeType:
-    """The function's code with ``call()`` as its first statement, from its source."""
+def gated_code(function: types.FunctionType, call: Callable[[], None], condition: str = "") -> types.CodeType:
+    """The function's code with ``call()``, under the condition, as its first statement."""
     code = function.__code__
     try:
         lines, first = inspect.getsourcelines(code)
@@ -169,7 +159,7 @@ def gated_code(function: types.FunctionType, call: Callable[[], None]) -> types.
     definition = next((node for node in ast.walk(tree) if _is_it(node, code.co_name)), None)
     if definition is None:
         raise Invalid(f"%gate: {function.__qualname__} is no plain `def`: no gate")
-    _rewrite(definition)
+    _rewrite(definition, condition)
     module = ast.Module([_with_cells(definition, code.co_freevars)], [])
     ast.increment_lineno(ast.fix_missing_locations(module), first - 1)
     with warnings.catch_warnings():
@@ -186,7 +176,7 @@ def _is_it(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == name
 
 
-def _rewrite(definition: Any) -> None:
+def _rewrite(definition: Any, condition: str) -> None:
     """The call after the docstring, on the line of the first statement; decorators are at work already."""
     definition.decorator_list = []
     body = definition.body
@@ -194,9 +184,18 @@ def _rewrite(definition: Any) -> None:
     place = 1 if has_text else 0
     near = body[place] if place < len(body) else body[0]
     call: Any = ast.Expr(ast.Call(ast.Constant(_MARK), [], []))
+    if condition:
+        call = ast.If(_parsed(condition), [call], [])
     for node in ast.walk(call):
         ast.copy_location(node, near)
     body.insert(place, call)
+
+
+def _parsed(condition: str) -> ast.expr:
+    try:
+        return ast.parse(condition, mode="eval").body
+    except SyntaxError as error:
+        raise Invalid(f"%gate: the condition is no expression: {error.msg}: {condition}") from None
 
 
 def _with_cells(definition: Any, names: Sequence[str]) -> Any:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 #: Seconds for one variable, and for a whole answer: then the child is killed.
-VARIABLE_SECONDS, ANSWER_SECONDS = 2.0, 8.0
+VARIABLE_SECONDS, ANSWER_SECONDS = 4.0, 12.0
 _CHUNK = 1 << 16
 
 

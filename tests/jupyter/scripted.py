@@ -77,7 +77,7 @@ class ScriptedSession:
         return differing(first, second, (str(a), "now" if b is None else str(b)))
 
     async def written_since(self, name: str | int) -> list[str]:
-        return ["/work/x.csv"] if "write" in self.snapshots.find(name).name else []
+        return ["/tmp/x.csv"] if "write" in self.snapshots.find(name).name else []
 
     async def checkpoint(self, name: str = "") -> Checkpoint:
         return Checkpoint(

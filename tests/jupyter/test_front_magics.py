@@ -142,7 +142,7 @@ def test_restore_tells_what_is_not_as_it_was(kernel: Kernel) -> None:
     kernel.run("say x")
     assert shown(kernel, "%restore before-write --reseed").splitlines() == [
         "restored 'before-write', the state after cell 1 (9 ms)",
-        "files that were written since stay written: /work/x.csv",
+        "files that were written since stay written: /tmp/x.csv",
         "not in it: descriptor 5: a socket",
     ]
 
