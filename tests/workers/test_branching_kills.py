@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -147,6 +148,28 @@ def test_a_cell_that_killed_all_of_them_is_told_what_is_lost(
     with pytest.raises(module.NotFound, match=r"is lost: its process has ended|no snapshot 'mine'"):
         session.restore("mine")
     assert only_live_runs(inner_of(session))
+
+
+def test_a_kill_while_branches_are_measured(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order that is on its way to a frozen branch is carried out after the kill all the same."""
+    monkeypatch.setattr(module, "WEIGH_SECONDS", 1000.0)
+    session = open_session(snapshots=Budget(pause=60))
+    snapshots = inner_of(session).snapshots
+    session.run("import os\nx = 1")
+
+    async def both() -> None:
+        kill = asyncio.ensure_future(session._session.run("x = 2; os._exit(1)", check=False))
+        while not kill.done():
+            for frozen in list(snapshots._frozen.values()):
+                if frozen.ready.done() and not frozen.gone:
+                    assert (await frozen.weigh()).shared_out > 0
+            await asyncio.sleep(0)
+
+    for _ in range(10):
+        session._portal.call(both())
+        assert session.value("x") == 1
 
 
 @pytest.mark.slow
