@@ -165,6 +165,8 @@ class Branching:
             pid = os.fork()
             if pid:
                 self._leaving.append(pid)
+                with contextlib.suppress(OSError):  # it has ended by now
+                    os.setpgid(pid, pid)  # what the next cell does to its group does not reach the copy
                 return False
             _leave_a_child()
             os.setsid()

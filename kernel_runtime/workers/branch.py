@@ -206,6 +206,8 @@ class Branch:
         pending = self.pending.get(parent)
         if pending is None:
             return
+        if pending.executes and not pending.replied:
+            raise ProtocolViolation("the guest said that the cell is done, but sent no reply")
         self._flow.settle(parent)
         del self.pending[parent]
         met = self._keeper.on_failed(pending) if pending.failed and pending.executes else None
