@@ -155,7 +155,7 @@ def test_a_kill_while_branches_are_measured(
 ) -> None:
     """An order that is on its way to a frozen branch is carried out after the kill all the same."""
     monkeypatch.setattr(module, "WEIGH_SECONDS", 1000.0)
-    session = open_session(snapshots=Budget(pause=60))
+    session = open_session(snapshots=Budget(pause=60, automatic=64))
     snapshots = inner_of(session).snapshots
     session.run("import os\nx = 1")
 
