@@ -183,6 +183,8 @@ class Branching:
             pid = os.fork()
             if pid:
                 self._copies.add(pid)
+                with contextlib.suppress(OSError):  # it has ended by now
+                    os.setpgid(pid, pid)  # what the next cell does to its group does not reach the copy
                 return False
             os.setsid()
             random.setstate(state)

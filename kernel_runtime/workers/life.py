@@ -265,7 +265,8 @@ class Life(Keeper, Owner):
         branch = self._branch
         if branch is not None:
             branch.cause = branch.cause or causes.ended("it was restarted")
-        if await self._provide_zygote() is not self.zygote and not self.snapshots.listing():
+        kept = [snapshot for snapshot in self.snapshots.listing() if not snapshot.automatic]
+        if await self._provide_zygote() is not self.zygote and not kept:
             self._drop_init()
         elif branch is not None:
             self._kill(causes.ended("it was restarted"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -109,6 +110,7 @@ class Snapshots:
         self._weighing: asyncio.Task[None] | None = None
         self._restoring = False
         self._cost = 0.0
+        self._costs: deque[float] = deque(maxlen=3)
         self._computed = 0.0
         self._told: set[str] = set()
         self._refusal = ""
@@ -371,7 +373,8 @@ class Snapshots:
         except KernelRuntimeError as error:
             self._refusal = self._tell(str(error))
             return
-        self._cost, self._computed = min(snapshot.pause, said[0].spent), 0.0
+        self._costs.append(min(snapshot.pause, said[0].spent))
+        self._cost, self._computed = min(self._costs), 0.0  # one slow moment of the host says nothing
         self._past.append(snapshot.number)
         self._changed()
         self._keep_budget()

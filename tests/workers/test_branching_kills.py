@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -33,16 +34,16 @@ _CHILDREN = (
 ENDS = [
     End("mapped memory", "import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 2**24)); kept[-1].write(b'x' * 2**24)", Reason.MEMORY, {}),
     End("cpu", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", Reason.CPU, {"cpu": "1s"}),
-    End("wall", "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)", Reason.WALL, {"wall": "1s"}),
+    End("wall", "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)", Reason.WALL, {"wall": "2s"}),
     End("exit", "import os; os._exit(7)", Reason.EXIT, {}),
     End("exit while children run", _CHILDREN + "os._exit(7)", Reason.EXIT, {}),
     End("kill -9 of itself", "import os; os.kill(os.getpid(), 9)", Reason.SIGNAL, {}),
     End("crash", "import ctypes; ctypes.string_at(0)", Reason.SIGNAL, {}),
     End("abort", "import os; os.abort()", Reason.SIGNAL, {}),
     End("forbidden call", "import os, signal; os.kill(os.getpid(), signal.SIGSYS)", Reason.SECCOMP, {}),
-    End("fork bomb", "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except OSError: pass", Reason.WALL, {"wall": "1s", "pids": 48}),
+    End("fork bomb", "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except OSError: pass", Reason.WALL, {"wall": "3s", "pids": 48}),
     End("closed descriptors", "import os; os.closerange(0, 65536)", Reason.PROTOCOL, {}),
-    End("stopped", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", Reason.WALL, {"wall": "1s"}),
+    End("stopped", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", Reason.WALL, {"wall": "2s"}),
     End("nonsense to the host", "import os\nfor fd in range(3, 1000):\n    try: os.write(fd, b'\\xff' * 64)\n    except OSError: pass\nimport time; time.sleep(60)", Reason.PROTOCOL, {}),
 ]  # fmt: skip
 
@@ -147,6 +148,28 @@ def test_a_cell_that_killed_all_of_them_is_told_what_is_lost(
     with pytest.raises(module.NotFound, match=r"is lost: its process has ended|no snapshot 'mine'"):
         session.restore("mine")
     assert only_live_runs(inner_of(session))
+
+
+def test_a_kill_while_branches_are_measured(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order that is on its way to a frozen branch is carried out after the kill all the same."""
+    monkeypatch.setattr(module, "WEIGH_SECONDS", 1000.0)
+    session = open_session(snapshots=Budget(pause=60, automatic=64))
+    snapshots = inner_of(session).snapshots
+    session.run("import os\nx = 1")
+
+    async def both() -> None:
+        kill = asyncio.ensure_future(session._session.run("x = 2; os._exit(1)", check=False))
+        while not kill.done():
+            for frozen in list(snapshots._frozen.values()):
+                if frozen.ready.done() and not frozen.gone:
+                    assert (await frozen.weigh()).shared_out > 0
+            await asyncio.sleep(0)
+
+    for _ in range(10):
+        session._portal.call(both())
+        assert session.value("x") == 1
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from kernel_runtime import LimitExceeded, Nearly, Reason
 from kernel_runtime.domain.errors import GuestCodeError
 from kernel_runtime.sandbox.cgroups import Group
 from kernel_runtime.workers import meter
+from tests.workers.branches import only_live_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +118,7 @@ def test_a_limit_nearly_used_up_is_told_once_each(
 ) -> None:
     told: list[Nearly] = []
     session = open_session(
-        memory="256M", disk="8M", pids=10, wall="1000s", output="10K", on_warning=told.append
+        memory="256M", disk="8M", pids=12, wall="1000s", output="10K", on_warning=told.append
     )
     code = (
         "import mmap, threading, time\n"
@@ -290,12 +291,13 @@ def test_restart_leaves_no_process_of_the_tree(cgroup_world: str, tree: tuple[An
     session, result = tree
     inner = session._session._open
     processes = inner._init.meter.processes
-    before = {process.pid for process in processes.look()[1:]}
+    before = {process.pid for process in processes.look()[1:]} - inner.snapshots.pids
     assert len(before) >= 20
     session.restart()
     assert result().verdict is not None
     assert _until(lambda: not before & {process.pid for process in processes.look()})
     assert [process.state for process in processes.look() if process.state == "Z"] == []
+    assert only_live_runs(inner)
     assert session.run("6 * 7").result == "42"
 
 
