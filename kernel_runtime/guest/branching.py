@@ -177,7 +177,7 @@ class Branching:
 
     def _fork(self) -> bool:
         """Python's own generator seeds itself anew in a child: a copy goes on with the same numbers."""
-        state = random.getstate()
+        state, group = random.getstate(), os.getpgrp()
         self.active = True
         try:
             pid = os.fork()
@@ -186,7 +186,7 @@ class Branching:
                 with contextlib.suppress(OSError):  # it has ended by now
                     os.setpgid(pid, pid)  # what the next cell does to its group does not reach the copy
                 return False
-            os.setsid()
+            _lead_a_session(group)
             random.setstate(state)
             self._copies.clear()
             return True
@@ -337,6 +337,16 @@ def _run_hook(hook: Callable[[], object]) -> None:
         hook()
     except Exception:  # noqa: BLE001 - user code: its error is shown and changes nothing
         traceback.print_exc()
+
+
+def _lead_a_session(group: int) -> None:
+    """One of its own, or the kernel would hang it up when the original ends: it does so with what is
+    stopped. The leader of a group, which the original may have made of it, cannot: it goes back first."""
+    try:
+        os.setsid()
+    except PermissionError:
+        os.setpgid(0, group)
+        os.setsid()
 
 
 def _lifted(fd: int) -> int:

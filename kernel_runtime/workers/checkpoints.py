@@ -91,6 +91,7 @@ async def _in_thread(sock: socket.socket, work: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         _hang_up(sock)  # the thread sees the end, and what it had begun is undone
         await asyncio.wait([task])
+        task.exception()  # what it met is the hanging up
         raise
     finally:
         sock.close()

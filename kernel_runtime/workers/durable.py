@@ -89,6 +89,7 @@ class Durable:
             host, guest = socket.socketpair()
             try:
                 await frozen.write(guest)
+                guest.close()  # the writer alone holds it now: its end is seen here
                 kept = await receive_checkpoint(host, store, SaveOrder(key=self.key, label=label))
             finally:
                 host.close()

@@ -288,7 +288,9 @@ class Snapshots:
     ) -> Snapshot:
         await self._made(pending, said, frozen)
         frozen.on_gone = lambda: self._on_gone(draft.number)
-        snapshot = msgspec.structs.replace(draft, pause=said[0].pause, external=frozen.external)
+        snapshot = msgspec.structs.replace(
+            draft, parent=self.base, pause=said[0].pause, external=frozen.external
+        )
         self._known[snapshot.number] = snapshot
         self._frozen[snapshot.number] = frozen
         if not snapshot.gate:  # it lies aside: nothing comes after it but what it is resumed to
@@ -362,12 +364,20 @@ class Snapshots:
         self.before = draft.number
         if count:
             self._befores[count] = draft.number
-        self._coming = self._spawn(self._automatic(draft, *ordered))
+        self._coming = self._spawn(self._automatic(self._coming, draft, *ordered))
         return ""
 
     async def _automatic(
-        self, draft: Snapshot, pending: Pending, said: list[wire.Froze], frozen: Frozen
+        self,
+        earlier: asyncio.Task[None] | None,
+        draft: Snapshot,
+        pending: Pending,
+        said: list[wire.Froze],
+        frozen: Frozen,
     ) -> None:
+        """After the ``earlier`` one: its child in the tree."""
+        if earlier is not None and not earlier.done():
+            await asyncio.wait([earlier])
         try:
             snapshot = await self._taken(draft, pending, said, frozen)
         except KernelRuntimeError as error:

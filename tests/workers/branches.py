@@ -27,7 +27,8 @@ def processes(inner: Inner) -> list[Process]:
 def strays(inner: Inner) -> list[Process]:
     """What is neither the first process nor a stopped frozen branch; the live branch is the first of them."""
     frozen = inner.snapshots.pids
-    return [p for p in processes(inner)[1:] if not (p.pid in frozen and p.state in "Tt")]
+    living = [p for p in processes(inner)[1:] if p.state not in "ZX"]
+    return [p for p in living if not (p.pid in frozen and p.state in "Tt")]
 
 
 def only_live_runs(inner: Inner, seconds: float = 20) -> bool:
