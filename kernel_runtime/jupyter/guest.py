@@ -78,7 +78,6 @@ class Session(Protocol):
     def interrupt(self) -> None: ...
     async def usage(self) -> Amounts: ...
     async def offer(self) -> str: ...
-    async def close(self) -> None: ...
 
 
 class Stops(Protocol):
@@ -165,9 +164,7 @@ class Guest:
         self._house.warm_up()
 
     async def close(self) -> None:
-        """End the guest and all that belongs to it."""
-        if self.session is not None:
-            await self.session.close()
+        """End the guest and all that belongs to it: the house ends what it opened."""
         await self._house.close()
 
 

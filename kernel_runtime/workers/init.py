@@ -164,6 +164,7 @@ class Init:
         self._link.send(wire.Adopt(branch=branch.number, pid=pid))
         self.meter.mark()
         self.meter.release_cpu(False)
+        self.meter.hurry(False)
 
     def pause(self) -> asyncio.Future[None]:
         """Stop every process of the session but pid 1; the future is done when they are."""

@@ -153,7 +153,7 @@ def test_a_cell_that_is_killed_costs_nothing_and_its_replay_neither(kernel: Kern
         ("%diff nothing", "there is no snapshot"),
         ("%replay 9999", "did not run in this kernel"),
         ("%snapshot 9lives", "is not a name"),
-        ("%checkpoint later", "checkpoint"),
+        ("%checkpoint 9lives", "is not a name"),
         ("%gate resume 9999", "no snapshot"),
     ],
 )

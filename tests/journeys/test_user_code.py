@@ -231,7 +231,9 @@ STUBBORN = {
 @pytest.mark.parametrize("code", STUBBORN.values(), ids=STUBBORN.keys())
 def test_what_ignores_an_interrupt_is_ended_with_the_reason(kernel, code):
     said = stubborn(kernel, code)
-    assert re.search(r"Guest\w+: .*ignored the interrupt for 10 s", said), said
+    # So many processes may need more memory than there is before the grace time is over.
+    full = "|MemoryLimitExceeded: " if "os.fork" in code else ""
+    assert re.search(rf"Guest\w+: .*ignored the interrupt for 10 s{full}", said), said
     check_alive(kernel)
 
 

@@ -139,9 +139,6 @@ class ScriptedSession:
     async def usage(self) -> Usage:
         return Usage(memory=123, cpu=1.5, pids=2)
 
-    async def close(self) -> None:
-        pass
-
     async def _serve(self, request: wire.Request, sink: Any) -> None:
         content = json.loads(request.content)
         if request.kind == "execute_request":

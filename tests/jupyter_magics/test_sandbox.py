@@ -123,7 +123,9 @@ def test_a_killed_guest_says_why_and_the_next_cell_works(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(shell, "", "kept = 'alive'")
-    with pytest.raises(SandboxError, match=r"exited with status 3.*variables are kept") as caught:
+    with pytest.raises(
+        SandboxError, match=r"exited with status 3.*variables are as they were before this cell"
+    ) as caught:
         run(shell, "", "import os; os._exit(3)")
     assert len(caught.value._render_traceback_()) == 1
     run(shell, "", "print(kept)")

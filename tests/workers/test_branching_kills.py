@@ -58,8 +58,8 @@ def test_the_state_before_the_cell_is_back(
     assert result.verdict is not None, result
     assert result.verdict.reason is end.reason, result.verdict
     assert not result.verdict.survived
-    assert result.verdict.state == "the state is the one before this cell"
-    assert result.verdict.explain().endswith("The state is the one before this cell")
+    assert result.verdict.state == "The variables are as they were before this cell."
+    assert result.verdict.tell().endswith("before this cell.")
     assert session.run("x, next(g)").result == "([41], 1)"
     inner = inner_of(session)
     assert only_live_runs(inner), processes(inner)
@@ -102,7 +102,7 @@ def test_an_interrupt_that_is_ignored(open_session: Callable[..., kernel_runtime
     heard[0].join()
     assert result.verdict is not None
     assert "ignored the interrupt" in result.verdict.explain()
-    assert result.verdict.state == "the state is the one before this cell"
+    assert result.verdict.state == "The variables are as they were before this cell."
     assert session.value("x") == 1
 
 

@@ -67,7 +67,7 @@ class Sequences(RuleBasedStateMachine):
         self.future.clear()
         result = self.session.run(f"import os; state['a'] = -1; list(counted); {how}", check=False)
         assert result.verdict is not None
-        assert result.verdict.state == "the state is the one before this cell"
+        assert result.verdict.state == "The variables are as they were before this cell."
 
     @rule(name=NAMES)
     def snapshot(self, name: str) -> None:
