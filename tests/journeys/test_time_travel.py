@@ -11,6 +11,7 @@ from tests.jupyter.kernels import Kernel, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_a_cell_that_is_killed_costs_nothing_and_its_replay_neither(kernel: Kern
         ("%diff nothing", "there is no snapshot"),
         ("%replay 9999", "did not run in this kernel"),
         ("%snapshot 9lives", "is not a name"),
-        ("%checkpoint 9lives", "is not a name"),
+        ("%checkpoint one two", "%checkpoint: unrecognized arguments: two"),
         ("%gate resume 9999", "no snapshot"),
     ],
 )
@@ -161,6 +162,16 @@ def test_bad_input_is_one_line_and_nothing_is_lost(kernel: Kernel, code: str, sa
     run(kernel, "unharmed = 1")
     assert said in refused(kernel, code)
     assert run(kernel, "unharmed") == "1"
+
+
+def test_a_checkpoint_outlives_its_kernel(tmp_path: Path) -> None:
+    with started(cwd=str(tmp_path)) as first:
+        run(first, "kept = {'a': [1, 2]}")
+        assert shown(first, "%checkpoint later").startswith("kept on disk as 'later': 1 variable")
+    with started(cwd=str(tmp_path)) as second:
+        assert run(second, "'kept' in globals()") == "False"
+        assert "later" in shown(second, "%restore later")
+        assert run(second, "kept") == "{'a': [1, 2]}"
 
 
 def test_in_a_cell_with_other_code_they_say_where_they_belong(kernel: Kernel) -> None:
