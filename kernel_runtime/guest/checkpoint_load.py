@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import About, misfits
-from kernel_runtime.guest import checkpoint_hooks
 from kernel_runtime.guest.checkpoint_definitions import Restoring
 from kernel_runtime.guest.checkpoint_memory import Mapped
 from kernel_runtime.guest.checkpoint_pickler import version_of
+from kernel_runtime.sdk import checkpoint as checkpoint_hooks
 
 if TYPE_CHECKING:
     from kernel_runtime.guest.channel import Channel

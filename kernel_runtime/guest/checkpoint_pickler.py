@@ -15,8 +15,8 @@ import cloudpickle
 
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_memory as memory
-from kernel_runtime.guest.checkpoint_hooks import Recipe, recipes
 from kernel_runtime.guest.checkpoint_memory import Unsaveable
+from kernel_runtime.sdk.checkpoint import Recipe, recipes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

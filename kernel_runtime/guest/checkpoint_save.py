@@ -18,10 +18,10 @@ from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_verify
 from kernel_runtime.guest.checkpoint_chunks import StreamCutter
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
-from kernel_runtime.guest.checkpoint_hooks import recipes
 from kernel_runtime.guest.checkpoint_memory import SMALL
 from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
 from kernel_runtime.guest.checkpoint_sender import Sender, known_from
+from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,7 +12,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.guest.checkpoint_hooks import recipes
+from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

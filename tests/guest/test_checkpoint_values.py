@@ -196,7 +196,7 @@ def test_what_needs_an_unsaveable_class_is_named_too():
 def test_registered_ways_to_save_and_rebuild():
     store = MemoryStore()
     program = """
-    from kernel_runtime.guest.checkpoint_hooks import register
+    from kernel_runtime.sdk.checkpoint import register
     import threading
     class Connection:
         def __init__(self, dsn): self.dsn, self.lock = dsn, threading.Lock()
@@ -210,7 +210,7 @@ def test_registered_ways_to_save_and_rebuild():
     kept = save(store, program)
     assert list(kept.skipped) == ["fails"] and "not today" in kept.skipped["fails"]
     host_side = "result = [db.dsn, users[0] is db is users[1], type(db) is Connection, list(numbers), Connection in recipes]"
-    check = f"from kernel_runtime.guest.checkpoint_hooks import recipes\n{host_side}"
+    check = f"from kernel_runtime.sdk.checkpoint import recipes\n{host_side}"
     assert load(store, kept.id, check)[1] == ["x", True, True, [0, 1, 2], True]
 
 
