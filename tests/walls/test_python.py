@@ -240,6 +240,7 @@ def test_the_same_hooks_strike_in_a_plain_process(target: Path) -> None:
 def test_a_poisoned_shell_does_not_hold_the_front(target: Path) -> None:
     """Completion, inspection and display through the real kernel, all of them broken by the guest."""
     with running(REAL) as kernel:
+        kernel.run("%snapshot clean --pin")
         code = PERSISTENT.format(marker=str(target))
         kernel.run(code.replace("0.05, 0.05", "0"))  # a timer of its own may end any request
         for kind, content in (
@@ -250,7 +251,12 @@ def test_a_poisoned_shell_does_not_hold_the_front(target: Path) -> None:
         ):
             assert "status" in kernel.ask("shell", kind, content, timeout=30)
         kernel.run("1")
-        _, outputs = kernel.run("import os; os._exit(1)")
+        kernel.run("%snapshot poisoned")
+        kernel.run("import os; os._exit(1)")
+        _, outputs = kernel.run("print('alive')")
+        assert text_of(outputs).endswith("alive\n")
+        assert "Error in callback" in text_of(outputs), "the moment before the kill is back, its hooks, too"
+        kernel.run("%restore clean")
         _, outputs = kernel.run("print('alive')")
         assert text_of(outputs) == "alive\n"
     assert target.read_text() == ""
@@ -348,7 +354,7 @@ def test_descriptors_sent_to_the_host_are_dropped(open_guest: Callable[..., Gues
     """Beside a frame, as pid 1 gets its own: the host takes none from a guest."""
     import psutil
 
-    guest = open_guest()
+    guest = open_guest(automatic=False)  # each snapshot has a socket of its own
     before = psutil.Process().num_fds()
     code = """
 import os, socket
