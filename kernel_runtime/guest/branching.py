@@ -249,6 +249,7 @@ class Branching:
         """A child that writes a checkpoint: what user code does to it while it is pickled, it does
         to nobody else. What it prints goes nowhere."""
         fd = channel.take_fds(1)[0]
+        self._copies.bury()
         pid = os.fork()
         if pid:
             self._copies.add(pid)

@@ -6,7 +6,9 @@ wait for their sake. Waiting for a child by its pid is left as it is.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -44,50 +46,66 @@ class Copies:
                 self._pids.discard(pid)
 
     def install(self) -> None:
-        """Put the functions of ``os`` that wait for any child behind ``_skip``."""
-        wait3, wait4 = os.wait3, os.wait4
-        os.waitpid = self._guarded(os.waitpid, 0)
-        os.wait4 = self._guarded(wait4, 0)
-        os.wait3 = self._guarded(lambda options: wait3(options), None)
-        os.wait = self._guarded(os.wait, None)
+        """Put the functions of ``os`` that wait for any child behind ``_first``."""
+        waitpid, wait4 = os.waitpid, os.wait4
+        os.waitpid = self._guarded(waitpid, waitpid, "pid", "options")
+        os.wait4 = self._guarded(wait4, wait4, "pid", "options")
+        os.wait3 = self._guarded(os.wait3, wait4, "options")
+        os.wait = self._guarded(os.wait, waitpid)
         os.waitid = self._guarded_id(os.waitid)
 
-    def _guarded(self, wait: Callable[..., Any], place: int | None) -> Callable[..., Any]:
-        def guarded(*arguments: Any) -> Any:
-            if self._pids and (place is None or arguments[place] == _ANY):
-                self._skip(_options(arguments, place))
-            return wait(*arguments)
+    def _guarded(
+        self, wait: Callable[..., Any], by_pid: Callable[[int, int], Any], *names: str
+    ) -> Callable[..., Any]:
+        """``by_pid`` answers like ``wait``, whose arguments have these names."""
 
-        guarded.__name__, guarded.__doc__ = getattr(wait, "__name__", ""), wait.__doc__
+        @functools.wraps(wait)
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            given = dict(zip(names, arguments, strict=False)) | named
+            wrong = len(arguments) + len(named) != len(names)
+            if wrong or not self._pids or given.get("pid", _ANY) != _ANY:
+                return wait(*arguments, **named)
+            options = given.get("options", 0)
+            return self._first(options | os.WEXITED, lambda pid: by_pid(pid, options))
+
+        guarded.__module__ = "os"  # where pickle finds it
         return guarded
 
     def _guarded_id(self, waitid: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(kind: int, number: int, options: int) -> Any:
-            if self._pids and kind == os.P_ALL:
-                self._skip(options)
-            return waitid(kind, number, options)
+        @functools.wraps(waitid)
+        def guarded(kind: int, number: int, options: int, /) -> Any:
+            if not self._pids or kind != os.P_ALL:
+                return waitid(kind, number, options)
+            return self._first(options, lambda pid: waitid(os.P_PID, pid, options))
 
-        guarded.__name__, guarded.__doc__ = waitid.__name__, waitid.__doc__
+        guarded.__module__ = "os"
         return guarded
 
-    def _skip(self, options: int) -> None:
-        """Until something other than a copy is there to be waited for; ECHILD when nothing can be."""
+    def _first(self, options: int, by_pid: Callable[[int], Any]) -> Any:
+        """What ``by_pid`` says of the first child to be waited for; ECHILD when there is none."""
         while True:
-            if not self._others():
+            pid = self._other(options)
+            with contextlib.suppress(ChildProcessError):  # another thread has buried it
+                return by_pid(pid)
+
+    def _other(self, options: int) -> int:
+        """The first child but a copy that has changed, as ``options`` of ``waitid`` ask for; one that
+        has not if they ask not to wait."""
+        while True:
+            others = self._others()
+            if not others:
                 raise ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD))
-            what = os.WEXITED | os.WNOWAIT | (options & os.WNOHANG)
-            ended = self._waitid(os.P_ALL, 0, what)
-            if ended is None or ended.si_pid not in self._pids:
-                return
+            found = self._waitid(os.P_ALL, 0, options | os.WNOWAIT)
+            if found is None:
+                return others[0]
+            if found.si_pid not in self._pids:
+                return int(found.si_pid)
             self.bury()
+            with contextlib.suppress(ChildProcessError):  # buried; pid 1 stops the others and wakes them
+                self._waitid(os.P_PID, found.si_pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
 
-    def _others(self) -> bool:
-        return any(pid not in self._pids for pid in children())
-
-
-def _options(arguments: tuple[Any, ...], place: int | None) -> int:
-    options = arguments[1:] if place is not None else arguments
-    return int(options[0]) if options else 0
+    def _others(self) -> list[int]:
+        return [pid for pid in children() if pid not in self._pids]
 
 
 def children() -> list[int]:

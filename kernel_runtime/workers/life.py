@@ -324,7 +324,8 @@ class Life(Keeper, Owner):
         (but dropping snapshots may)."""
         while True:
             verdict = await memory_exceeded(meter)
-            if self._pressure is not None and self._pressure.relieve(meter.look()):
+            pressure, used = self._pressure, verdict.used or 0.0
+            if pressure is not None and (pressure.relieve(meter.look()) or pressure.spare_the_cell(used)):
                 continue
             self._kill(verdict)
             await asyncio.sleep(_EXIT_SECONDS)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SHORT, LAST = 0.8, 0.9
 #: What must come back, as a share of the limit, for it to be worth some snapshots; the last one.
 _WORTH, _WORTH_LAST = 0.05, 0.15
+#: So far above the limit, snapshots may be what is too much.
+_LITTLE = 1.15
 #: No guest fills memory faster, in bytes a second; and no look sooner than this.
 _FASTEST, _TICK = 2 * GIB, 0.01
 
@@ -54,6 +56,15 @@ class Pressure:
             self._give_up(expendable, tell, last=True)
         else:
             return False
+        return True
+
+    def spare_the_cell(self, used: float) -> bool:
+        """The host is about to end a cell for ``used`` bytes: where it is only a little too much, all
+        snapshots go instead. Whether there were any."""
+        expendable = self._snapshots.expendable()
+        if self._limit is None or used > _LITTLE * self._limit or not expendable:
+            return False
+        self._give_up(expendable, lambda _: None, last=True)
         return True
 
     def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:

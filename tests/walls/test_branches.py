@@ -67,6 +67,33 @@ def test_a_branch_that_is_woken_by_a_cell_does_nothing_and_comes_back(
     assert only_live_runs(guest.inner, 5) or strays(guest.inner)[0].state == "S"
 
 
+#: Pid 1 stops a frozen branch: a change of a child, which is nobody's to hear of.
+CHANGES = {
+    "waitpid": "os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)[0]",
+    "wait3": "os.wait3(options=os.WNOHANG | os.WUNTRACED | os.WCONTINUED)[0]",
+    "wait4": "os.wait4(-1, options=os.WNOHANG | os.WUNTRACED | os.WCONTINUED)[0]",
+    "waitid": "getattr(os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG), 'si_pid', 0)",
+}
+
+
+@pytest.mark.parametrize("call", CHANGES.values(), ids=CHANGES.keys())
+def test_a_cell_hears_of_its_children_that_stop_and_not_of_frozen_branches(
+    open_guest: Callable[..., Guest], call: str
+) -> None:
+    guest = open_guest()
+    guest.run(FIND)
+    guest.snapshot("point")
+    guest.run("child = os.fork()\nif child == 0:\n    while True: signal.pause()")
+    assert guest.answer(f"while len(frozen()) < 3: pass\n{call}") == "0"
+    stop = "os.kill(child, signal.SIGSTOP)\nwhile child not in frozen(): pass\n"
+    assert guest.answer(f"{stop}{call} == child") == "True", "the control: its own child"
+
+
+def test_what_waits_is_kept_by_name_in_a_pickle(open_guest: Callable[..., Guest]) -> None:
+    kept = "import os, pickle; all(pickle.loads(pickle.dumps(w)) is w for w in (os.wait, os.waitpid, os.wait3, os.wait4, os.waitid))"
+    assert open_guest().answer(kept) == "True"
+
+
 #: Runs in a frozen branch that is woken: user code in it, for as long as it likes.
 BUSY = """
 import time
