@@ -44,7 +44,10 @@ class Mappings:
     """Those of this process; what is there when it is made is the guest's own and left alone."""
 
     def __init__(self) -> None:
-        self._own = frozenset(_starts())
+        try:
+            self._own = frozenset(_starts())
+        except OSError:  # no /proc: a guest without namespaces, which has no copies
+            self._own = frozenset()
 
     def shared(self) -> list[Mapping]:
         """What has come since."""
