@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import Retention
 from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.domain.snapshot import check_name
 from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
 
@@ -83,6 +84,8 @@ class Durable:
         ``UnsafeThreads`` and ``Conflict`` as for a snapshot; ``StorageFailed`` when the disk does not
         take it: then what was kept before is as it was. What cannot be saved is in ``skipped``.
         """
+        if label:
+            check_name(label)
         store = self._store()
         async with self._lock:
             frozen = await self._live.snapshots.take_aside()

@@ -73,6 +73,8 @@ class Session(Life):
 
     async def close(self) -> None:
         """As ``Life`` does, and let go of those who were told: nothing of it waits for the collector."""
+        if self._closed:
+            return
         await super().close()
         self._limiter.close()
         self.snapshots.close()
