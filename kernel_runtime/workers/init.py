@@ -163,6 +163,9 @@ class Init:
         """A frozen branch was thawed: it is this live one."""
         self._link.send(wire.Adopt(branch=branch.number, pid=pid))
         self.meter.mark()
+
+    def hold_back(self) -> None:
+        """What had to end has ended: the CPU share holds again, at the usual weight."""
         self.meter.release_cpu(False)
         self.meter.hurry(False)
 

@@ -245,6 +245,7 @@ class Life(Keeper, Owner):
         if old is not None:
             old.cause = old.cause or causes.ended("another moment of it was brought back")
         await init.end_branches(spare=new)
+        init.hold_back()
         if old is not None:
             old.end(old.cause or causes.ended("it ended"))
         if how.resumed is not None:

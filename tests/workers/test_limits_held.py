@@ -69,9 +69,9 @@ def test_only_what_is_ending_goes_before_others(
     stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
     assert session.run(stubborn, check=False).verdict is not None
     assert session.run("1 + 1").result == "2"
-    assert hurried == [True, False]
+    assert hurried[-1] is False  # a copy took its place: it runs as guests do
     session.close()
-    assert hurried == [True, False, True]
+    assert hurried[-1] is True
 
 
 # -- cpus ----------------------------------------------------------------------------------------
