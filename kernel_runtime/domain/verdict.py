@@ -81,8 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     count); ``evidence`` is what the host saw (a counter, a signal, an exit status).
     ``survived``: the cell obeyed when it was interrupted, or met the limit as an exception; the
     guest lives and its state is kept. ``amount`` names the limit where a reason has several.
-    ``state``: one sentence on the variables that the session has afterwards; "" where that is not known;
-    ``restored``: they are some that were kept.
+    ``state``: one sentence on the variables that the session has afterwards; "" where that is not known.
     """
 
     reason: Reason
@@ -92,7 +91,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     survived: bool = False
     amount: str = ""
     state: str = ""
-    restored: bool = False
 
     @property
     def is_limit(self) -> bool:

@@ -77,7 +77,6 @@ class Life(Keeper, Owner):
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self._pressure: Pressure | None = None
         self.state = ""
-        self.restored = False
 
     @property
     def init(self) -> Init | None:
@@ -172,7 +171,6 @@ class Life(Keeper, Owner):
             self.state = f"There was no snapshot to go back to: {_GONE}"
             return None
         self.state = _state_after(restoration, self.snapshots.before)
-        self.restored = True
         return self._branch
 
     async def _spawn(self) -> Init:
@@ -413,7 +411,7 @@ class Life(Keeper, Owner):
         newest snapshot if the old one was not meant to go."""
         if branch is not self._branch:
             return
-        self._branch, self._losing, self.state, self.restored = None, losing, "", False
+        self._branch, self._losing, self.state = None, losing, ""
         self.paused = False
         if self._init is not None and not self._init.closed:
             self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self._init))

@@ -149,7 +149,7 @@ class Session(Life):
             await self.ready()
         except KernelRuntimeError:
             return verdict  # the next cell says why
-        return msgspec.structs.replace(verdict, state=self.state, restored=self.restored)
+        return msgspec.structs.replace(verdict, state=self.state)
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self._init is not None:
