@@ -91,6 +91,7 @@ class AsyncSession:
         self._on_warning = on_warning
         self._workdir = os.getcwd() if workdir == "" else None if workdir is None else os.fspath(workdir)
         self._session: sessions.Session | None = None
+        self._cells = itertools.count(1)
         self._runtime: Runtime | None = None
 
     async def __aenter__(self) -> AsyncSession:
@@ -173,7 +174,7 @@ class AsyncSession:
         collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
         begun = time.monotonic()
         verdict = await self._open.submit(
-            _execute_request(code, allow_stdin=on_input is not None), collector.take
+            _execute_request(code, next(self._cells), allow_stdin=on_input is not None), collector.take
         )
         collector.settle()
         result = collector.result
@@ -199,6 +200,7 @@ class AsyncSession:
     async def restart(self) -> None:
         """A fresh guest in milliseconds: variables and background work are gone."""
         await self._open.restart()
+        self._cells = itertools.count(1)
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the code that runs now."""
@@ -487,8 +489,7 @@ def _accepted_rung(rung: Rung | str | None) -> Rung | None:
     return parse_rung(text) if text else None
 
 
-def _execute_request(code: str, *, allow_stdin: bool) -> wire.Request:
-    number = next(_request_numbers)
+def _execute_request(code: str, count: int, *, allow_stdin: bool) -> wire.Request:
     content = {
         "code": code,
         "silent": False,
@@ -497,8 +498,9 @@ def _execute_request(code: str, *, allow_stdin: bool) -> wire.Request:
         "allow_stdin": allow_stdin,
         "stop_on_error": True,
     }
+    number = next(_request_numbers)
     return wire.Request(
-        id=f"run-{number}", kind="execute_request", content=msgspec.json.encode(content), count=number
+        id=f"run-{number}", kind="execute_request", content=msgspec.json.encode(content), count=count
     )
 
 

@@ -141,6 +141,7 @@ class Durable:
         await asyncio.wait([pending.ended], timeout=_ANSWER_SECONDS)
         if not pending.ended.done():
             self._live.give_up("it did not load the checkpoint")
+            await asyncio.wait([pending.ended])  # whoever asks next is not to meet what is being ended
 
     async def newest(self) -> Checkpoint | None:
         """The newest checkpoint of this notebook or session, if there is one."""

@@ -433,6 +433,8 @@ def _state_after(restoration: Restoration, before: int | None) -> str:
     moment = f"after cell {snapshot.cell}" if snapshot.cell else "at the beginning"
     if snapshot.number == before:
         moment = "before this cell"
+    elif snapshot.name:
+        moment += f" (snapshot {snapshot.name!r})"
     lost = "; ".join((*restoration.external, *restoration.changed))
     return f"The variables are as they were {moment}{f', without {lost}' if lost else ''}."
 

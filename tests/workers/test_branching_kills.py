@@ -112,8 +112,7 @@ def frozen():
     found = []
     for name in os.listdir('/proc'):
         if name.isdigit() and name != '1' and int(name) != os.getpid():
-            state, parent = open(f'/proc/{name}/stat').read().rpartition(')')[2].split()[:2]
-            if state == 'T' and parent == '1':
+            if open(f'/proc/{name}/stat').read().rpartition(')')[2].split()[0] == 'T':
                 found.append(int(name))
     return sorted(found)
 """
@@ -143,7 +142,7 @@ def test_a_cell_that_killed_all_of_them_is_told_what_is_lost(
     session.snapshot("mine")
     result = session.run("import os\nos.kill(-1, 9)\nos._exit(1)", check=False)
     assert result.verdict is not None
-    assert "the variables are lost" in result.verdict.state
+    assert "its variables are gone" in result.verdict.state
     assert session.run("'x' in globals()").result == "False"
     with pytest.raises(module.NotFound, match=r"is lost: its process has ended|no snapshot 'mine'"):
         session.restore("mine")

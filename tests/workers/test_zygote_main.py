@@ -130,6 +130,7 @@ def test_a_first_process_forks_runs_signals_ends_and_reports(zygote: Zygote) -> 
     assert any(isinstance(f, wire.Publish) and b"KeyboardInterrupt" in f.content for f in frames), frames
     init.send(wire.End())
     assert init.receive() == wire.Exited(branch=1, status=-signal.SIGKILL)
+    assert init.receive() == wire.Ended(number=0)
     second = Branch(init, 2, Limits(memory=None))
     second.execute("import os; os._exit(4)")
     assert init.receive() == wire.Exited(branch=2, status=4)
