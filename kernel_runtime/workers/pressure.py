@@ -7,6 +7,7 @@ little, as with a cell that allocates without end, they stay, and the state befo
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.amounts import GIB
@@ -24,6 +25,8 @@ SHORT, LAST = 0.8, 0.9
 _WORTH, _WORTH_LAST = 0.05, 0.15
 #: So far above the limit, snapshots may be what is too much.
 _LITTLE = 1.15
+#: Seconds that what was given up may take to go.
+_GOING = 1.0
 #: No guest fills memory faster, in bytes a second; and no look sooner than this.
 _FASTEST, _TICK = 2 * GIB, 0.01
 
@@ -36,6 +39,7 @@ class Pressure:
         self._snapshots = snapshots
         self._limit = meter.limits.memory
         self._used = 0
+        self._gave_up = -math.inf
 
     def pause(self) -> float:
         """Seconds within which memory cannot become short; for ever where nothing can be given up."""
@@ -60,15 +64,17 @@ class Pressure:
 
     def spare_the_cell(self, used: float) -> bool:
         """The host is about to end a cell for ``used`` bytes: where it is only a little too much, all
-        snapshots go instead. Whether there were any."""
-        expendable = self._snapshots.expendable()
-        if self._limit is None or used > _LITTLE * self._limit or not expendable:
+        snapshots go instead. Whether there were any, or some that are still on their way out."""
+        if self._limit is None or used > _LITTLE * self._limit:
             return False
-        self._give_up(expendable, lambda _: None, last=True)
-        return True
+        expendable = self._snapshots.expendable()
+        if expendable:
+            self._give_up(expendable, lambda _: None, last=True)
+        return time.monotonic() - self._gave_up < _GOING
 
     def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:
         self._snapshots.give_up(chosen)
+        self._gave_up = time.monotonic()
         told = ", ".join(snapshot.title for snapshot in chosen if last or not snapshot.automatic)
         if told:
             tell(f"memory was short: dropped the snapshot{'s' if ',' in told else ''} {told}")

@@ -14,7 +14,11 @@ import kernel_runtime
 from kernel_runtime.workers import limiter, meter
 
 MIB = 2**20
-_FILL = "import mmap\nm = mmap.mmap(-1, 10**9)\nfor i in range(0, 10**9, 4096): m[i] = 1"
+#: What it has filled it keeps: a host that looks only now and then sees it, however busy it is.
+_FILL = (
+    "import mmap, time\nm = mmap.mmap(-1, 10**9)\nfor i in range(0, 10**9, 4096): m[i] = 1\n"
+    "while True: time.sleep(1)"
+)
 _STUBBORN = (
     "import signal\n"
     "for number in (signal.SIGINT, signal.SIGXCPU, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
@@ -23,11 +27,11 @@ _FORKS = (
     "import os, time\nfor i in range(100):\n    if os.fork() == 0:\n        time.sleep(30); os._exit(0)\n"
 )
 _CHILDREN = (
-    "import mmap, os\n"
+    "import mmap, os, time\n"
     "if os.fork() == 0:\n"
     "    m = mmap.mmap(-1, 10**9)\n"
     "    for i in range(0, 10**9, 4096): m[i] = 1\n"
-    "    os._exit(0)\n"
+    "    while True: time.sleep(1)\n"
     "_, status = os.wait()\n"
     "assert status == 0, status"
 )
@@ -73,7 +77,7 @@ CAUSES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "files": ({"open_files": 64}, "l = [open('/dev/null') for i in range(100)]", {
         "reason": "files", "limit": 64, "survived": True, "error": "OSError"}),
     "pids": ({"pids": 16}, _FORKS, {"reason": "pids", "limit": 16, "survived": True, "error": "BlockingIOError"}),
-    "pids, threads": ({"pids": 16}, (
+    "pids, threads": ({"pids": 16, "memory": "2G"}, (  # room for the stacks of all of them
         "import threading, time\n"
         "for i in range(100): threading.Thread(target=time.sleep, args=(30,), daemon=True).start()"), {
         "reason": "pids", "limit": 16, "survived": True, "error": "RuntimeError"}),
