@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
 # A busy machine is no reason to fail: time is measured in benchmarks, never in a test.
 settings.register_profile("patient", deadline=None)
@@ -85,6 +86,13 @@ def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
     """Without coverage in the processes that get it: it makes a start up to twice as long, and what
     whole programs run has been measured by the tests of its rooms."""
     return {name: value for name, value in environment.items() if not name.startswith("COV")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """What a module leaves open is found out there, and not in whichever test is collected in later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,8 @@ class Limiter:
 
     def close(self) -> None:
         """The session is closed: let go of it."""
+        for task in self._tasks:
+            task.cancel()
         self._interrupt = self._kill = _leave
         self.on_warning = _warn_nobody
 
