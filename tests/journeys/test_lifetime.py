@@ -90,10 +90,14 @@ def kinds(counted: dict[str, int]) -> dict[str, int]:
 def at_rest(kernel: Kernel) -> dict[str, int]:
     """The counts once they have stayed the same for a second: threads that gather output and
     write the history end by themselves."""
+    kernel.ask("control", "usage_request")  # what the front looks at usage with, it keeps open
     last: list[dict[str, int]] = []
 
     def same() -> bool:
-        last.append(counts(kernel))
+        try:
+            last.append(counts(kernel))
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            last.clear()  # one was just ending
         return len(last) > 5 and all(each == last[-1] for each in last[-6:])
 
     assert eventually(same, PATIENCE, step=0.2), last[-6:]
