@@ -55,3 +55,21 @@ def cgroup_world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     elif not meter.world().limits >= {"memory", "pids"}:
         pytest.skip("needs cgroup v1 or v2, writable")
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def kept_open(directory: Path) -> Iterator[kernel_runtime.Session]:
+    """One session for all of a module, with a snapshot of its beginning."""
+    with kernel_runtime.Session(workdir=directory, memory="3G", automatic=False, wall="60s") as session:
+        session.snapshot("clean", pin=True)
+        yield session
+
+
+@pytest.fixture
+def clean_session(kept_open: kernel_runtime.Session) -> Iterator[kernel_runtime.Session]:
+    """That session, brought back to its beginning."""
+    kept_open.restore("clean")
+    yield kept_open
+    for snapshot in kept_open.snapshots():
+        if snapshot.name != "clean":
+            kept_open.drop(snapshot.number)

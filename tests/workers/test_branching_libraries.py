@@ -11,7 +11,6 @@ import kernel_runtime
 from kernel_runtime.domain.errors import UnsafeThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -41,20 +40,9 @@ LIBRARIES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def kept_open(directory: Path) -> Iterator[kernel_runtime.Session]:
-    with kernel_runtime.Session(workdir=directory, memory="3G", automatic=False, wall="60s") as session:
-        session.snapshot("clean", pin=True)
-        yield session
-
-
 @pytest.fixture
-def session(kept_open: kernel_runtime.Session) -> Iterator[kernel_runtime.Session]:
-    kept_open.restore("clean")
-    yield kept_open
-    for snapshot in kept_open.snapshots():
-        if snapshot.name != "clean":
-            kept_open.drop(snapshot.number)
+def session(clean_session: kernel_runtime.Session) -> kernel_runtime.Session:
+    return clean_session
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)

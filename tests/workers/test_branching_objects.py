@@ -7,30 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import kernel_runtime
 from kernel_runtime.domain.errors import Conflict, ExternalStateError, GuestCodeError, UnsafeThreads
 from tests.workers.hard_objects import KEPT, REFUSED, TOLD, Kept, Refused, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def kept_open(directory: Path) -> Iterator[kernel_runtime.Session]:
-    with kernel_runtime.Session(workdir=directory, memory="2G", automatic=False) as session:
-        session.snapshot("clean", pin=True)
-        yield session
+    import kernel_runtime
 
 
 @pytest.fixture
-def session(kept_open: kernel_runtime.Session) -> Iterator[kernel_runtime.Session]:
-    """One for all, brought back to its beginning each time."""
-    kept_open.restore("clean")
-    yield kept_open
-    for snapshot in kept_open.snapshots():
-        if snapshot.name != "clean":
-            kept_open.drop(snapshot.number)
+def session(clean_session: kernel_runtime.Session) -> kernel_runtime.Session:
+    return clean_session
 
 
 def test_there_are_enough_of_them() -> None:
