@@ -42,8 +42,11 @@ class Conversation:
     async def request(self) -> h11.Request | None:
         """The next request; ``None`` when there is none any more. ``h11.RemoteProtocolError``: it is none."""
         if self._http.our_state is h11.DONE:
+            while self._http.their_state is h11.SEND_BODY:
+                if self._http.next_event() is h11.NEED_DATA:
+                    return None  # part of a content that nobody wanted is still to come
             if self._http.their_state is not h11.DONE:
-                return None  # part of a content that nobody wanted is still to come
+                return None
             self._http.start_next_cycle()
         elif self._http.our_state is not h11.IDLE:
             return None
@@ -106,16 +109,15 @@ class Conversation:
         except TimeoutError:
             pass
 
-    async def _event(self) -> h11.Event | type[h11.PAUSED]:
-        while True:
-            event = self._http.next_event()
-            if isinstance(event, h11.Request):
-                self._is_head = event.method == b"HEAD"
-            if event is not h11.NEED_DATA:
-                return event
+    async def _event(self) -> h11.Event | None:
+        """The next thing the guest says; ``None``: it may say nothing now."""
+        while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
             self._http.receive_data(await self.reader.read(_CHUNK))
+        if isinstance(event, h11.Request):
+            self._is_head = event.method == b"HEAD"
+        return event if isinstance(event, h11.Event) else None
 
     async def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)

@@ -42,7 +42,7 @@ def _checked_one(pair: Any) -> tuple[str, str]:
         raise Invalid("a header is a name and a value, both text")
     name, value = pair
     if not _NAME.fullmatch(name):
-        raise Invalid(f"{ascii(name[:100])} is no name of a header")
+        raise Invalid(f"{name[:100]!a} is no name of a header")
     if name.lower() in _OURS:
         raise Invalid(f"the header {name} is written by the host, not by the guest")
     if not _VALUE.fullmatch(value):

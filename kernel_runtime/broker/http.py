@@ -102,7 +102,7 @@ class Http:
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``request``: one request and its redirects."""
         if call.action != "request":
-            raise Invalid(f"http knows no action {ascii(call.action[:100])}; there is request")
+            raise Invalid(f"http knows no action {call.action[:100]!a}; there is request")
         step, seconds = _wanted(call.arguments)
         journey = _Journey(self, demand)
         try:
@@ -223,9 +223,7 @@ class _Journey:
         body, came = await content.read(answer.aiter_stream(), step.max_bytes, encoding)
         self._moved += came + len(step.content)
         if self._used and encoding not in ("", "identity", *content.PACKED):
-            raise OutsideFailed(
-                f"the answer is encoded as {ascii(encoding[:40])}: no secret could be found in it"
-            )
+            raise OutsideFailed(f"the answer is encoded as {encoding[:40]!a}: no secret could be found in it")
         told = headers.told(answer.headers, undone=encoding in content.PACKED)
         for credential in self._used.values():
             body = credential.redactor.bytes(body)
@@ -245,9 +243,7 @@ def _as_value(step: Step, answer: Answer) -> dict[str, Any]:
 def _wanted(given: dict[str, Any]) -> tuple[Step, float]:
     """The first request, and the seconds that all may take."""
     if unknown := given.keys() - _KNOWN:
-        raise Invalid(
-            f"a request has no {ascii(sorted(unknown)[0][:100])}; it has {', '.join(sorted(_KNOWN))}"
-        )
+        raise Invalid(f"a request has no {min(unknown)[:100]!a}; it has {', '.join(sorted(_KNOWN))}")
     method = given.get("method") or "GET"
     if not isinstance(method, str) or not _METHOD.fullmatch(method.upper()) or method.upper() in _UNSAID:
         raise Invalid("the method of a request is a word like GET, and neither CONNECT nor TRACE")

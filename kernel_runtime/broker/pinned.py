@@ -44,7 +44,7 @@ class Addresses(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(
         self,
-        host: str,  # noqa: ARG002
+        host: str,
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 — the interface
         local_address: str | None = None,

@@ -26,10 +26,10 @@ from kernel_runtime.domain.errors import (
 
 if TYPE_CHECKING:
     import socket
-    import ssl
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     import h11
+    import httpx
 
     from kernel_runtime.broker.conversation import Conversation
     from kernel_runtime.broker.flow import Carry
@@ -168,11 +168,15 @@ class Proxy:
         if method in _UNSAID:
             raise Invalid(f"{method} is not passed on")
         _check_host(request, target)
+        has_content = _has_content(request)
         reached = await self._reach(target, method)
         account = _Account(self, reached)
         meter = Meter(self._carry)
         try:
-            await self._pass_on(conversation, request, reached, meter)
+            content = conversation.content(meter) if has_content else None
+            await self._pass_on(
+                conversation, _as_sent(request, reached.target, content, self._bounds), reached, meter
+            )
         except (KernelRuntimeError, OSError) as error:
             account.error = str(error)
             raise
@@ -180,21 +184,12 @@ class Proxy:
             account.close(meter.count)
 
     async def _pass_on(
-        self, conversation: Conversation, request: h11.Request, reached: Reached, meter: Meter
+        self, conversation: Conversation, sent: httpx.Request, reached: Reached, meter: Meter
     ) -> None:
-        import httpx
-
         from kernel_runtime.broker import pinned
 
         if self._connections is None:
             self._connections = pinned.Connections()
-        sent = httpx.Request(
-            request.method.decode("ascii"),
-            f"http://{reached.target.authority}/",
-            headers=_as_sent(request, reached.target),
-            content=conversation.content(meter) if _has_content(request) else None,
-            extensions={"timeout": self._bounds.timeouts},
-        )
         try:
             async with self._connections.send(sent, reached) as answer:
                 reason = bytes(answer.extensions.get("reason_phrase", b"")).decode("latin-1")
@@ -244,11 +239,9 @@ class _Account:
 
 def _check_host(request: h11.Request, target: Target) -> None:
     """A ``Host`` that is another than the target: some server would believe it."""
+    port = PORTS[target.scheme] if target.path else target.port  # of a tunnel few clients name it
     for name, value in request.headers:
-        if name == b"host" and parse_authority(value.decode("latin-1"), target.port) != (
-            target.host,
-            target.port,
-        ):
+        if name == b"host" and parse_authority(value.decode("latin-1"), port) != (target.host, target.port):
             raise Invalid(f"the Host header is not {target.authority}")
 
 
@@ -259,9 +252,19 @@ def _has_content(request: h11.Request) -> bool:
     return bool(framing)
 
 
-def _as_sent(request: h11.Request, target: Target) -> list[tuple[bytes, bytes]]:
-    kept = [pair for pair in headers.passed_on(request.headers) if pair[0].lower() != b"host"]
-    return [(b"Host", target.authority.encode()), *kept]
+def _as_sent(
+    request: h11.Request, target: Target, content: AsyncIterator[bytes] | None, bounds: Bounds
+) -> httpx.Request:
+    import httpx
+
+    kept = [pair for pair in headers.passed_on(request.headers) if pair[0] != b"host"]
+    return httpx.Request(
+        request.method.decode("ascii"),
+        f"http://{target.authority}/",
+        headers=[(b"Host", target.authority.encode()), *kept],
+        content=content,
+        extensions={"timeout": bounds.timeouts},
+    )
 
 
 def _status(error: BaseException) -> int:

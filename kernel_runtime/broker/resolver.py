@@ -47,7 +47,7 @@ class Resolver:
             async with asyncio.timeout(PATIENCE):
                 found = await self._lookup(host)
         except (OSError, UnicodeError) as error:  # a timeout is one, too
-            raise OutsideFailed(f"the name {host} does not resolve: {error or 'no answer'}") from None
+            raise OutsideFailed(f"the name {host} does not resolve: {str(error) or 'no answer'}") from None
         if not found:
             raise OutsideFailed(f"the name {host} has no address")
         return tuple(dict.fromkeys(found[:_MOST_ADDRESSES]))

@@ -64,7 +64,7 @@ async def _first_words(conversation: Conversation, host: str, bounds: Bounds) ->
         _check(hello.name, hello.hidden, host)
     except (Invalid, TimeoutError) as error:
         conversation.writer.write(UNRECOGNIZED_NAME)
-        raise Invalid(f"a tunnel to {host}: {error or 'no ClientHello in time'}") from None
+        raise Invalid(f"a tunnel to {host}: {str(error) or 'no ClientHello in time'}") from None
     return data
 
 
@@ -75,7 +75,7 @@ def _check(name: str | None, hidden: bool, host: str) -> None:
         if not _is_address(host):
             raise Invalid("the ClientHello names no server")
     elif parse_host(name) != host:
-        raise Invalid(f"the ClientHello names another server, {ascii(name)}")
+        raise Invalid(f"the ClientHello names another server, {name!a}")
 
 
 def _is_address(host: str) -> bool:

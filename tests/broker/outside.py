@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import gzip
 import ipaddress
 import json
@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +27,7 @@ from kernel_runtime.domain.scopes import parse_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from kernel_runtime.broker.gate import Gate, Ticket
     from kernel_runtime.broker.handler import Demand
@@ -49,7 +49,7 @@ class Site(BaseHTTPRequestHandler):
         self.server.seen.append((self.command, self.path, dict(self.headers.items())))
         getattr(self, f"on_{parts.path.strip('/').split('/')[0]}", self.on_echo)(query, body)
 
-    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET
+    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET  # noqa: N815 — the interface
 
     def on_echo(self, _: dict[str, str], body: bytes) -> None:
         said = {
@@ -166,8 +166,8 @@ class Certificates:
     def __init__(self, place: Path, *names: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
-        now = datetime.datetime.now(datetime.UTC)
-        day = datetime.timedelta(days=1)
+        now = dt.datetime.now(dt.UTC)
+        day = dt.timedelta(days=1)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
