@@ -15,7 +15,7 @@ from kernel_runtime.broker import headers
 from kernel_runtime.broker.flow import Bounds, Meter, as_it_goes, leave
 from kernel_runtime.broker.reach import reach
 from kernel_runtime.broker.resolver import Resolver
-from kernel_runtime.broker.target import Target, parse_authority, parse_url
+from kernel_runtime.broker.target import PORTS, Target, parse_authority, parse_url
 from kernel_runtime.domain.errors import (
     CapabilityDenied,
     Invalid,
@@ -124,6 +124,8 @@ class Proxy:
 
     async def _answer(self, conversation: Conversation, request: h11.Request) -> bool:
         """Whether there may be another request on this connection."""
+        import h11
+
         try:
             if request.http_version not in _VERSIONS:
                 raise Invalid("only HTTP/1.0 and HTTP/1.1 are spoken here")
@@ -136,6 +138,14 @@ class Proxy:
         except (KernelRuntimeError, TimeoutError) as error:
             if not conversation.answered:
                 await conversation.refuse(_status(error), str(error) or "it took too long")
+            return False
+        except (OSError, h11.ProtocolError):
+            raise
+        except Exception as error:  # noqa: BLE001 — a fault of ours: the guest gets an answer, the log says how
+            context = {"message": "a guest's request was not handled", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            if not conversation.answered:
+                await conversation.refuse(500, "the host's proxy failed; its log says how")
             return False
 
     async def _tunnel(self, conversation: Conversation, request: h11.Request) -> None:

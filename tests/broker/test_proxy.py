@@ -285,6 +285,19 @@ def test_a_client_that_waits_to_be_asked_for_its_content_is_asked(served: Runnin
         assert b'"body": "body"' in heard(sock)
 
 
+def test_a_fault_of_the_host_is_an_answer_too(
+    served: Running, site: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("what the host looks like")
+
+    monkeypatch.setattr(served.proxy, "_reach", broken)
+    said = served.say(request(f"http://api.internal:{site.port}/", f"api.internal:{site.port}"))
+    assert b" 500 " in said.splitlines()[0]
+    assert b"looks like" not in said
+    assert "looks like" in caplog.text
+
+
 # -- addresses -------------------------------------------------------------------------------------
 
 

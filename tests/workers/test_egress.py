@@ -117,7 +117,7 @@ def test_ordinary_clients_work_unchanged(guest: Guest, client: str) -> None:
 
 def test_pandas_reads_a_url(guest: Guest) -> None:
     assert (
-        guest.answer("import pandas\npandas.read_csv(f'http://api.internal:{HTTP}/table').sum().sum()")
+        guest.answer("import pandas\nint(pandas.read_csv(f'http://api.internal:{HTTP}/table').sum().sum())")
         == "10"
     )
 
@@ -127,7 +127,7 @@ def test_pip_is_told_why(guest: Guest) -> None:
         "import subprocess, sys\nprint(subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-input',"
         " '--retries', '0', '-d', '/tmp/x', '--index-url', 'https://other.internal/simple', 'nothing'],"
         " capture_output=True, text=True).stderr)"
-    ).text
+    ).text()
     assert "403" in said
     assert "net:other.internal:443/CONNECT" in said
 
@@ -147,7 +147,7 @@ BYPASSES = {
 @pytest.mark.parametrize("way", BYPASSES)
 def test_without_the_proxy_there_is_nothing(guest: Guest, sites: tuple[Server, Server], way: str) -> None:
     before = len(sites[0].seen)
-    assert "Error" in guest.answer(BYPASSES[way]) or "Exception" in guest.answer(BYPASSES[way])
+    assert guest.run(BYPASSES[way]).error is not None
     assert len(sites[0].seen) == before
 
 
@@ -175,13 +175,23 @@ def test_a_relay_inside_reaches_what_the_guest_may_reach(guest: Guest) -> None:
     guest.run("server.shutdown(); server.server_close()")
 
 
+LISTENING = """
+import os, socket
+def listening():
+    found = []
+    for fd in map(int, os.listdir('/proc/self/fd')):
+        try: sock = socket.socket(fileno=os.dup(fd))
+        except OSError: continue
+        with sock:
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN): found.append(sock.getsockname())
+    return found
+"""
+
+
 def test_the_listener_is_not_the_guests(guest: Guest) -> None:
     """No descriptor of it is inside, and its place is taken."""
-    found = guest.answer(
-        "import os\n[os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if "
-        "os.path.exists(f'/proc/self/fd/{fd}') and 'socket' in os.readlink(f'/proc/self/fd/{fd}')].__len__()"
-    )
-    assert int(found) <= 2
+    assert guest.answer(f"{LISTENING}listening()") == "[]"
+    assert guest.answer("with socket.create_server(('127.0.0.1', 0)): found = listening()\nlen(found)") == "1"
     taken = f"import socket\nsocket.create_server({EGRESS!r}, reuse_port=True)"
     assert "Address already in use" in guest.answer(taken)
 
@@ -207,6 +217,7 @@ def test_a_new_first_process_has_a_new_listener(
         inner.init.kill()
 
     guest.portal.call(lose())
+    guest.run("the cell that meets the end, if it is not noticed yet")
     assert guest.answer(get) == repr(bytes(2))
     guest.portal.call(inner.close())
     assert guest.proxy is not None
