@@ -218,11 +218,15 @@ class Zygote:
         door: socket.socket | None = None
 
         def take() -> list[int]:
-            nonlocal control, door
+            nonlocal control
             first, *rest = provide()
             control = Channel(socket.socket(fileno=first), wire.decode_to_init)
-            door = socket.socket(fileno=rest.pop(0)) if plan.egress else None
             return rest
+
+        def groups(given: list[int]) -> list[int]:
+            nonlocal door
+            door = socket.socket(fileno=given.pop(0)) if plan.egress else None
+            return given
 
         def hand_over(listener: socket.socket) -> None:
             if door is not None:
@@ -232,10 +236,11 @@ class Zygote:
             os.setsid()
             if not self._has_namespace:
                 sc.set_child_subreaper()
+            given = [] if late else take()
             plan = msgspec.msgpack.decode(plan_bytes, type=GuestPlan)
-            groups = take if late else take()
             listeners: list[int] = []
-            walls, missing = enter.enter(plan, groups, listeners, hand_over)
+            joined = (lambda: groups(take())) if late else groups(given)
+            walls, missing = enter.enter(plan, joined, listeners, hand_over)
             if control is None:
                 raise RuntimeError("it was given no control socket")
             if door is not None:

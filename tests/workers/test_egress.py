@@ -125,7 +125,7 @@ def test_pandas_reads_a_url(guest: Guest) -> None:
 def test_pip_is_told_why(guest: Guest) -> None:
     said = guest.run(
         "import subprocess, sys\nprint(subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-input',"
-        " '--retries', '0', '-d', '/tmp/x', '--index-url', 'https://other.internal/simple', 'nothing'],"
+        " '--retries', '1', '-d', '/tmp/x', '--index-url', 'https://other.internal/simple', 'nothing'],"
         " capture_output=True, text=True).stderr)"
     ).text()
     assert "403" in said
