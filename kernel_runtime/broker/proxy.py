@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ from kernel_runtime.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Callable
 
     import h11
@@ -97,6 +97,8 @@ class Proxy:
             writer.transport.abort()
             return
         self._tasks.add(task)
+        # asyncio does so itself for sockets that were made with the protocol's number only
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             conversation = Conversation(reader, writer, self._bounds)
             if len(self._tasks) > self._bounds.connections:
