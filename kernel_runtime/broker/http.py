@@ -17,6 +17,7 @@ import msgspec
 
 from kernel_runtime.broker import content, credentials, headers
 from kernel_runtime.broker.handler import Performed
+from kernel_runtime.broker.late import imported
 from kernel_runtime.broker.reach import reach
 from kernel_runtime.broker.resolver import Resolver
 from kernel_runtime.broker.target import Target, parse_url, with_params
@@ -205,6 +206,7 @@ class _Journey:
         extra = [] if credential is None else [credential.header]
         if credential is not None:
             self._used[credential.name] = credential
+        await imported("kernel_runtime.broker.pinned")
         from kernel_runtime.broker import pinned
 
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kernel_runtime.broker import headers
 from kernel_runtime.broker.flow import Bounds, Meter, as_it_goes, leave
+from kernel_runtime.broker.late import imported
 from kernel_runtime.broker.reach import reach
 from kernel_runtime.broker.resolver import Resolver
 from kernel_runtime.broker.target import PORTS, Target, parse_authority, parse_url
@@ -90,6 +91,7 @@ class Proxy:
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its beginning to its end."""
+        await imported("kernel_runtime.broker.conversation")
         from kernel_runtime.broker.conversation import Conversation
 
         task = asyncio.current_task()
@@ -171,6 +173,7 @@ class Proxy:
 
     async def _exchange(self, conversation: Conversation, request: h11.Request) -> None:
         """One plain request, decided, sent on, and answered."""
+        await imported("kernel_runtime.broker.pinned")
         target = parse_url(request.target.decode("ascii"))
         if target.scheme != "http":
             raise Invalid(

@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -26,7 +28,7 @@ from tests.broker.outside import Certificates, Names, Server, demand_of, gate, s
 from tests.broker.test_hello import made, named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kernel_runtime.broker.flow import Carry
     from kernel_runtime.broker.gate import Gate, Ticket
@@ -64,7 +66,7 @@ class Running:
 
     def __init__(self, portal: Portal, mine: Gate, names: Names, bounds: Bounds, carry: Carry) -> None:
         self.told: list[tuple[str, int, str]] = []
-        self._heard = threading.Event()
+        self._heard = threading.Condition()
         self.portal = portal
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -75,17 +77,18 @@ class Running:
 
     def _performed(self, ticket: Ticket, size: int, seconds: float, error: str) -> None:
         assert seconds >= 0
-        self.told.append((str(ticket.request.scope), size, error))
-        self._heard.set()
+        with self._heard:
+            self.told.append((str(ticket.request.scope), size, error))
+            self._heard.notify_all()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def last(self) -> tuple[str, int, str]:
-        """What was told last, once anything was: the guest may have its answer a moment before."""
-        assert self._heard.wait(30)
-        return self.told[-1]
+    def hears(self, what: Callable[[list[tuple[str, int, str]]], object]) -> bool:
+        """Whether what was told comes to this: a guest may have its answer a moment before."""
+        with self._heard:
+            return self._heard.wait_for(lambda: bool(what(self.told)), 30)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -157,7 +160,8 @@ def request(url: str, host: str, *lines: str) -> str:
 def test_a_granted_request_passes(served: Running, site: Server) -> None:
     said = json.loads(served.get(f"http://api.internal:{site.port}/echo/x?y=z"))
     assert (said["path"], said["headers"]["host"]) == ("/echo/x?y=z", f"api.internal:{site.port}")
-    scope, size, error = served.last()
+    assert served.hears(len)
+    [(scope, size, error)] = served.told
     assert (scope, size > 0, error) == (f"net:api.internal:{site.port}/GET", True, "")
 
 
@@ -197,7 +201,7 @@ def test_a_content_goes_both_ways(served: Running, site: Server, framing: str) -
         assert len(json.loads(answer.read())["body"]) == 300_000
         client.request("GET", f"http://api.internal:{site.port}/bytes?n=500000")
         assert client.getresponse().read() == bytes(500_000)
-        assert sum(size for _, size, _ in served.told) > 800_000
+        assert served.hears(lambda told: sum(size for _, size, _ in told) > 800_000)
     finally:
         client.close()
 
@@ -345,7 +349,7 @@ def test_tls_goes_through_to_the_name_that_was_granted(
 ) -> None:
     url = f"https://api.internal:{safe_site.port}/bytes?n=300000"
     assert served.get(url, certificates.client) == bytes(300_000)
-    assert served.last()[0] == f"net:api.internal:{safe_site.port}/CONNECT"
+    assert served.hears(lambda told: told and told[0][0] == f"net:api.internal:{safe_site.port}/CONNECT")
     with pytest.raises(urllib.error.URLError, match=r"(?i)certificate"):
         served.get(url, ssl.create_default_context())  # the guest's client verifies, end to end
 
@@ -400,9 +404,8 @@ def test_the_server_name_inside_is_the_one_that_was_granted(
     for name in ("other.internal", "api.internal.evil.example", ""):
         with pytest.raises(OSError, match=r"(?i)unrecognized.name"):
             shake(served, safe_site.port, certificates, name)
-    run_out = [error for _, _, error in served.told]
-    assert sum("names another server" in error for error in run_out) == 2
-    assert sum("names no server" in error for error in run_out) == 1
+    assert served.hears(lambda told: sum("names another server" in error for _, _, error in told) == 2)
+    assert served.hears(lambda told: sum("names no server" in error for _, _, error in told) == 1)
 
 
 def test_an_address_needs_no_server_name(
@@ -431,7 +434,7 @@ def test_nothing_but_tls_for_that_name_goes_through(served: Running, site: Serve
         sock.sendall(words)
         assert heard(sock) == bytes([21, 3, 3, 0, 2, 2, 112])
     assert len(site.seen) == before
-    assert served.last()[2]
+    assert served.hears(lambda told: told and told[0][2])
 
 
 def test_what_is_used_up_closes_a_tunnel(
@@ -485,7 +488,7 @@ def test_an_answer_that_stops_coming_is_cut_off(
     with running(portal, gate(state, "net:api.internal:*"), names, Bounds(quiet=0.2)) as run:
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             run.get(f"http://api.internal:{site.port}/stall")
-        assert any("too long" in error for _, _, error in run.told)
+        assert run.hears(lambda told: any("too long" in error for _, _, error in told))
 
 
 def test_a_silent_tunnel_ends(portal: Portal, state: State, names: Names, site: Server) -> None:
@@ -542,6 +545,17 @@ def test_it_closes_with_connections_open(portal: Portal, state: State, names: Na
             assert b"x" not in heard(busy)
         with pytest.raises(ConnectionRefusedError):
             run.connect()
+
+
+def test_nothing_that_takes_long_is_imported_before_it_is_needed() -> None:
+    modules = "kernel_runtime.broker.http, kernel_runtime.broker.proxy, kernel_runtime.runtime"
+    code = (
+        f"import sys, {modules}; print(sorted({{'httpx', 'httpcore', 'h11', 'anyio'}} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
 
 
 # -- clients ---------------------------------------------------------------------------------------
