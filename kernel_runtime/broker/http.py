@@ -212,12 +212,10 @@ class _Journey:
         try:
             async with self._handler.exchange(step, reached, extra) as answer:
                 return await self._read(step, answer)
-        except pinned.UNANSWERED as error:
-            if last:
-                raise pinned.failed(reached, error) from None
-            return None
         except pinned.TROUBLE as error:
-            raise pinned.failed(reached, error) from None
+            if isinstance(error, pinned.UNANSWERED) and not last:
+                return None
+            raise OutsideFailed(self._without_secrets(pinned.failure(reached, error))) from None
 
     async def _read(self, step: Step, answer: httpcore.Response) -> Answer:
         raw = {name.lower(): value for name, value in answer.headers}
@@ -229,8 +227,13 @@ class _Journey:
         told = headers.told(answer.headers, undone=encoding in content.PACKED)
         for credential in self._used.values():
             body = credential.redactor.bytes(body)
-            told = {name: credential.redactor.text(value) for name, value in told.items()}
+        told = {name: self._without_secrets(value) for name, value in told.items()}
         return Answer(status=answer.status, headers=told, content=body)
+
+    def _without_secrets(self, text: str) -> str:
+        for credential in self._used.values():
+            text = credential.redactor.text(text)
+        return text
 
 
 def _as_value(step: Step, answer: Answer) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 
-from kernel_runtime.domain.errors import OutsideFailed
-
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterable
@@ -139,10 +137,10 @@ def _as_sent(request: httpx.Request, reached: Reached) -> httpcore.Request:
     )
 
 
-def failed(reached: Reached, error: BaseException) -> OutsideFailed:
-    """In one sentence, without what was sent."""
+def failure(reached: Reached, error: BaseException) -> str:
+    """What went wrong, in one sentence."""
     kind = type(error).__name__
     what = str(error) or kind
     if isinstance(error, (TimeoutError, httpcore.TimeoutException)):
         what = "it took too long"
-    return OutsideFailed(f"{reached.target.scheme}://{reached.target.authority}: {what}")
+    return f"{reached.target.scheme}://{reached.target.authority}: {what}"

@@ -180,8 +180,8 @@ class Proxy:
                 "https goes through CONNECT: a proxy that is asked for it in the open would read along"
             )
         method = request.method.decode("ascii")
-        if method in _UNSAID:
-            raise Invalid(f"{method} is not passed on")
+        if method in _UNSAID or method != method.upper():
+            raise Invalid(f"the method {method} is not passed on")
         _check_host(request, target)
         has_content = _has_content(request)
         reached = await self._reach(target, method)
@@ -214,7 +214,7 @@ class Proxy:
                     await conversation.send(piece)
                 await conversation.end()
         except pinned.TROUBLE as error:
-            raise pinned.failed(reached, error) from None
+            raise OutsideFailed(pinned.failure(reached, error)) from None
 
     async def _reach(self, target: Target, method: str) -> Reached:
         return await reach(target, method, self._demand, self._resolver)

@@ -189,6 +189,20 @@ def test_every_request_of_a_kept_connection_is_decided(served: Running, site: Se
         client.close()
 
 
+def test_a_head_has_no_content(served: Running, site: Server) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    try:
+        for _ in range(2):
+            client.request("HEAD", f"http://api.internal:{site.port}/bytes?n=9")
+            answer = client.getresponse()
+            assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "9", b"")
+        client.request("HEAD", f"http://other.internal:{site.port}/")
+        refused = client.getresponse()
+        assert (refused.status, refused.read()) == (403, b"")
+    finally:
+        client.close()
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_content_goes_both_ways(served: Running, site: Server, framing: str) -> None:
     client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
@@ -238,6 +252,7 @@ def test_the_host_header_is_the_target(served: Running, site: Server, host: str)
         "GET http://2130706433/ HTTP/1.1\r\nHost: 2130706433\r\n\r\n",
         "GET http://api.internal/a/../b HTTP/1.1\r\nHost: api.internal\r\n\r\n",
         "TRACE http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
+        "get http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
         "GET http://api.internal/ HTTP/1.1\r\n\r\n",
         "GET http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nHost: api.internal\r\n\r\n",
         "GET http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nX: a\rb\r\n\r\n",
