@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.sandbox.rungs import Host
+    from kernel_runtime.workers.egress import Egress
 
 #: What the warm zygote imports; what is not installed is left out.
 PRELOAD = (
@@ -118,6 +119,7 @@ class Runtime:
         key: str = "",
         saving: Saving | None = None,
         blocked: Sequence[tuple[str, str, str]] = (),
+        egress: Egress | None = None,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
@@ -126,7 +128,9 @@ class Runtime:
         are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its own
         rules. ``snapshots``: what snapshots may take; ``automatic``: whether there is one before each
         cell. ``idle``: seconds without a cell after which it is paused. ``key``: the notebook or
-        session whose checkpoints are written and offered; ``saving``: when they are made by themselves."""
+        session whose checkpoints are written and offered; ``saving``: when they are made by themselves.
+        ``egress``: who serves what its ordinary clients ask of the network (a ``broker.proxy.Proxy``); it is
+        closed with the session. On the rung without namespaces there is none."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -147,9 +151,12 @@ class Runtime:
             key=key,
             saving=saving or Saving(),
             blocked=list(blocked) if level is Level.STRICT else [],
+            egress=egress is not None,
         )
         accepted = rung or self.settings.rung
         session = self._pool.take(terms, accepted) or self._begin(terms, accepted)
+        if egress is not None:
+            session.attach(egress)
         self._sessions.add(session)
         _announce_soon(self.settings.kind, session)
         return session
@@ -200,6 +207,7 @@ class Runtime:
             arch=os.uname().machine,
             without=self.settings.without,
             ground=make_ground(image),
+            egress=terms.egress,
         )
 
     def _home(self) -> str:

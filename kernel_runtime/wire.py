@@ -86,7 +86,8 @@ class Boot(Frame, frozen=True, tag="boot"):
 
 
 class Spawn(Frame, frozen=True, tag="spawn"):
-    """Fork a session's first process; fds beside: its control socket, then cgroup files."""
+    """Fork a session's first process; fds beside: its control socket, where the plan says ``egress`` one that
+    the socket listening in its network is passed by, then cgroup files."""
 
     id: int
     plan: bytes

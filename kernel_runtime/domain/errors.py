@@ -110,6 +110,10 @@ class Invalid(KernelRuntimeError):
     """A value is malformed; the message names the place and what would be right."""
 
 
+class OutsideFailed(KernelRuntimeError):
+    """What was allowed did not work out there: not reachable, too slow, too large, no proper answer."""
+
+
 class StorageFailed(KernelRuntimeError):
     """The disk did not take or give something (full, broken, not permitted); nothing was changed."""
 

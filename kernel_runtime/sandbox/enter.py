@@ -19,7 +19,7 @@ from kernel_runtime.domain.errors import WallUnavailable
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.sandbox import landlock, seccomp
 from kernel_runtime.sandbox import syscalls as sc
-from kernel_runtime.sandbox.plan import GUEST_TMP
+from kernel_runtime.sandbox.plan import EGRESS, GUEST_TMP
 from kernel_runtime.sandbox.rungs import FIX_ANY, FIXES, NO_GROUPS
 from kernel_runtime.sandbox.stage import DEVICES, EMPTY, IMAGE, LOWER, NOTHING, ROOT, SCRATCH
 
@@ -45,20 +45,23 @@ def enter(
     plan: GuestPlan,
     cgroup_fds: list[int] | Callable[[], list[int]],
     listeners: list[int] | None = None,
+    hand_over: Callable[[socket.socket], None] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Enter every wall of the plan: the names of those that stand now, and those that do not,
     with the reason (what the rung lacks; what failed, if the plan is permissive).
 
     ``cgroup_fds`` that are asked for come late: the walls that need nothing of the guest's own are
     entered before (``AHEAD``). ``listeners`` takes the filter's listener, if the kernel gives one, to be served from now on;
-    without the list denied calls are answered unnamed.
+    without the list denied calls are answered unnamed. ``hand_over`` takes the socket that listens in
+    the guest's network, if the plan has one.
     """
     spaces = plan.rung is Rung.NAMESPACES
     settings: list[int] = []
     joined: list[int] = []
+    doors: list[socket.socket] = []
     steps: dict[str, Callable[[], None]] = {
         "cgroup": lambda: _join_cgroups(joined, spaces),
-        "net": _enter_network,
+        "net": lambda: doors.extend(_enter_network(plan.egress)),
         "ipc": lambda: sc.unshare(sc.CLONE_NEWIPC),
         "uts": lambda: _enter_uts(plan.hostname),
         "mount": lambda: _enter_root(plan, settings),
@@ -73,6 +76,8 @@ def enter(
     for wall in _order(plan.walls) if callable(cgroup_fds) else plan.walls:
         if wall == "cgroup":
             joined += cgroup_fds() if callable(cgroup_fds) else cgroup_fds
+        if wall == "rlimits":  # with the guest's own limit, others could keep it from passing descriptors
+            _hand_over(doors, hand_over)
         try:
             steps[wall]()
         except (OSError, ValueError, NotImplementedError) as error:
@@ -83,6 +88,8 @@ def enter(
             standing.append(wall)
     for fd in settings:
         os.close(fd)
+    for door in doors:
+        door.close()
     standing.sort(key=["pid", *plan.walls].index)
     if "cgroup" in standing and not joined:  # a view of its own, but no group
         standing.remove("cgroup")
@@ -106,14 +113,23 @@ def _join_cgroups(fds: list[int], spaces: bool) -> None:
         sc.unshare(sc.CLONE_NEWCGROUP)
 
 
-def _enter_network() -> None:
-    """An empty network: no route, no device but loopback, which only this guest shares."""
+def _enter_network(egress: bool) -> list[socket.socket]:
+    """An empty network: no route, no device but loopback, which only this guest shares; and the socket that
+    listens there for the host, if it is to serve one."""
     sc.unshare(sc.CLONE_NEWNET)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("16sh14x", b"lo", _IFF_UP | _IFF_RUNNING)
         fcntl.ioctl(sock, _SIOCSIFFLAGS, request)
+    return [socket.create_server(EGRESS, backlog=_EGRESS_BACKLOG)] if egress else []
 
 
+def _hand_over(doors: list[socket.socket], take: Callable[[socket.socket], None] | None) -> None:
+    for door in doors:
+        if take is not None:
+            take(door)
+
+
+_EGRESS_BACKLOG = 128
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 
 

@@ -32,6 +32,8 @@ __all__ = [
     "plan_guest",
 ]
 
+#: Where the proxy listens in a guest's own network, which nobody shares with it.
+EGRESS = ("127.0.0.1", 3128)
 GUEST_TMP = "/tmp"  # noqa: S108 — a place inside the guest, its own
 #: Public files of the host that libraries read, where the guest has no /proc, /sys and /dev of its own.
 _PUBLIC = (
@@ -114,7 +116,8 @@ class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one guest enters: the walls by name and their amounts.
 
     ``required`` False (permissive): a wall that fails is named, not fatal. ``absent``: walls that
-    its rung does not have, with what stands in for them. ``paths`` are what Landlock leaves open,
+    its rung does not have, with what stands in for them. ``egress``: a socket listens in its network, for
+    the host to serve. ``paths`` are what Landlock leaves open,
     ``features`` what it must be able to hold. ``scratch``: the guest's directory on the host, if
     it has no root of its own. ``calls``: names of what ``program`` may deny.
     """
@@ -134,6 +137,7 @@ class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
     rlimits: dict[str, tuple[int, int]]
     program: bytes
     calls: dict[int, str]
+    egress: bool = False
 
 
 def plan_guest(
@@ -144,6 +148,7 @@ def plan_guest(
     arch: str,
     without: frozenset[str] = frozenset(),
     ground: Ground | None = None,
+    egress: bool = False,
 ) -> GuestPlan:
     """The plan of one guest, on the rung that its image was described for.
 
@@ -178,6 +183,7 @@ def plan_guest(
         rlimits=_rlimits(limits, None if spaces else ground),
         program=seccomp.compile_program(arch, **refused),
         calls=seccomp.denied_names(arch, **refused),
+        egress=egress and "net" in walls,
     )
 
 

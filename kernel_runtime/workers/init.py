@@ -35,6 +35,15 @@ def _has_ended(pidfd: int) -> bool:
     return bool(select.select([pidfd], [], [], 0)[0])
 
 
+def _received(door: socket.socket) -> socket.socket | None:
+    """The listening socket that came before pid 1 was born, if one did: no guest has run by then."""
+    try:
+        data, fds, _, _ = socket.recv_fds(door, 1, 1, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    return socket.socket(fileno=fds[0]) if data and fds else None
+
+
 class Owner(Protocol):
     """Whom pid 1's news concerns: the session."""
 
@@ -63,6 +72,9 @@ class Init:
         self.missing: dict[str, str] = {}
         self.names_denied = False
         self.scratch = ""
+        #: Listens in its network, for a proxy to serve; whoever takes it closes it.
+        self.listener: socket.socket | None = None
+        self.has_egress = False
         self._spaces = True
         self._ends = 0
         self._ending: dict[int, asyncio.Future[None]] = {}
@@ -77,16 +89,23 @@ class Init:
     async def spawn(self, plan: GuestPlan) -> None:
         """Have the zygote fork it, and wait until its walls stand. Closes itself on failure."""
         self.scratch, self._spaces = plan.scratch, plan.rung is Rung.NAMESPACES
+        host_door, guest_door = socket.socketpair()
         try:
-            with self._guest_socket as guest:
-                self._pidfd = await self.zygote.spawn(plan, [guest.fileno(), *self.meter.join_fds()])
+            with self._guest_socket as guest, guest_door:
+                doors = [guest_door.fileno()] if plan.egress else []
+                fds = [guest.fileno(), *doors, *self.meter.join_fds()]
+                self._pidfd = await self.zygote.spawn(plan, fds)
             self.meter.started(self._pidfd)
             if self.scratch:
                 self._watch_scratch(scratch.Watch(self.scratch, plan.disk, plan.inodes))
             await asyncio.wait_for(asyncio.shield(self._born), BORN_SECONDS)
+            self.listener = _received(host_door)
+            self.has_egress = self.listener is not None
         except BaseException:
             self.close()
             raise
+        finally:
+            host_door.close()
 
     def _watch_scratch(self, watch: scratch.Watch) -> None:
         self.meter.processes.writes_to(watch)
@@ -204,6 +223,8 @@ class Init:
             os.close(self._pidfd)
             self._pidfd = -1
         self._guest_socket.close()
+        if self.listener is not None:
+            self.listener.close()
         self._link.close()
         self._all_ended()
         self.meter.close()

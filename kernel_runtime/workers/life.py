@@ -17,6 +17,7 @@ from kernel_runtime.workers import causes
 from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.branch import Branch, Keeper, Pending
 from kernel_runtime.workers.denials import UNNAMED
+from kernel_runtime.workers.egress import PROXIED
 from kernel_runtime.workers.init import Init, Owner
 from kernel_runtime.workers.meter import partial
 from kernel_runtime.workers.pressure import Pressure
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
+    from kernel_runtime.workers.egress import Egress
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.meter import Meter
     from kernel_runtime.workers.snapshots import How, Restoration
@@ -76,6 +78,7 @@ class Life(Keeper, Owner):
         self._ending: asyncio.Future[None] | None = None
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self._pressure: Pressure | None = None
+        self._egress: Egress | None = None
         self.state = ""
 
     @property
@@ -121,6 +124,10 @@ class Life(Keeper, Owner):
         """Whether a live branch takes requests now."""
         return self._branch is not None and self._branch.ready.done()
 
+    def attach(self, egress: Egress) -> None:
+        """Who serves what the guest's clients ask of the network (``Terms.egress``); closed with the session."""
+        self._egress = egress
+
     # -- beginnings ----------------------------------------------------------------------------
 
     def start(self) -> asyncio.Task[Branch]:
@@ -146,6 +153,7 @@ class Life(Keeper, Owner):
                 await asyncio.wait([self._stopping])
             branch = self._branch
             if branch is not None and not branch.link.closed and self._starting is None:
+                await self._serve_egress()
                 return branch
             # Asked again afterwards: it may have been dropped for a warmer one before we are woken.
             await asyncio.shield(self.start())
@@ -186,13 +194,19 @@ class Life(Keeper, Owner):
         self._guards = [asyncio.get_running_loop().create_task(guard) for guard in guards]
         return init
 
+    async def _serve_egress(self) -> None:
+        init = self._init
+        if init is not None and init.listener is not None and self._egress is not None:
+            listener, init.listener = init.listener, None
+            await self._egress.serve(listener, self.account.carried)
+
     async def _fork(self, init: Init) -> Branch:
         self._count += 1
         branch = self._branch = Branch(self._count, self)
         begin = wire.Begin(
             branch=branch.number,
             cwd=self.terms.cwd if self.terms.workdir or not init.scratch else init.scratch,
-            env=self.terms.env | init.places,
+            env=self.terms.env | init.places | (PROXIED if init.has_egress else {}),
             limits=self.limits,
             level=self.level,
             execution_count=self.execution_count,
@@ -286,6 +300,8 @@ class Life(Keeper, Owner):
             self._starting.cancel()
             await asyncio.wait([self._starting])
         self._drop_init()
+        if self._egress is not None:
+            await self._egress.close()
 
     def _drop_init(self) -> None:
         branch, self._branch = self._branch, None

@@ -14,7 +14,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     warnings are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its
     own rules. ``snapshots``: what they may take; ``automatic``: whether there is one before each cell.
     ``idle``: seconds without a cell after which it is paused. ``key``: whose checkpoints its are;
-    ``saving``: when they are made by themselves.
+    ``saving``: when they are made by themselves. ``egress``: its ordinary clients find a proxy.
     """
 
     level: Level
@@ -33,3 +33,4 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     saving: Saving = Saving()
     blocked: list[tuple[str, str, str]] = []
+    egress: bool = False

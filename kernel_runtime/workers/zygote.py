@@ -45,7 +45,7 @@ class Zygote:
         await asyncio.shield(self._booted)
 
     async def spawn(self, plan: GuestPlan, fds: list[int]) -> int:
-        """Fork a session's first process; its pidfd. ``fds``: its control socket, then cgroup files."""
+        """Fork a session's first process; its pidfd. ``fds``: as ``wire.Spawn`` says."""
         if self.lost is not None:
             raise self.lost
         self._count += 1

@@ -215,6 +215,7 @@ class Zygote:
         """Only the control socket and the cgroup files survive; then the walls, then pid 1's life.
         ``late``: they come when the namespaces have been entered."""
         control: Channel | None = None
+        door: socket.socket | None = None
 
         def take() -> list[int]:
             nonlocal control
@@ -222,16 +223,28 @@ class Zygote:
             control = Channel(socket.socket(fileno=first), wire.decode_to_init)
             return rest
 
+        def groups(given: list[int]) -> list[int]:
+            nonlocal door
+            door = socket.socket(fileno=given.pop(0)) if plan.egress else None
+            return given
+
+        def hand_over(listener: socket.socket) -> None:
+            if door is not None:
+                socket.send_fds(door, [b"l"], [listener.fileno()])
+
         try:
             os.setsid()
             if not self._has_namespace:
                 sc.set_child_subreaper()
-            groups = take if late else take()
+            given = [] if late else take()
             plan = msgspec.msgpack.decode(plan_bytes, type=GuestPlan)
             listeners: list[int] = []
-            walls, missing = enter.enter(plan, groups, listeners)
+            joined = (lambda: groups(take())) if late else groups(given)
+            walls, missing = enter.enter(plan, joined, listeners, hand_over)
             if control is None:
                 raise RuntimeError("it was given no control socket")
+            if door is not None:
+                door.close()
             spaces = plan.rung is Rung.NAMESPACES
             remove_ipc = sc.remove_ipc if "ipc" in walls else apart.leave_ipc
             denials = Denials(listeners[0], plan.calls) if listeners else None

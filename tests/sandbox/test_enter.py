@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,20 @@ import msgspec
 import pytest
 
 from kernel_runtime.domain.errors import WallUnavailable
-from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.sandbox import enter, syscalls
-from kernel_runtime.sandbox.plan import WALLS, Bind, GuestPlan, Ids, ImagePlan, covers, plan_guest
+from kernel_runtime.sandbox.plan import (
+    EGRESS,
+    WALLS,
+    Bind,
+    Ground,
+    GuestPlan,
+    Ids,
+    ImagePlan,
+    covers,
+    plan_guest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +94,28 @@ def test_the_walls_are_entered_in_order_and_seccomp_is_last(calls: list[str]) ->
     firsts = [next(i for i, call in enumerate(calls) if call.startswith(mark)) for mark in landmarks]
     assert firsts == sorted(firsts)
     assert calls[-1] == "seccomp"
+
+
+def test_the_socket_that_listens_is_handed_over_under_no_limit_of_the_guests_and_closed(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = socket.socket()
+    monkeypatch.setattr(
+        enter.socket, "create_server", lambda place, **_: calls.append(f"listen {place}") or door
+    )
+    enter.enter(plan(egress=True), [], None, lambda given: calls.append(f"hand over {given is door}"))
+    limited = next(i for i, call in enumerate(calls) if call.startswith("setrlimit"))
+    assert calls.index(f"listen {EGRESS}") < calls.index("hand over True") < limited
+    assert door.fileno() == -1
+    enter.enter(plan(), [], None, lambda _: pytest.fail("no plan has one unless it says so"))
+
+
+def test_only_a_network_of_its_own_has_one() -> None:
+    assert plan(egress=True).egress
+    assert not plan(egress=True, without=frozenset({"net"})).egress
+    shared = msgspec.structs.replace(IMAGE, rung=Rung.LANDLOCK)
+    ground = Ground(scratch="/tmp/x")
+    assert not plan_guest(shared, Level.MODERATE, Limits(), arch="x86_64", ground=ground, egress=True).egress
 
 
 def test_the_old_root_is_let_go(calls: list[str]) -> None:

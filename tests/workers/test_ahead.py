@@ -15,7 +15,7 @@ import pytest
 
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
-from kernel_runtime.sandbox.plan import plan_guest
+from kernel_runtime.sandbox.plan import EGRESS, plan_guest
 from kernel_runtime.workers import ahead, tree
 from kernel_runtime.workers.init import Init
 from kernel_runtime.workers.launch import BARE, Launch
@@ -46,10 +46,11 @@ class House:
         self.zygote = Zygote(Launch([*BARE, "colorsys"], str(directory)))
         self.born: list[Init] = []
 
-    async def spawn(self, limits: Limits | None = None) -> Init:
+    async def spawn(self, limits: Limits | None = None, *, egress: bool = False) -> Init:
         limits = limits or Limits()
         init = Init(self.zygote, limits, Silence())  # type: ignore[arg-type]
-        await init.spawn(plan_guest(self.zygote.image, Level.MODERATE, limits, arch=os.uname().machine))
+        image, arch = self.zygote.image, os.uname().machine
+        await init.spawn(plan_guest(image, Level.MODERATE, limits, arch=arch, egress=egress))
         self.born.append(init)
         return init
 
@@ -98,6 +99,21 @@ def test_it_becomes_one_guest_with_every_wall_and_namespaces_of_its_own(director
         found = [namespaces(pid) for pid in (zygote, *(init.meter.init_pid for init in house.born))]
         shared = {name for name in NAMESPACES if len({one[name] for one in found}) < len(found)}
         assert shared <= ({"cgroup"} if "cgroup" not in house.born[0].walls else set())
+
+    tell(directory, story)
+
+
+def test_each_has_a_listening_socket_of_its_own(directory: Path) -> None:
+    async def story(house: House) -> None:
+        await house.spawn(egress=True)
+        await house.spawn(egress=True)
+        begun = await house.begun_ahead()
+        assert (await house.spawn(egress=True)).meter.init_pid == begun
+        listeners = [init.listener for init in house.born if init.listener is not None]
+        assert [listener.getsockname() for listener in listeners] == [EGRESS] * 3
+        assert len({os.fstat(listener.fileno()).st_ino for listener in listeners}) == 3
+        assert all(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for listener in listeners)
+        assert (await house.spawn()).listener is None
 
     tell(directory, story)
 
