@@ -1,0 +1,103 @@
+"""Rows as values that cross to a guest: plain data, or an Arrow stream.
+
+Numbers, text, bytes, truth values and nothing stay what they are. Decimals, dates, times, UUIDs and whatever
+else a database knows become text as Python writes it (dates in ISO 8601), integers of more than 64 bits, too.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime.domain.errors import Conflict, Invalid
+
+if TYPE_CHECKING:
+    from kernel_runtime.broker.db_job import Rows
+
+#: Bytes of all rows together, about.
+MOST_BYTES = 16 << 20
+_MOST_DEPTH = 16
+_DATES = (datetime.date, datetime.time)
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """``truncated``: there were more."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    truncated: bool
+    size: int
+    changed: int
+
+
+def take(rows: Rows, limit: int, deadline: float) -> Taken:
+    """As many as there may be."""
+    kept: list[tuple[Any, ...]] = []
+    size, truncated = 0, False
+    for row in rows if rows.columns else ():
+        size += sum(map(_weight, row))
+        if len(kept) == limit or size > MOST_BYTES:
+            truncated = True
+            break
+        kept.append(row)
+        if time.monotonic() > deadline:
+            raise Conflict("it took longer than it may")
+    return Taken(rows.columns, kept, truncated, size, rows.changed)
+
+
+def _weight(value: Any) -> int:
+    return len(value) + 8 if isinstance(value, str | bytes | memoryview) else 16
+
+
+def as_plain(taken: Taken) -> tuple[dict[str, Any], int]:
+    """``columns``, ``rows``, ``truncated``, and ``changed``: rows that a statement changed."""
+    rows = [[plain(value) for value in row] for row in taken.rows]
+    value = {
+        "columns": taken.columns,
+        "rows": rows,
+        "truncated": taken.truncated,
+        "changed": max(0, taken.changed),
+    }
+    return value, taken.size
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """One value; see the module."""
+    if value is None or isinstance(value, bool | float | str | bytes):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if isinstance(value, memoryview | bytearray):
+        return bytes(value)
+    if isinstance(value, _DATES):
+        return value.isoformat()
+    if depth < _MOST_DEPTH and isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
+    if depth < _MOST_DEPTH and isinstance(value, dict):
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    return str(value)
+
+
+def as_arrow(taken: Taken) -> tuple[bytes, int]:
+    """An Arrow IPC stream; its schema's metadata say ``truncated`` (``0`` or ``1``)."""
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise Invalid("arrow: pyarrow is not installed on the host; ask for rows") from None
+    if len(set(taken.columns)) != len(taken.columns):
+        raise Invalid("arrow: two columns have one name; name them apart with AS")
+    values = zip(*taken.rows, strict=True) if taken.rows else ((),) * len(taken.columns)
+    try:
+        columns = [pa.array(list(column)) for column in values]
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise Invalid(f"arrow: a column has no type of its own ({error}); ask for rows") from None
+    metadata = {"truncated": "1" if taken.truncated else "0"}
+    table = pa.table(columns, names=taken.columns).replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data, len(data)
