@@ -75,7 +75,7 @@ class Job:
             self._begin(connection.cancel)
             try:
                 rows = connection.execute(self._sql, self._params)
-                taken = db_rows.take(rows, self._limit, deadline)
+                taken = db_rows.take(rows, self._limit, deadline, to_the_end=self._writes)
                 made = db_rows.as_arrow(taken) if self._arrow else db_rows.as_plain(taken)
                 if self._writes:
                     self._let_go()  # from here on it is done, whoever gives up

@@ -24,6 +24,10 @@ _NEVER = {
     "abort", "begin", "commit", "copy", "deallocate", "discard", "do", "end", "execute", "listen", "load", "notify",
     "prepare", "release", "reset", "rollback", "savepoint", "set", "start", "unlisten",
 }  # fmt: skip
+#: What a cursor of the server's can be of; what is written gives rows back only where it says so.
+_ANSWERING = {"select", "values", "table"}
+_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+_BATCH = 50
 _GAP = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z))+")
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -52,7 +56,7 @@ class Postgres:
                     raw.execute(self._psycopg.sql.SQL("SET LOCAL ROLE {}").format(name))
                 # The transaction has its first snapshot now: from here on it stays what it is.
                 raw.execute("SELECT 1")
-                yield _Connection(raw, self._dialect, writes=writes)
+                yield _Connection(raw, self._dialect, self._psycopg.ProgrammingError, writes=writes)
         finally:
             raw.close()  # what was not committed is rolled back
 
@@ -75,10 +79,11 @@ class Postgres:
 
 
 class _Connection:
-    def __init__(self, raw: Any, dialect: Any, *, writes: bool) -> None:
+    def __init__(self, raw: Any, dialect: Any, no_rows: type[Exception], *, writes: bool) -> None:
         self._raw = raw
         self._dialect = dialect
         self._writes = writes
+        self._no_rows = no_rows
 
     def execute(self, sql: str, params: dict[str, Any]) -> _Rows:
         """See ``Connection``."""
@@ -87,7 +92,25 @@ class _Connection:
             what = "writes rows and tables" if self._writes else f"reads ({', '.join(sorted(_READING))})"
             raise CapabilityDenied(f"{word or 'it'}: this grant {what}, and nothing else")
         statement, values = bound(sql, params, self._dialect)
-        return _Rows(self._raw.cursor(), statement, values)
+        if word in _ANSWERING or (word == "with" and not self._writes):
+            cursor = self._raw.cursor("answer")
+            cursor.itersize = _BATCH
+            return _Rows(cursor.execute(statement, values))
+        if _RETURNING.search(sql) and (streamed := self._streamed(statement, values)) is not None:
+            return streamed
+        # To be prepared a statement goes by the protocol that takes one only, as it does in the other two ways.
+        return _Rows(self._raw.cursor().execute(statement, values, prepare=True))
+
+    def _streamed(self, statement: str, values: dict[str, Any]) -> _Streamed | None:
+        """None where it gives no rows after all; then nothing of it has happened."""
+        cursor = self._raw.cursor()
+        try:
+            return _Streamed(cursor, statement, values)
+        except self._no_rows as error:
+            if getattr(error, "sqlstate", None) is not None:
+                raise
+        self._raw.rollback()
+        return None
 
     def commit(self) -> None:
         self._raw.commit()
@@ -97,15 +120,27 @@ class _Connection:
 
 
 class _Rows:
-    """Row by row as the server sends them: a large answer is never here as a whole. To be streamed a statement
-    goes by the extended protocol, which takes one only."""
+    """What a cursor of the server's fetches in small batches (a large answer is never here as a whole), or a
+    short answer, or none."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self.columns = [column.name for column in cursor.description or ()]
+        self.changed = cursor.rowcount
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._cursor)
+
+
+class _Streamed:
+    """Rows that writing gives back, one by one as the server sends them."""
 
     def __init__(self, cursor: Any, statement: str, values: dict[str, Any]) -> None:
         self._stream = cursor.stream(statement, values)
         first = next(self._stream, None)
         self._first = [] if first is None else [first]
         self.columns = [column.name for column in cursor.description or ()]
-        self.changed = cursor.rowcount
+        self.changed = 0
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         with contextlib.closing(self._stream):

@@ -33,19 +33,25 @@ class Taken(msgspec.Struct, frozen=True):
     changed: int
 
 
-def take(rows: Rows, limit: int, deadline: float) -> Taken:
-    """As many as there may be."""
+def take(rows: Rows, limit: int, deadline: float, *, to_the_end: bool) -> Taken:
+    """As many as there may be. ``to_the_end``: the others are read and let go, for what has written is done
+    only when all of its rows were read."""
     kept: list[tuple[Any, ...]] = []
     size, truncated = 0, False
     for row in rows if rows.columns else ():
-        size += sum(map(_weight, row))
-        if len(kept) == limit or size > MOST_BYTES:
-            truncated = True
-            break
-        kept.append(row)
         if time.monotonic() > deadline:
             raise Conflict("it took longer than it may")
+        truncated = truncated or len(kept) == limit or size + _weights(row) > MOST_BYTES
+        if not truncated:
+            size += _weights(row)
+            kept.append(row)
+        elif not to_the_end:
+            break
     return Taken(rows.columns, kept, truncated, size, rows.changed)
+
+
+def _weights(row: tuple[Any, ...]) -> int:
+    return sum(map(_weight, row))
 
 
 def _weight(value: Any) -> int:
@@ -53,13 +59,14 @@ def _weight(value: Any) -> int:
 
 
 def as_plain(taken: Taken) -> tuple[dict[str, Any], int]:
-    """``columns``, ``rows``, ``truncated``, and ``changed``: rows that a statement changed."""
+    """``columns``, ``rows``, ``truncated``, and ``changed``: rows that were changed, where
+    there is no answer."""
     rows = [[plain(value) for value in row] for row in taken.rows]
     value = {
         "columns": taken.columns,
         "rows": rows,
         "truncated": taken.truncated,
-        "changed": max(0, taken.changed),
+        "changed": 0 if taken.columns else max(0, taken.changed),
     }
     return value, taken.size
 

@@ -235,7 +235,7 @@ class Files:
 
 def _decoded(call: Call, shape: type[T]) -> T:
     try:
-        return msgspec.convert(call.arguments, shape)
+        return msgspec.convert(call.arguments, shape, builtin_types=(bytes,))  # text is no base64
     except msgspec.ValidationError as error:
         raise Invalid(f"files {call.action}: {error}") from None
 

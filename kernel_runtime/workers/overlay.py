@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 20_000
 #: Bytes of equally long files that one listing compares; beyond it they count as changed.
 MOST_COMPARED = 64 << 20
+#: What of a mode is ever kept; the rest is no difference.
+_KEPT_MODE = 0o755
 _OPAQUE = "user.overlay.opaque"
 
 
@@ -161,7 +163,7 @@ class Walk:
         self, name: str, directory: int, host: int, now: os.stat_result, was: os.stat_result
     ) -> bool:
         """Written to, and yet the same: times are the guest's to set, so contents are compared."""
-        if now.st_mode != was.st_mode:
+        if stat.S_IFMT(now.st_mode) != stat.S_IFMT(was.st_mode) or (now.st_mode ^ was.st_mode) & _KEPT_MODE:
             return False
         if stat.S_ISLNK(now.st_mode):
             return os.readlink(name, dir_fd=directory) == os.readlink(name, dir_fd=host)

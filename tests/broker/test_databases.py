@@ -34,7 +34,7 @@ def test_a_list_is_read() -> None:
     [
         ("[sales]\nurl = 5", r"d.toml:2"),
         ("[sales]\nsecret = 'x'", "url"),
-        ("[sales]\nurl = 'x'\nurll = 'y'", "did you mean 'url'"),
+        ("[sales]\nurl = 'x'\nurll = 'y'", "no key is called 'urll'"),
         ("['a b']\nurl = 'x'", "is called by"),
         ("[sales", "not valid TOML"),
     ],

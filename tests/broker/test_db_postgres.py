@@ -96,7 +96,11 @@ def test_rows_are_written_where_that_was_granted(desk: Desk, boss: Any) -> None:
     assert cities(boss) == [("Aachen",), *BEFORE]
     gone = desk.now("execute", name="ours", sql="DELETE FROM sales WHERE city < 'B' RETURNING city")
     assert gone["rows"] == [["Aachen"]]
+    moved = "WITH x AS (DELETE FROM sales WHERE day IS NULL RETURNING *) INSERT INTO sales SELECT 'K', 1, day FROM x"
+    assert desk.now("execute", name="ours", sql=moved)["changed"] == 1
+    assert cities(boss) == [("Bonn",), ("K",)]
     desk.now("execute", name="ours", sql="CREATE TABLE IF NOT EXISTS hidden (x int)")
+    assert desk.now("execute", name="ours", sql="SELECT count(*) FROM hidden")["rows"] == [[0]]
     with pytest.raises(CapabilityDenied, match="--allow db:sales:write"):
         desk.now("execute", name="sales", sql="DELETE FROM sales")
 
@@ -204,9 +208,16 @@ def test_nothing_stays_set_for_the_next_call(desk: Desk) -> None:
 
 
 def test_rows_are_bounded_and_a_long_answer_is_not_fetched(desk: Desk) -> None:
-    sql = "SELECT x, repeat('y', 1000) FROM generate_series(1, 1000000000) AS x"
+    sql = "SELECT generate_series(1, 1000000000), repeat('y', 1000)"
     value = desk.now("query", name="sales", sql=sql, limit=20)
     assert (len(value["rows"]), value["truncated"]) == (20, True)
+
+
+def test_what_was_written_is_written_however_little_of_it_is_shown(desk: Desk, boss: Any) -> None:
+    sql = "INSERT INTO hidden SELECT generate_series(1, 5000) RETURNING x"
+    value = desk.now("execute", name="ours", sql=sql, limit=20)
+    assert (len(value["rows"]), value["truncated"]) == (20, True)
+    assert boss.execute("SELECT count(*) FROM hidden").fetchone() == (5000,)
 
 
 def test_a_query_without_an_end_has_one(desk: Desk) -> None:

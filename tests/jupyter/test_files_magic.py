@@ -60,7 +60,7 @@ def shown(files: Files, code: str) -> str:
 
 
 def test_changes_are_shown_and_names_act_on_nothing(files: Files) -> None:
-    assert shown(files, "%files") == "~ a.txt  4 B (was 3 B)\n+ '\\x1b]0;x\\x07\\n'  4 B"
+    assert shown(files, "%files") == "~ a.txt  4 bytes (was 3 bytes)\n+ '\\x1b]0;x\\x07\\n'  4 bytes"
     files.found = FileChanges()
     assert shown(files, "%files") == "no file was added, changed or removed"
 
