@@ -56,7 +56,10 @@ class Postgres:
                     raw.execute(self._psycopg.sql.SQL("SET LOCAL ROLE {}").format(name))
                 # The transaction has its first snapshot now: from here on it stays what it is.
                 raw.execute("SELECT 1")
-                yield _Connection(raw, self._dialect, self._psycopg.ProgrammingError, writes=writes)
+                with contextlib.ExitStack() as cursors:
+                    yield _Connection(
+                        raw, self._dialect, self._psycopg.ProgrammingError, cursors, writes=writes
+                    )
         finally:
             raw.close()  # what was not committed is rolled back
 
@@ -79,11 +82,20 @@ class Postgres:
 
 
 class _Connection:
-    def __init__(self, raw: Any, dialect: Any, no_rows: type[Exception], *, writes: bool) -> None:
+    def __init__(
+        self,
+        raw: Any,
+        dialect: Any,
+        no_rows: type[Exception],
+        cursors: contextlib.ExitStack,
+        *,
+        writes: bool,
+    ) -> None:
         self._raw = raw
         self._dialect = dialect
         self._writes = writes
         self._no_rows = no_rows
+        self._cursors = cursors
 
     def execute(self, sql: str, params: dict[str, Any]) -> _Rows:
         """See ``Connection``."""
@@ -93,17 +105,18 @@ class _Connection:
             raise CapabilityDenied(f"{word or 'it'}: this grant {what}, and nothing else")
         statement, values = bound(sql, params, self._dialect)
         if word in _ANSWERING or (word == "with" and not self._writes):
-            cursor = self._raw.cursor("answer")
+            cursor = self._cursors.enter_context(self._raw.cursor("answer"))
             cursor.itersize = _BATCH
             return _Rows(cursor.execute(statement, values))
         if _RETURNING.search(sql) and (streamed := self._streamed(statement, values)) is not None:
             return streamed
         # To be prepared a statement goes by the protocol that takes one only, as it does in the other two ways.
-        return _Rows(self._raw.cursor().execute(statement, values, prepare=True))
+        cursor = self._cursors.enter_context(self._raw.cursor())
+        return _Rows(cursor.execute(statement, values, prepare=True))
 
     def _streamed(self, statement: str, values: dict[str, Any]) -> _Streamed | None:
         """None where it gives no rows after all; then nothing of it has happened."""
-        cursor = self._raw.cursor()
+        cursor = self._cursors.enter_context(self._raw.cursor())
         try:
             return _Streamed(cursor, statement, values)
         except self._no_rows as error:
