@@ -11,17 +11,10 @@ from kernel_runtime.broker import db_rows
 from kernel_runtime.domain.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-
-class Rows(Protocol):
-    """What a statement gives: the names of its columns (none: it gives no rows), rows, and rows changed."""
-
-    columns: list[str]
-    changed: int
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
+    from kernel_runtime.broker.db_rows import Rows
 
 
 class Connection(Protocol):

@@ -8,11 +8,13 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.broker.db_statements import bound, driver_said, library
+from kernel_runtime.broker.db_statements import MISSING, alchemy, bound, driver_said
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kernel_runtime.broker.db_rows import Rows
 
 _CONNECT_SECONDS = 10
 _LOCK_MILLISECONDS = 5000
@@ -36,12 +38,14 @@ class Postgres:
     """A server, by its URL. ``role``: what a read grant becomes."""
 
     def __init__(self, url: str, password: str, role: str) -> None:
-        alchemy = library("sqlalchemy")
-        self._psycopg = library("psycopg")
-        made = alchemy.make_url(url).set(drivername="postgresql+psycopg")
+        self._psycopg = _library()
+        made = alchemy().make_url(url).set(drivername="postgresql+psycopg")
         if password:
             made = made.set(password=password)
-        self._dialect = library("sqlalchemy.dialects.postgresql.psycopg").dialect()
+        from sqlalchemy.dialects.postgresql import psycopg as dialects
+
+        dialect: Any = dialects.PGDialect_psycopg
+        self._dialect = dialect()
         self._arguments = self._dialect.create_connect_args(made)
         self._role = role
 
@@ -71,7 +75,9 @@ class Postgres:
             "lock_timeout": _LOCK_MILLISECONDS,
             "default_transaction_read_only": "off" if writes else "on",
         }
-        options = " ".join([named.get("options", ""), *(f"-c {key}={value}" for key, value in settings.items())])
+        options = " ".join(
+            [named.get("options", ""), *(f"-c {key}={value}" for key, value in settings.items())]
+        )
         arguments = {"connect_timeout": _CONNECT_SECONDS} | named | {"options": options.strip()}
         try:
             raw = self._psycopg.connect(*plain, **arguments)
@@ -97,7 +103,7 @@ class _Connection:
         self._no_rows = no_rows
         self._cursors = cursors
 
-    def execute(self, sql: str, params: dict[str, Any]) -> _Rows:
+    def execute(self, sql: str, params: dict[str, Any]) -> Rows:
         """See ``Connection``."""
         word = first_word(sql)
         if word in _NEVER or not (self._writes or word in _READING):
@@ -160,6 +166,14 @@ class _Streamed:
             yield from itertools.chain(self._first, self._stream)
 
 
+def _library() -> Any:
+    try:
+        import psycopg
+    except ImportError:
+        raise Invalid(MISSING) from None
+    return psycopg
+
+
 def first_word(sql: str) -> str:
     """The command, in lower case, after comments (which nest) and parentheses; empty when there is none."""
     place = 0
@@ -199,7 +213,9 @@ def _explained(error: Exception, errors: Any) -> KernelRuntimeError:
     if isinstance(error, errors.QueryCanceled):
         return Conflict("it took longer than it may")
     if isinstance(error, errors.LockNotAvailable):
-        return Conflict(f"the table is locked: somebody else held it for {_LOCK_MILLISECONDS / 1000:g} s; try again")
+        return Conflict(
+            f"the table is locked: somebody else held it for {_LOCK_MILLISECONDS / 1000:g} s; try again"
+        )
     state = getattr(error, "sqlstate", None)
     if state is None or state.startswith(("08", "57P", "53")):
         return Conflict(f"the connection to the database was lost ({type(error).__name__}); try again")

@@ -6,21 +6,30 @@ else a database knows become text as Python writes it (dates in ISO 8601), integ
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from kernel_runtime.domain.errors import Conflict, Invalid
 
 if TYPE_CHECKING:
-    from kernel_runtime.broker.db_job import Rows
+    from collections.abc import Iterator
 
 #: Bytes of all rows together, about.
 MOST_BYTES = 16 << 20
 _MOST_DEPTH = 16
-_DATES = (datetime.date, datetime.time)
+_DATES = (dt.date, dt.time)
+
+
+class Rows(Protocol):
+    """What a statement gives: the names of its columns (none: it gives no rows), rows, and rows changed."""
+
+    columns: list[str]
+    changed: int
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
 
 class Taken(msgspec.Struct, frozen=True):

@@ -6,37 +6,41 @@ from typing import Any
 
 from kernel_runtime.domain.errors import Invalid
 
+MISSING = "databases need more packages on the host: pip install 'kernel-runtime[db]'"
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
 
-def library(name: str) -> Any:
-    """``sqlalchemy`` and its kin; ``Invalid`` says how to get them."""
-    import importlib
-
+def alchemy() -> Any:
+    """The library; ``Invalid`` says how to get it."""
     try:
-        return importlib.import_module(name)
+        import sqlalchemy
     except ImportError:
-        raise Invalid("databases need more packages on the host: pip install 'kernel-runtime[db]'") from None
+        raise Invalid(MISSING) from None
+    return sqlalchemy
 
 
 def bound(sql: str, params: dict[str, Any], dialect: Any) -> tuple[str, dict[str, Any]]:
     """The text with the driver's marks, and the values for them; ``Invalid`` for one too many or too few."""
-    alchemy = library("sqlalchemy")
+    library = alchemy()
     if "\0" in sql:
         raise Invalid("sql: a NUL byte is in it")
     for name, value in params.items():
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(item, _PLAIN) for item in values):
-            raise Invalid(f"params: {name!r} is neither number, text, bytes, truth value, nothing, nor a list of them")
+            raise Invalid(
+                f"params: {name!r} is neither number, text, bytes, truth value, nothing, nor a list of them"
+            )
     try:
-        compiled = alchemy.text(sql).bindparams(**params).compile(dialect=dialect)
-    except alchemy.exc.ArgumentError:
+        compiled = library.text(sql).bindparams(**params).compile(dialect=dialect)
+    except library.exc.ArgumentError:
         raise Invalid(f"params: the statement has no mark for one of {', '.join(sorted(params))}") from None
-    except alchemy.exc.SQLAlchemyError as error:
+    except library.exc.SQLAlchemyError as error:
         raise Invalid(f"sql: {error}") from None
     missing = [name for name in compiled.params if name not in params]
     if missing:
-        raise Invalid(f"params: {', '.join(missing)} is missing (a colon that is none of a mark is written \\:)")
+        raise Invalid(
+            f"params: {', '.join(missing)} is missing (a colon that is none of a mark is written \\:)"
+        )
     return str(compiled), dict(compiled.params)
 
 

@@ -71,9 +71,7 @@ class Files:
 
     name = "files"
 
-    def __init__(
-        self, *, base: str = "", roots: Iterable[str] = ("/",), kept: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, *, base: str = "", roots: Iterable[str] = ("/",), kept: Iterable[str] = ()) -> None:
         self._base = base
         self._roots = Roots(roots, kept)
         self._actions: dict[str, Callable[[Call, Demand], Awaitable[Performed]]] = {

@@ -84,7 +84,9 @@ class Gate:
         """Write down what an allowed request came to: bytes, seconds, and how it failed if it did."""
         with self._ledger.turn() as turn:
             clock = self._clock(turn.latest)
-            more = max(0, size - ticket.request.size)  # what it was known to take was counted when it was allowed
+            more = max(
+                0, size - ticket.request.size
+            )  # what it was known to take was counted when it was allowed
             turn.count(charged(ticket.decision, turn.counters, clock, more, calls=0))
             entry = self._entry("performed", ticket.request, ticket.decision)
             details = {

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.records import Records
     from kernel_runtime.jupyter.requests import Cursor
 
-MAGICS = FrontMagics((*snapshot_magics.MAGICS, *gate_magics.MAGICS, *files_magic.MAGICS, *replay_magic.MAGICS))
+MAGICS = FrontMagics(
+    (*snapshot_magics.MAGICS, *gate_magics.MAGICS, *files_magic.MAGICS, *replay_magic.MAGICS)
+)
 #: A cell that goes on: its reply, and what is said in the reply's metadata.
 Running = Awaitable[tuple["Content", dict[str, Any]]]
 

@@ -46,11 +46,15 @@ def _from_helper(path: str) -> int:
     with ours, theirs:
         ours.settimeout(_SECONDS)
         command = [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGES, path]
-        done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            command, stdin=theirs.fileno(), capture_output=True, timeout=_SECONDS, check=False
+        )
         theirs.close()
         said, fds, _, _ = socket.recv_fds(ours, 4096, 1)
     if done.returncode or len(fds) != 1:
-        raise OSError(1, f"no read-only view of {path}: {said.decode(errors='replace') or 'no user namespaces'}")
+        raise OSError(
+            1, f"no read-only view of {path}: {said.decode(errors='replace') or 'no user namespaces'}"
+        )
     return fds[0]
 
 

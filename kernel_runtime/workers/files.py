@@ -63,9 +63,7 @@ class Files:
         """Make the guest's files as the host's are; without a path: all of them."""
         return await self._with_changes(normal(path), keeping.drop)
 
-    async def _with_changes(
-        self, path: str, work: Callable[[list[FileChange], Overlay, int], T]
-    ) -> T:
+    async def _with_changes(self, path: str, work: Callable[[list[FileChange], Overlay, int], T]) -> T:
         return await self._with_both(
             lambda overlay, below: work(find(Walk(overlay, below).changes(), path), overlay, below)
         )

@@ -154,14 +154,10 @@ class Walk:
         about = now or was
         kind = "special" if about is None else beneath.kind(about.st_mode)
         self._changes.append(
-            FileChange(
-                path=path, deed=deed, kind=kind, size=_size(now), before=_size(was), target=target
-            )
+            FileChange(path=path, deed=deed, kind=kind, size=_size(now), before=_size(was), target=target)
         )
 
-    def _equal(
-        self, name: str, directory: int, host: int, now: os.stat_result, was: os.stat_result
-    ) -> bool:
+    def _equal(self, name: str, directory: int, host: int, now: os.stat_result, was: os.stat_result) -> bool:
         """Written to, and yet the same: times are the guest's to set, so contents are compared."""
         if stat.S_IFMT(now.st_mode) != stat.S_IFMT(was.st_mode) or (now.st_mode ^ was.st_mode) & _KEPT_MODE:
             return False

@@ -236,7 +236,9 @@ class Zygote:
             spaces = plan.rung is Rung.NAMESPACES
             remove_ipc = sc.remove_ipc if "ipc" in walls else apart.leave_ipc
             denials = Denials(listeners[0], plan.calls) if listeners else None
-            born = wire.Born(walls=walls, missing=missing, names_denied=denials is not None, layer=bool(layers))
+            born = wire.Born(
+                walls=walls, missing=missing, names_denied=denials is not None, layer=bool(layers)
+            )
             set_apart = landlock.set_apart if not spaces and "landlock" in walls else None
             kill_others = None if spaces else apart.killer("landlock" in walls)
             init.serve(control, born, sc.set_dumpable, remove_ipc, denials, kill_others, set_apart, layers)

@@ -24,7 +24,9 @@ class Desk:
 
     def __init__(self, handler: Handler, state: State, *scopes: str, **conditions: Any) -> None:
         rules = tuple(
-            Rule(effect=Effect.ALLOW, scope=parse_scope(text), conditions=Conditions(**conditions), place="p:1")
+            Rule(
+                effect=Effect.ALLOW, scope=parse_scope(text), conditions=Conditions(**conditions), place="p:1"
+            )
             for text in scopes
         )
         self.handler = handler

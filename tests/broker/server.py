@@ -30,7 +30,7 @@ def programs() -> Path:
 @contextlib.contextmanager
 def running() -> Iterator[str]:
     """Its directory, which is its ``host``; the superuser is ``boss``, without a password."""
-    bin = programs()
+    place = programs()
     top = Path(tempfile.mkdtemp(prefix="kr-pg-"))
     user = _other_user()
     if user is not None:
@@ -54,13 +54,25 @@ def running() -> Iterator[str]:
 
     data = f"{top}/data"
     try:
-        run(f"{bin}/initdb", "-D", data, "-U", "boss", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        run(
+            f"{place}/initdb",
+            "-D",
+            data,
+            "-U",
+            "boss",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         options = f"-k {top} -c listen_addresses='' -c fsync=off"
-        run(f"{bin}/pg_ctl", "start", "-w", "-D", data, "-l", f"{top}/log", "-o", options)
+        run(f"{place}/pg_ctl", "start", "-w", "-D", data, "-l", f"{top}/log", "-o", options)
         try:
             yield str(top)
         finally:
-            run(f"{bin}/pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+            run(f"{place}/pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
     finally:
         shutil.rmtree(top, ignore_errors=True)
 

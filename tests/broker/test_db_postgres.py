@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,7 +66,7 @@ def desk(host: str, boss: Any, state: State) -> Iterator[Desk]:
 
 
 def cities(boss: Any) -> list[tuple[str]]:
-    return boss.execute("SELECT city FROM sales ORDER BY city COLLATE \"C\"").fetchall()
+    return boss.execute('SELECT city FROM sales ORDER BY city COLLATE "C"').fetchall()
 
 
 def test_rows_are_read_with_parameters(desk: Desk) -> None:
@@ -229,9 +229,7 @@ def test_who_gives_up_ends_the_query(desk: Desk, boss: Any) -> None:
     running = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
     async def story() -> None:
-        asking = asyncio.ensure_future(
-            desk("query", name="sales", sql="SELECT pg_sleep(251)", timeout=280.0)
-        )
+        asking = asyncio.ensure_future(desk("query", name="sales", sql="SELECT pg_sleep(251)", timeout=280.0))
         while boss.execute(running).fetchone() == (0,):
             await asyncio.sleep(0.01)
         asking.cancel()
@@ -268,7 +266,7 @@ def test_rows_as_arrow_keep_their_types(desk: Desk) -> None:
     pa = pytest.importorskip("pyarrow")
     data = desk.now("query", name="sales", sql="SELECT amount, day FROM sales ORDER BY 1", arrow=True)
     table = pa.ipc.open_stream(data).read_all()
-    assert table.column("day").to_pylist() == [datetime.date(2026, 1, 2), None]
+    assert table.column("day").to_pylist() == [dt.date(2026, 1, 2), None]
     assert pa.types.is_decimal(table.schema.field("amount").type)
 
 

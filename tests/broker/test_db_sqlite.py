@@ -38,7 +38,9 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def desk(file: Path, state: State) -> Iterator[Desk]:
     url = f"sqlite:///{file}"
-    handler = Databases({"sales": Database(url=url), "ours": Database(url=url), "gone": Database(url=f"{url}-x")})
+    handler = Databases(
+        {"sales": Database(url=url), "ours": Database(url=url), "gone": Database(url=f"{url}-x")}
+    )
     yield Desk(handler, state, "db:sales:read", "db:ours:write", "db:gone:read", "db:unknown:read")
     asyncio.run(handler.close())
 
@@ -134,7 +136,9 @@ def test_all_of_that_is_written_without_the_grants_hold(file: Path, sql: str) ->
     connection = sqlite3.connect(file, isolation_level=None)
     try:
         connection.execute(sql)
-        changed = file.read_bytes() != before or connection.execute("SELECT * FROM sqlite_temp_master").fetchall()
+        changed = (
+            file.read_bytes() != before or connection.execute("SELECT * FROM sqlite_temp_master").fetchall()
+        )
         assert changed
     finally:
         connection.close()
@@ -212,7 +216,7 @@ def test_rows_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kernel_runtime.broker.db_rows.MOST_BYTES", 16 * 10)
     value = desk.now("query", name="sales", sql=many)
     assert (len(value["rows"]), value["truncated"]) == (10, True)
-    with pytest.raises(Invalid, match="too big|too large"):
+    with pytest.raises(Invalid, match=r"too big|too large"):
         desk.now("query", name="sales", sql="SELECT zeroblob(1000000000)")
 
 
@@ -267,7 +271,9 @@ def test_what_is_no_database_is_told(desk: Desk, file: Path) -> None:
         desk.now("query", name="sales", sql="SELECT * FROM sales")
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://h/d", "sqlite+other:////x", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://h/d", "sqlite+other:////x", "nonsense"]
+)
 def test_other_databases_are_refused(state: State, url: str) -> None:
     handler = Databases({"sales": Database(url=url)})
     with pytest.raises(Invalid):
@@ -289,13 +295,13 @@ def test_rows_as_arrow(desk: Desk) -> None:
 
 
 def test_what_python_knows_becomes_plain() -> None:
-    import datetime
+    import datetime as dt
     import decimal
     import uuid
 
     from kernel_runtime.broker.db_rows import plain
 
-    day = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    day = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
     assert plain(day) == "2026-01-02T03:04:05+00:00"
     assert plain(day.date()) == "2026-01-02"
     assert plain(decimal.Decimal("1.50")) == "1.50"

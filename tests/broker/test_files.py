@@ -42,7 +42,9 @@ def desk(place: Path, state: State) -> Iterator[Desk]:
     yield from desk_for(state, f"files:read:{place}/in/**", f"files:write:{place}/out/**")
 
 
-def desk_for(state: State, *scopes: str, conditions: dict[str, Any] | None = None, **options: Any) -> Iterator[Desk]:
+def desk_for(
+    state: State, *scopes: str, conditions: dict[str, Any] | None = None, **options: Any
+) -> Iterator[Desk]:
     handler = Files(**options)
     yield Desk(handler, state, *scopes, **conditions or {})
     asyncio.run(handler.close())

@@ -32,7 +32,12 @@ def swapped(top: Path) -> Iterator[None]:
 
     def swap() -> None:
         while not over.is_set():
-            for old, new in (("inside", "aside"), ("link", "inside"), ("inside", "link"), ("aside", "inside")):
+            for old, new in (
+                ("inside", "aside"),
+                ("link", "inside"),
+                ("inside", "link"),
+                ("aside", "inside"),
+            ):
                 os.rename(top / old, top / new)
 
     thread = threading.Thread(target=swap)

@@ -81,5 +81,5 @@ def test_the_host_goes_on_writing(view: Callable[[str], int], tmp_path: Path) ->
 
 
 def test_a_place_that_is_not_there_is_told() -> None:
-    with pytest.raises(OSError, match="open_tree|no read-only view"):
+    with pytest.raises(OSError, match=r"open_tree|no read-only view"):
         trees._from_helper("/nothing/here")
