@@ -8,7 +8,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.broker.db_statements import MISSING, alchemy, bound, driver_said
+from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, parse_url
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Postgres:
 
     def __init__(self, url: str, password: str, role: str) -> None:
         self._psycopg = _library()
-        made = alchemy().make_url(url).set(drivername="postgresql+psycopg")
+        made = parse_url(url).set(drivername="postgresql+psycopg")
         if password:
             made = made.set(password=password)
         from sqlalchemy.dialects.postgresql import psycopg as dialects

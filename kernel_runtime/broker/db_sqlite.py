@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from kernel_runtime.broker.db_statements import alchemy, bound, driver_said
+from kernel_runtime.broker.db_statements import bound, driver_said, parse_url
 from kernel_runtime.domain.errors import (
     CapabilityDenied,
     Conflict,
@@ -48,7 +48,7 @@ class Sqlite:
     """A file, by its URL."""
 
     def __init__(self, url: str) -> None:
-        path = alchemy().make_url(url).database
+        path = parse_url(url).database
         if not path or path == ":memory:" or path.startswith("file:"):
             raise Invalid("a granted SQLite database is a file, like sqlite:////srv/sales.db")
         self._path = os.path.abspath(path)

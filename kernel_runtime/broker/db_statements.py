@@ -19,6 +19,15 @@ def alchemy() -> Any:
     return sqlalchemy
 
 
+def parse_url(url: str) -> Any:
+    """An URL of the operator's; what is wrong with it is not told to guests."""
+    library = alchemy()
+    try:
+        return library.make_url(url)
+    except (library.exc.ArgumentError, ValueError):
+        raise Invalid("the database's URL cannot be read; see databases.toml") from None
+
+
 def bound(sql: str, params: dict[str, Any], dialect: Any) -> tuple[str, dict[str, Any]]:
     """The text with the driver's marks, and the values for them; ``Invalid`` for one too many or too few."""
     library = alchemy()

@@ -7,16 +7,23 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from kernel_runtime.broker.policies import SYSTEM, user_file
 from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.sandbox import beneath, trees
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 #: The kernel's and the processes' own: what is a file there is none.
 _PSEUDO = ("/proc", "/sys", "/dev")
 #: A project's policy lies in it: who writes there grants.
 _POLICY_DIRECTORY = ".kernel-runtime"
+
+
+def own_places(environment: Mapping[str, str], state: Path) -> list[str]:
+    """Directories to be kept from every guest: the state, and where policies and databases are named."""
+    return [str(state), str(user_file(environment).parent), str(SYSTEM.parent)]
 
 
 class Roots:

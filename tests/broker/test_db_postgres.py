@@ -56,11 +56,12 @@ def desk(host: str, boss: Any, state: State) -> Iterator[Desk]:
             "sales": Database(url=url),
             "ours": Database(url=url),
             "narrow": Database(url=url, role="reader"),
+            "wrong": Database(url="postgresql://boss@host:hidden/x"),
             "down": Database(url="postgresql://boss@/postgres?host=/nowhere", secret="PASSWORD"),
         },
         secret=lambda name: b"very secret",
     )
-    scopes = ("db:sales:read", "db:narrow:read", "db:ours:write", "db:down:read")
+    scopes = ("db:sales:read", "db:narrow:read", "db:ours:write", "db:down:read", "db:wrong:read")
     yield Desk(handler, state, *scopes)
     asyncio.run(handler.close())
 
@@ -255,6 +256,8 @@ def test_a_lock_and_a_lost_connection_are_told(
 
 
 def test_an_unreachable_server_tells_neither_where_nor_as_whom(desk: Desk) -> None:
+    with pytest.raises(Invalid, match=r"cannot be read; see databases\.toml"):
+        desk.now("query", name="wrong", sql="SELECT 1")
     with pytest.raises(Conflict) as caught:
         desk.now("query", name="down", sql="SELECT 1")
     assert "cannot be reached" in str(caught.value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernel_runtime.broker.files import MOST_BYTES, Files
+from kernel_runtime.broker.roots import own_places
 from kernel_runtime.domain.conditions import Quota
 from kernel_runtime.domain.errors import (
     CapabilityDenied,
@@ -233,10 +234,15 @@ def test_the_hosts_own_is_never_handed_out(place: Path, state: State) -> None:
     (place / "state/master.key").write_text("key")
     (place / "in/.kernel-runtime").mkdir()
     (place / "in/.kernel-runtime/policy.toml").write_text("")
-    for desk in desk_for(state, "files:read:/**", "files:write:/**", kept=[f"{place}/state"]):
+    (place / "config/kernel-runtime").mkdir(parents=True)
+    (place / "config/kernel-runtime/databases.toml").write_text("")
+    kept = own_places({"XDG_CONFIG_HOME": f"{place}/config"}, place / "state")
+    for desk in desk_for(state, "files:read:/**", "files:write:/**", kept=kept):
         assert text_of(desk, place / "no/file.txt") == "text no"  # the control
         for path in (
             f"{place}/state/master.key",
+            f"{place}/config/kernel-runtime/databases.toml",
+            "/etc/kernel-runtime/policy.toml",
             f"{place}/in/.kernel-runtime/policy.toml",
             "/proc/self/environ",
             "/sys/kernel/notes",
