@@ -36,9 +36,13 @@ class Files:
     """``known``: the paths of the last listing, for completion."""
 
     def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+        self._owner: Owner | None = owner
         self._lock = asyncio.Lock()
         self.known: list[str] = []
+
+    def close(self) -> None:
+        """Let go of the session: nothing of it waits for the collector of cycles."""
+        self._owner = None
 
     async def changes(self) -> FileChanges:
         """All that was added, changed and removed in the notebook's directory."""
@@ -69,8 +73,11 @@ class Files:
         )
 
     async def _with_both(self, work: Callable[[Overlay, int], T]) -> T:
-        await self._owner.ready()
-        init, directory = self._owner.init, self._owner.terms.workdir
+        owner = self._owner
+        if owner is None:
+            raise Conflict("the session is closed")
+        await owner.ready()
+        init, directory = owner.init, owner.terms.workdir
         if init is None or init.overlay is None or directory is None:
             raise Conflict("this guest has no layer over a directory: what it writes is in its own /tmp only")
         async with self._lock:

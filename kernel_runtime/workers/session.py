@@ -81,6 +81,7 @@ class Session(Life):
         self._limiter.close()
         self.snapshots.close()
         self.durable.close()
+        self.files.close()
         self._stray = _lose
 
     async def submit(
