@@ -50,9 +50,10 @@ def take(rows: Rows, limit: int, deadline: float, *, to_the_end: bool) -> Taken:
     for row in rows if rows.columns else ():
         if time.monotonic() > deadline:
             raise Conflict("it took longer than it may")
-        truncated = truncated or len(kept) == limit or size + _weights(row) > MOST_BYTES
+        more = size + _weights(row)
+        truncated = truncated or len(kept) == limit or more > MOST_BYTES
         if not truncated:
-            size += _weights(row)
+            size = more
             kept.append(row)
         elif not to_the_end:
             break
