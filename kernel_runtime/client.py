@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
+    from kernel_runtime.domain.file_changes import FileChanges, Outcome
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.workers import session as sessions
@@ -287,6 +288,26 @@ class AsyncSession:
         """The files that were written since a snapshot: going back to it leaves them as they are."""
         return await self._open.written_since(name)
 
+    # -- files -----------------------------------------------------------------------------------
+
+    async def files(self) -> FileChanges:
+        """What the guest has added, changed and removed in ``workdir``, in a layer of its own: the host's
+        files are as they were. Also while a run goes on; ``print`` shows it."""
+        return await self._open.files.changes()
+
+    async def files_diff(self, path: str) -> str:
+        """One of them beside the host's: a unified diff of text, sizes and digests of anything else."""
+        return await self._open.files.diff(path)
+
+    async def files_keep(self, path: str) -> Outcome:
+        """Make the host's file as the guest's is (a directory: all below, but hidden files and removals, which
+        are kept by their own name). Links, pipes and devices that the guest made are refused."""
+        return await self._open.files.keep(path)
+
+    async def files_drop(self, path: str = "") -> Outcome:
+        """Make the guest's file as the host's is (a directory: all below; empty: everything)."""
+        return await self._open.files.drop(path)
+
     async def pause(self) -> int:
         """Stop everything in the guest and give back what memory the kernel can take; the next run
         goes on. Returns bytes given back."""
@@ -474,6 +495,22 @@ class Session:
     def written_since(self, name: str | int) -> list[str]:
         """The files that were written since a snapshot."""
         return self._portal.call(self._session.written_since(name))
+
+    def files(self) -> FileChanges:
+        """What the guest has changed in ``workdir``; see ``AsyncSession.files``."""
+        return self._portal.call(self._session.files())
+
+    def files_diff(self, path: str) -> str:
+        """One of its files beside the host's; see ``AsyncSession.files_diff``."""
+        return self._portal.call(self._session.files_diff(path))
+
+    def files_keep(self, path: str) -> Outcome:
+        """Make the host's file as the guest's is; see ``AsyncSession.files_keep``."""
+        return self._portal.call(self._session.files_keep(path))
+
+    def files_drop(self, path: str = "") -> Outcome:
+        """Make the guest's file as the host's is; see ``AsyncSession.files_drop``."""
+        return self._portal.call(self._session.files_drop(path))
 
     def pause(self) -> int:
         """Stop everything in the guest; see ``AsyncSession.pause``."""

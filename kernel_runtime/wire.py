@@ -180,11 +180,13 @@ class Pause(Frame, frozen=True, tag="pause"):
 class Born(Frame, frozen=True, tag="born"):
     """Pid 1 stands behind its walls; ``walls`` names the ones entered, ``missing`` (level
     permissive only) those that could not be, with the reason. ``names_denied``: denied system
-    calls will be named (the kernel gave a listener)."""
+    calls will be named (the kernel gave a listener). ``layer``: two descriptors lie beside, of the layer over the
+    directory and of the directory with it; none does later."""
 
     walls: list[str]
     missing: dict[str, str] = {}
     names_denied: bool = False
+    layer: bool = False
 
 
 class Failed(Frame, frozen=True, tag="failed"):

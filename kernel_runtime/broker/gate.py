@@ -84,7 +84,10 @@ class Gate:
         """Write down what an allowed request came to: bytes, seconds, and how it failed if it did."""
         with self._ledger.turn() as turn:
             clock = self._clock(turn.latest)
-            turn.count(charged(ticket.decision, turn.counters, clock, size, calls=0))
+            more = max(
+                0, size - ticket.request.size
+            )  # what it was known to take was counted when it was allowed
+            turn.count(charged(ticket.decision, turn.counters, clock, more, calls=0))
             entry = self._entry("performed", ticket.request, ticket.decision)
             details = {
                 "bytes": size,
@@ -138,7 +141,7 @@ class Gate:
         if self._headless:
             decision = decision.headless()
         if decision.charges:
-            turn.count(charged(decision, turn.counters, clock))
+            turn.count(charged(decision, turn.counters, clock, request.size))
         record = turn.append(self._entry("decision", request, decision), clock.now)
         return Ticket(request=request, decision=decision, number=record.number)
 

@@ -83,7 +83,7 @@ def load_policy(
 
 def read_source(path: Path, layer: Layer, *, trusted: bool = True) -> Source | None:
     """One policy file; ``None`` when there is none. ``Invalid`` when it cannot be relied on."""
-    text = _read(path)
+    text = read_own(path)
     if text is None:
         return None
     base = path.absolute().parent
@@ -91,19 +91,20 @@ def read_source(path: Path, layer: Layer, *, trusted: bool = True) -> Source | N
     return parse_policy_file(text, str(path), layer, Anchors(str(base), str(Path.home())), trusted=trusted)
 
 
-def _read(path: Path) -> str | None:
+def read_own(path: Path, what: str = "policy") -> str | None:
+    """The text of a file that nobody else can have written; ``None`` when there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Invalid(f"{path}: a policy that cannot be read: {error.strerror or error}") from None
+        raise Invalid(f"{path}: a {what} that cannot be read: {error.strerror or error}") from None
     with open(descriptor, "rb") as file:
         _refuse_foreign(os.fstat(file.fileno()), path)
         _refuse_foreign_directories(path)
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise Invalid(f"{path}: a policy of more than 1 MB is not read")
+        raise Invalid(f"{path}: a {what} of more than 1 MB is not read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

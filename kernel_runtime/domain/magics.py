@@ -14,6 +14,7 @@ FRONT = {
     "diff": "show which variables differ between two states",
     "checkpoint": "keep the present state on disk",
     "pause": "stop the guest until the next cell, and give memory back",
+    "files": "show, compare, keep or drop the files that the guest has changed",
     "gates": "show the copies that were made at gates",
     "replay": "run a cell again on the state it first had",
 }

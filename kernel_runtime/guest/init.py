@@ -8,6 +8,7 @@ traced, being not dumpable.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -18,6 +19,8 @@ import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.guest import headroom
@@ -43,6 +46,7 @@ def serve(
     denials: Denials | None = None,
     kill_others: Callable[[set[int]], None] | None = None,
     set_apart: Callable[[], None] | None = None,
+    layers: list[int] | None = None,
 ) -> NoReturn:
     """Report the walls (``born``), prepare the shell, then serve the host until it hangs up.
 
@@ -52,13 +56,13 @@ def serve(
     ``set_dumpable``, ``remove_ipc`` (System V objects of ended branches), ``kill_others`` (every
     process of the session but this one, where no pid namespace bounds a signal to all) and
     ``set_apart`` (what keeps a live branch from signalling this one there) come from outside,
-    because a guest imports none of the host's rooms.
+    because a guest imports none of the host's rooms. ``layers``: what ``born`` says lies beside it.
     """
     status = 1
     kill_others = kill_others or _kill_namespace
     try:
         set_dumpable(False)
-        control.send(born)
+        _say_born(control, born, layers or [])
         from kernel_runtime.guest import shell  # IPython: imported by the session, not by the bare zygote
 
         init = Init(control, shell.prepare(), set_dumpable, remove_ipc, denials, kill_others)
@@ -70,6 +74,18 @@ def serve(
     finally:
         kill_others(set())
         os._exit(status)
+
+
+def _say_born(control: Channel, born: wire.Born, layers: list[int]) -> None:
+    """How many descriptors are on their way is counted over all guests of a user: it can do without."""
+    try:
+        control.send(born, layers)
+    except OSError as error:
+        if error.errno != errno.ETOOMANYREFS:
+            raise
+        control.send(msgspec.structs.replace(born, layer=False))
+    for fd in layers:
+        os.close(fd)
 
 
 def _kill_namespace(spare: set[int]) -> None:

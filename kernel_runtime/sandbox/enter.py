@@ -46,6 +46,7 @@ def enter(
     cgroup_fds: list[int] | Callable[[], list[int]],
     listeners: list[int] | None = None,
     hand_over: Callable[[socket.socket], None] | None = None,
+    layers: list[int] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Enter every wall of the plan: the names of those that stand now, and those that do not,
     with the reason (what the rung lacks; what failed, if the plan is permissive).
@@ -53,7 +54,8 @@ def enter(
     ``cgroup_fds`` that are asked for come late: the walls that need nothing of the guest's own are
     entered before (``AHEAD``). ``listeners`` takes the filter's listener, if the kernel gives one, to be served from now on;
     without the list denied calls are answered unnamed. ``hand_over`` takes the socket that listens in
-    the guest's network, if the plan has one.
+    the guest's network, if the plan has one. ``layers`` takes two descriptors where the directory has a
+    layer: the layer itself, and the directory with it.
     """
     spaces = plan.rung is Rung.NAMESPACES
     settings: list[int] = []
@@ -64,7 +66,7 @@ def enter(
         "net": lambda: doors.extend(_enter_network(plan.egress)),
         "ipc": lambda: sc.unshare(sc.CLONE_NEWIPC),
         "uts": lambda: _enter_uts(plan.hostname),
-        "mount": lambda: _enter_root(plan, settings),
+        "mount": lambda: _enter_root(plan, settings, layers),
         "rlimits": lambda: _set_rlimits(plan.rlimits),
         "user": lambda: _become_guest(plan, settings) if spaces else _become_nobody(plan),
         "landlock": lambda: _restrict_files(plan),
@@ -86,6 +88,8 @@ def enter(
             missing[wall] = str(error)
         else:
             standing.append(wall)
+    while layers and "mount" in missing:  # of a root that was not entered
+        os.close(layers.pop())
     for fd in settings:
         os.close(fd)
     for door in doors:
@@ -138,7 +142,7 @@ def _enter_uts(hostname: str) -> None:
     sc.sethostname(hostname)
 
 
-def _enter_root(plan: GuestPlan, settings: list[int]) -> None:
+def _enter_root(plan: GuestPlan, settings: list[int], layers: list[int] | None) -> None:
     """A root of its own: the staged image, covers over it, and no way back to the old one.
 
     ``settings`` takes a descriptor of the guest's /proc/sys from below its cover.
@@ -148,6 +152,8 @@ def _enter_root(plan: GuestPlan, settings: list[int]) -> None:
     _mount_scratch(plan)
     for cover in plan.covers:
         _mount_cover(plan, cover, settings)
+        if cover.kind == "overlay" and layers is not None:  # no path leads to the layer later
+            layers += [os.open(_layer(plan, cover), os.O_PATH), os.open(ROOT + cover.path, os.O_PATH)]
     os.chdir(ROOT)
     sc.pivot_root(".", ".")
     sc.umount2(".", sc.MNT_DETACH)
@@ -172,9 +178,13 @@ def _mount_scratch(plan: GuestPlan) -> None:
         os.chmod(f"{SCRATCH}/{shared}", 0o1777)  # noqa: S103 — what programs expect of /tmp and /dev/shm
 
 
+def _layer(plan: GuestPlan, cover: Cover) -> str:
+    return f"{SCRATCH}/{plan.covers.index(cover)}"
+
+
 def _mount_cover(plan: GuestPlan, cover: Cover, settings: list[int]) -> None:
     target = ROOT + cover.path
-    layer = f"{SCRATCH}/{plan.covers.index(cover)}"
+    layer = _layer(plan, cover)
     if not os.path.isdir(target):
         os.makedirs(target)
     if cover.kind == "scratch":

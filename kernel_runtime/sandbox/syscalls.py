@@ -58,6 +58,10 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 0x1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
@@ -94,6 +98,7 @@ _COMMON_NUMBERS = {
     "open_tree": 428,
     "move_mount": 429,
     "close_range": 436,
+    "openat2": 437,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
     "landlock_add_rule": 445,
@@ -195,6 +200,12 @@ def mount_setattr(
     """Set and clear ``MOUNT_ATTR_*``; with ``AT_RECURSIVE`` on a whole tree."""
     attributes = struct.pack("=QQQQ", attr_set, attr_clr, propagation, userns_fd)
     _syscall("mount_setattr", dirfd, _path(path), at_flags, attributes, len(attributes))
+
+
+def openat2(dirfd: int, path: AnyPath, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """A descriptor, reached by no other way than ``RESOLVE_*`` lets; EAGAIN: something moved meanwhile."""
+    how = struct.pack("=QQQ", flags, mode, resolve)
+    return _syscall("openat2", dirfd, _path(path), how, len(how))
 
 
 def open_tree(dirfd: int, path: AnyPath, flags: int) -> int:

@@ -19,6 +19,7 @@ from kernel_runtime.sandbox.rungs import ABSENT, ACCEPT
 from kernel_runtime.workers import scratch, tree
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.meter import Meter
+from kernel_runtime.workers.overlay import Overlay
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.errors import ProtocolViolation
@@ -71,6 +72,7 @@ class Init:
         self.walls: list[str] = []
         self.missing: dict[str, str] = {}
         self.names_denied = False
+        self.overlay: Overlay | None = None
         self.scratch = ""
         #: Listens in its network, for a proxy to serve; whoever takes it closes it.
         self.listener: socket.socket | None = None
@@ -84,7 +86,7 @@ class Init:
         self._pidfd = -1
         self._born: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         host, self._guest_socket = socket.socketpair()
-        self._link = Link(host, wire.decode_from_init, self._on_frame, self._on_closed)
+        self._link = Link(host, wire.decode_from_init, self._on_frame, self._on_closed, takes_fds=True)
 
     async def spawn(self, plan: GuestPlan) -> None:
         """Have the zygote fork it, and wait until its walls stand. Closes itself on failure."""
@@ -228,6 +230,8 @@ class Init:
         self._link.close()
         self._all_ended()
         self.meter.close()
+        if self.overlay is not None:
+            self.overlay.close()
         if self._holding is not None:
             self._holding.cancel()
         if self.scratch:
@@ -238,6 +242,7 @@ class Init:
         if isinstance(frame, wire.Born):
             self.walls, self.missing = frame.walls, frame.missing
             self.names_denied = frame.names_denied
+            self._take_layer(frame)
             if not self._born.done():
                 self._born.set_result(None)
         elif isinstance(frame, wire.Failed):
@@ -256,6 +261,13 @@ class Init:
                 ended.set_result(None)
         elif isinstance(frame, wire.Denied):
             self._owner.on_denied(frame)
+
+    def _take_layer(self, born: wire.Born) -> None:
+        """Said before any code of the user's runs, and once: descriptors that come later are nobody's."""
+        fds = self._link.fds
+        if born.layer and len(fds) == 2 and self.overlay is None:
+            self.overlay = Overlay(fds.popleft(), fds.popleft())
+        self._link.take_no_fds()
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
         self._all_ended()

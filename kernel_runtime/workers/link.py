@@ -197,6 +197,12 @@ class Link:
         self._loop.call_later(wait, self.resume)
         return False
 
+    def take_no_fds(self) -> None:
+        """From now on: what came is closed, what comes is lost on its way."""
+        self._takes_fds = False
+        while self.fds:
+            os.close(self.fds.popleft())
+
     def pause(self) -> None:
         """Stop reading: the guest waits once the socket's buffer is full."""
         if not self.closed:
@@ -223,8 +229,7 @@ class Link:
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
-        while self.fds:
-            os.close(self.fds.popleft())
+        self.take_no_fds()
 
     def fail(self, error: ProtocolViolation) -> None:
         """End it for what a frame turned out to be after it was handed out."""

@@ -23,6 +23,7 @@ from kernel_runtime.workers.branch import Branch, Pending, Sink
 from kernel_runtime.workers.denials import Denials
 from kernel_runtime.workers.differing import difference
 from kernel_runtime.workers.durable import Durable
+from kernel_runtime.workers.files import Files
 from kernel_runtime.workers.life import Life
 from kernel_runtime.workers.limiter import Limiter
 from kernel_runtime.workers.stops import Stops
@@ -69,6 +70,7 @@ class Session(Life):
         self._idle: asyncio.TimerHandle | None = None
         self._denials = Denials(self.account)
         self.stops = Stops(self.snapshots)
+        self.files = Files(self)
         self._stray: Sink = _lose
 
     async def close(self) -> None:
@@ -79,6 +81,7 @@ class Session(Life):
         self._limiter.close()
         self.snapshots.close()
         self.durable.close()
+        self.files.close()
         self._stray = _lose
 
     async def submit(

@@ -239,8 +239,9 @@ class Zygote:
             given = [] if late else take()
             plan = msgspec.msgpack.decode(plan_bytes, type=GuestPlan)
             listeners: list[int] = []
+            layers: list[int] = []
             joined = (lambda: groups(take())) if late else groups(given)
-            walls, missing = enter.enter(plan, joined, listeners, hand_over)
+            walls, missing = enter.enter(plan, joined, listeners, hand_over, layers)
             if control is None:
                 raise RuntimeError("it was given no control socket")
             if door is not None:
@@ -248,10 +249,12 @@ class Zygote:
             spaces = plan.rung is Rung.NAMESPACES
             remove_ipc = sc.remove_ipc if "ipc" in walls else apart.leave_ipc
             denials = Denials(listeners[0], plan.calls) if listeners else None
-            born = wire.Born(walls=walls, missing=missing, names_denied=denials is not None)
+            born = wire.Born(
+                walls=walls, missing=missing, names_denied=denials is not None, layer=bool(layers)
+            )
             set_apart = landlock.set_apart if not spaces and "landlock" in walls else None
             kill_others = None if spaces else apart.killer("landlock" in walls)
-            init.serve(control, born, sc.set_dumpable, remove_ipc, denials, kill_others, set_apart)
+            init.serve(control, born, sc.set_dumpable, remove_ipc, denials, kill_others, set_apart, layers)
         except WallUnavailable as error:
             _say_failed(control, error.wall, error.reason, error.fix)
         except BaseException as error:  # noqa: BLE001 — whatever it was, this is no zygote and must end

@@ -54,6 +54,23 @@ def test_a_close_between_frames_is_an_end_without_fault() -> None:
     asyncio.run(story())
 
 
+def test_descriptors_that_nobody_wants_any_more_are_closed() -> None:
+    async def story() -> None:
+        with Peer(takes_fds=True) as peer:
+            data = wire.pack(wire.Done(parent="1"))
+            ends = os.pipe(), os.pipe()
+            for count, (reading, writing) in enumerate(ends, 1):
+                socket.send_fds(peer.socket, [data], [writing])
+                os.close(writing)
+                await peer.until(lambda count=count: len(peer.frames) == count)
+                assert len(peer.link.fds) == (count == 1)
+                peer.link.take_no_fds()
+                assert os.read(reading, 1) == b"", "ours was the last writing end, and it is closed"
+                os.close(reading)
+
+    asyncio.run(story())
+
+
 def test_a_close_inside_a_frame_is_a_violation() -> None:
     async def story() -> None:
         with Peer() as peer:

@@ -22,6 +22,12 @@ with kernel_runtime.Session(workdir=sys.argv[1], memory="256M") as session:
     print(session.run("import os; os.getuid()").result == str(os.getuid()))
     session.run("open('new', 'w').write(open('data.txt').read())")
     print(session.run("open('new').read()").result)
+    print(session.files())
+    print(session.files_keep("new"), open(sys.argv[1] + "/new").read())
+    os.unlink(sys.argv[1] + "/new")
+    session.run("open('data.txt', 'w').write('x')")
+    print(session.files_drop())
+    print(session.files())
     print(session.run("open('/etc/shadow').read()", check=False).error.ename)
     print(session.run("import os; os._exit(1)", check=False).verdict.reason)
     session.restart()
@@ -61,5 +67,12 @@ def test_every_wall_stands_for_an_ordinary_user(directory: Path) -> None:
         "rlimits",
     ):
         assert repr(wall) in walls
-    assert rest == ["True", "'from the host'", "FileNotFoundError", "exit", "2"]
+    kept = [
+        "+ new  13 bytes",
+        "new from the host",
+        "new",
+        "data.txt",
+        "no file was added, changed or removed",
+    ]
+    assert rest == ["True", "'from the host'", *kept, "FileNotFoundError", "exit", "2"]
     assert sorted(os.listdir(directory)) == ["data.txt"]

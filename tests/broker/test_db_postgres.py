@@ -1,0 +1,290 @@
+"""Granted PostgreSQL databases, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kernel_runtime.broker.databases import Database
+from kernel_runtime.broker.db import Databases
+from kernel_runtime.broker.db_postgres import first_word
+from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
+from tests.broker import server
+from tests.broker.granting import Desk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kernel_runtime.state import State
+
+psycopg = pytest.importorskip("psycopg")
+
+MAKE = """
+DROP TABLE IF EXISTS sales, hidden;
+CREATE TABLE sales (city text, amount numeric, day date);
+INSERT INTO sales VALUES ('Bonn', 1.50, '2026-01-02'), ('Köln', 2, NULL);
+CREATE TABLE hidden (x int);
+CREATE OR REPLACE FUNCTION remove() RETURNS int LANGUAGE sql AS 'DELETE FROM sales; SELECT 1';
+GRANT SELECT ON sales TO reader;
+"""
+BEFORE = [("Bonn",), ("Köln",)]
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    with server.running() as place:
+        with psycopg.connect(host=place, user="boss", dbname="postgres", autocommit=True) as connection:
+            connection.execute("CREATE ROLE reader")
+        yield place
+
+
+@pytest.fixture
+def boss(host: str) -> Iterator[Any]:
+    with psycopg.connect(host=host, user="boss", dbname="postgres", autocommit=True) as connection:
+        connection.execute(MAKE)
+        yield connection
+
+
+@pytest.fixture
+def desk(host: str, boss: Any, state: State) -> Iterator[Desk]:
+    url = f"postgresql://boss@/postgres?host={host}"
+    handler = Databases(
+        {
+            "sales": Database(url=url),
+            "ours": Database(url=url),
+            "narrow": Database(url=url, role="reader"),
+            "wrong": Database(url="postgresql://boss@host:hidden/x"),
+            "down": Database(url="postgresql://boss@/postgres?host=/nowhere", secret="PASSWORD"),
+        },
+        secret=lambda name: b"very secret",
+    )
+    scopes = ("db:sales:read", "db:narrow:read", "db:ours:write", "db:down:read", "db:wrong:read")
+    yield Desk(handler, state, *scopes)
+    asyncio.run(handler.close())
+
+
+def cities(boss: Any) -> list[tuple[str]]:
+    return boss.execute('SELECT city FROM sales ORDER BY city COLLATE "C"').fetchall()
+
+
+def test_rows_are_read_with_parameters(desk: Desk) -> None:
+    sql = "SELECT *, '100%' AS p FROM sales WHERE city = :city AND amount < :most"
+    value = desk.now("query", name="sales", sql=sql, params={"city": "Bonn", "most": 5})
+    assert value == {
+        "columns": ["city", "amount", "day", "p"],
+        "rows": [["Bonn", "1.50", "2026-01-02", "100%"]],
+        "truncated": False,
+        "changed": 0,
+    }
+    assert desk.now("query", name="sales", sql="SELECT 1 WHERE false")["columns"] == ["?column?"]
+    assert desk.now("query", name="sales", sql="SHOW transaction_read_only")["rows"] == [["on"]]
+    assert desk.now("query", name="sales", sql="EXPLAIN SELECT 1")["rows"]
+
+
+def test_a_value_is_never_part_of_the_statement(desk: Desk, boss: Any) -> None:
+    attack = "x'; DELETE FROM sales; --"
+    sql = "SELECT count(*) FROM sales WHERE city = :city"
+    assert desk.now("query", name="sales", sql=sql, params={"city": attack})["rows"] == [[0]]
+    assert cities(boss) == BEFORE
+
+
+def test_rows_are_written_where_that_was_granted(desk: Desk, boss: Any) -> None:
+    sql = "INSERT INTO sales (city) VALUES (:city)"
+    assert desk.now("execute", name="ours", sql=sql, params={"city": "Aachen"})["changed"] == 1
+    assert cities(boss) == [("Aachen",), *BEFORE]
+    gone = desk.now("execute", name="ours", sql="DELETE FROM sales WHERE city < 'B' RETURNING city")
+    assert gone["rows"] == [["Aachen"]]
+    moved = "WITH x AS (DELETE FROM sales WHERE day IS NULL RETURNING *) INSERT INTO sales SELECT 'K', 1, day FROM x"
+    assert desk.now("execute", name="ours", sql=moved)["changed"] == 1
+    assert cities(boss) == [("Bonn",), ("K",)]
+    desk.now("execute", name="ours", sql="CREATE TABLE IF NOT EXISTS hidden (x int)")
+    assert desk.now("execute", name="ours", sql="SELECT count(*) FROM hidden")["rows"] == [[0]]
+    with pytest.raises(CapabilityDenied, match="--allow db:sales:write"):
+        desk.now("execute", name="sales", sql="DELETE FROM sales")
+
+
+WRITING = [
+    "DELETE FROM sales",
+    "/* SELECT /* 1 */ */ DELETE FROM sales",
+    "-- SELECT\nDELETE FROM sales",
+    "WITH x AS (DELETE FROM sales RETURNING city) SELECT * FROM x",
+    "EXPLAIN ANALYZE DELETE FROM sales",
+    "SELECT remove()",
+    "DO $$ BEGIN DELETE FROM sales; END $$",
+    "TRUNCATE sales",
+    "DROP TABLE sales",
+]
+MULTIPLE = [
+    "SELECT 1; DELETE FROM sales",
+    "SELECT 1 /* ; */ ; DELETE FROM sales",
+    "COMMIT; DELETE FROM sales",
+    "SELECT 1; COMMIT; BEGIN READ WRITE; DELETE FROM sales; COMMIT",
+    "SET default_transaction_read_only = off; COMMIT; DELETE FROM sales",
+]
+
+
+@pytest.mark.parametrize("sql", [*WRITING, *MULTIPLE])
+def test_a_read_grant_cannot_write(desk: Desk, boss: Any, sql: str) -> None:
+    with pytest.raises(KernelRuntimeError):
+        desk.now("query", name="sales", sql=sql)
+    assert boss.execute("SELECT count(*) FROM pg_class WHERE relname = 'sales'").fetchone() == (1,)
+    assert cities(boss) == BEFORE
+
+
+@pytest.mark.parametrize("sql", [*WRITING, *MULTIPLE])
+def test_all_of_that_writes_without_the_grants_hold(boss: Any, sql: str) -> None:
+    """The control."""
+    boss.execute(sql)
+    there = boss.execute("SELECT count(*) FROM pg_class WHERE relname = 'sales'").fetchone() == (1,)
+    assert not there or cities(boss) == []
+
+
+@pytest.mark.parametrize("sql", [*WRITING, *MULTIPLE])
+def test_the_server_holds_it_even_if_no_word_were_refused(
+    desk: Desk, boss: Any, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.db_postgres.first_word", lambda sql: "explain")
+    with pytest.raises(KernelRuntimeError):
+        desk.now("query", name="sales", sql=sql)
+    assert cities(boss) == BEFORE
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET TRANSACTION READ WRITE",
+        "SELECT set_config('transaction_read_only', 'off', true)",
+        "DO $$ BEGIN PERFORM set_config('transaction_read_only', 'off', true); DELETE FROM sales; END $$",
+    ],
+)
+def test_the_transaction_stays_what_it_is(
+    desk: Desk, boss: Any, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.db_postgres.first_word", lambda sql: "explain")
+    with pytest.raises(KernelRuntimeError, match="read-write mode"):
+        desk.now("query", name="sales", sql=sql)
+    assert cities(boss) == BEFORE
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY sales TO PROGRAM 'cat > /tmp/x'",
+        "COMMIT",
+        "SET ROLE boss",
+        "DO $$ BEGIN END $$",
+        "NOTIFY a",
+        "LISTEN a",
+        "PREPARE x AS SELECT 1",
+        "",
+        "/* nothing",
+    ],
+)
+def test_some_commands_are_nobodys(desk: Desk, sql: str) -> None:
+    for action, name in (("query", "sales"), ("execute", "ours")):
+        with pytest.raises((CapabilityDenied, Invalid)):
+            desk.now(action, name=name, sql=sql)
+
+
+def test_several_statements_are_none_under_a_write_grant(desk: Desk, boss: Any) -> None:
+    for sql in ("INSERT INTO sales (city) VALUES ('a'); COMMIT", "UPDATE sales SET city = 'a'; SELECT 1"):
+        with pytest.raises(KernelRuntimeError):
+            desk.now("execute", name="ours", sql=sql)
+    assert cities(boss) == BEFORE
+
+
+def test_a_role_narrows_what_a_read_grant_sees(desk: Desk) -> None:
+    assert desk.now("query", name="sales", sql="SELECT count(*) FROM hidden")["rows"] == [[0]]  # the control
+    assert desk.now("query", name="narrow", sql="SELECT count(*) FROM sales")["rows"] == [[2]]
+    with pytest.raises(CapabilityDenied, match="permission denied for table hidden"):
+        desk.now("query", name="narrow", sql="SELECT count(*) FROM hidden")
+
+
+def test_nothing_stays_set_for_the_next_call(desk: Desk) -> None:
+    desk.now("query", name="sales", sql="SELECT set_config('work_mem', '1MB', false)")
+    assert desk.now("query", name="sales", sql="SHOW work_mem")["rows"] != [["1MB"]]
+
+
+def test_rows_are_bounded_and_a_long_answer_is_not_fetched(desk: Desk) -> None:
+    sql = "SELECT generate_series(1, 1000000000), repeat('y', 1000)"
+    value = desk.now("query", name="sales", sql=sql, limit=20)
+    assert (len(value["rows"]), value["truncated"]) == (20, True)
+
+
+def test_what_was_written_is_written_however_little_of_it_is_shown(desk: Desk, boss: Any) -> None:
+    sql = "INSERT INTO hidden SELECT generate_series(1, 5000) RETURNING x"
+    value = desk.now("execute", name="ours", sql=sql, limit=20)
+    assert (len(value["rows"]), value["truncated"]) == (20, True)
+    assert boss.execute("SELECT count(*) FROM hidden").fetchone() == (5000,)
+
+
+def test_a_query_without_an_end_has_one(desk: Desk) -> None:
+    with pytest.raises(Conflict, match="longer than"):
+        desk.now("query", name="sales", sql="SELECT pg_sleep(250)", timeout=0.2)
+
+
+def test_who_gives_up_ends_the_query(desk: Desk, boss: Any) -> None:
+    running = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+    async def story() -> None:
+        asking = asyncio.ensure_future(desk("query", name="sales", sql="SELECT pg_sleep(251)", timeout=280.0))
+        while boss.execute(running).fetchone() == (0,):
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        while boss.execute(running).fetchone() != (0,):
+            await asyncio.sleep(0.01)
+
+    asyncio.run(story())
+
+
+def test_a_lock_and_a_lost_connection_are_told(
+    desk: Desk, boss: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.db_postgres._LOCK_MILLISECONDS", 50)
+    with psycopg.connect(host=host, user="boss", dbname="postgres") as other:
+        other.execute("LOCK TABLE sales")
+        with pytest.raises(Conflict, match="locked"):
+            desk.now("query", name="sales", sql="SELECT * FROM sales")
+    with pytest.raises(Conflict, match="connection to the database was lost"):
+        desk.now("query", name="sales", sql="SELECT pg_terminate_backend(pg_backend_pid())")
+    assert desk.now("query", name="sales", sql="SELECT 1")["rows"] == [[1]]
+
+
+def test_an_unreachable_server_tells_neither_where_nor_as_whom(desk: Desk) -> None:
+    with pytest.raises(Invalid, match=r"cannot be read; see databases\.toml"):
+        desk.now("query", name="wrong", sql="SELECT 1")
+    with pytest.raises(Conflict) as caught:
+        desk.now("query", name="down", sql="SELECT 1")
+    assert "cannot be reached" in str(caught.value)
+    for word in ("nowhere", "boss", "secret"):
+        assert word not in str(caught.value)
+
+
+def test_rows_as_arrow_keep_their_types(desk: Desk) -> None:
+    pa = pytest.importorskip("pyarrow")
+    data = desk.now("query", name="sales", sql="SELECT amount, day FROM sales ORDER BY 1", arrow=True)
+    table = pa.ipc.open_stream(data).read_all()
+    assert table.column("day").to_pylist() == [dt.date(2026, 1, 2), None]
+    assert pa.types.is_decimal(table.schema.field("amount").type)
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("select 1", "select"),
+        ("  ( (SELECT 1))", "select"),
+        ("-- insert\n Select", "select"),
+        ("/* a /* b */ delete */ with", "with"),
+        ("/**/--\n/* x */drop", "drop"),
+        ("/* never ends select", ""),
+        (";select", ""),
+        ("", ""),
+    ],
+)
+def test_the_first_word_is_what_the_server_reads(sql: str, word: str) -> None:
+    assert first_word(sql) == word
