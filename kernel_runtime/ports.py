@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.audit import Entry, Record
     from kernel_runtime.domain.checkpoint import About, Checkpoint, Freed, Group, Quota, Retention
     from kernel_runtime.domain.counters import Count
+    from kernel_runtime.domain.question import Question
+    from kernel_runtime.domain.rules import Span
 
 
 class CheckpointWriter(Protocol):
@@ -123,3 +125,11 @@ class Ledger(Protocol):
 
     def changes(self) -> int:
         """A number that changes when another process has written."""
+
+
+class Person(Protocol):
+    """Who decides what no rule decides: a card in the notebook, a terminal. Code in a guest never is."""
+
+    async def answer(self, question: Question) -> Span | None:
+        """How long it is granted for, or ``None``: denied. Asked once for equal questions at a time, and
+        cancelled when nobody waits for the answer any more (time is up, the guest has gone)."""
