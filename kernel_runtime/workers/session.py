@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from kernel_runtime import wire
+from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.usage import Nearly
     from kernel_runtime.domain.verdict import Verdict
-    from kernel_runtime.ports import CheckpointStore
+    from kernel_runtime.ports import Broker, CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.terms import Terms
@@ -69,6 +70,9 @@ class Session(Life):
         self._idle: asyncio.TimerHandle | None = None
         self._denials = Denials(self.account)
         self.stops = Stops(self.snapshots)
+        self.disclosed = Disclosed()
+        self._make_broker: Callable[[Session], Broker] = _no_broker
+        self._broker: Broker | None = None
         self._stray: Sink = _lose
 
     async def close(self) -> None:
@@ -80,6 +84,9 @@ class Session(Life):
         self.snapshots.close()
         self.durable.close()
         self._stray = _lose
+        broker, self._broker, self._make_broker = self._broker, None, _no_broker
+        if broker is not None:
+            await broker.close()
 
     async def submit(
         self,
@@ -169,6 +176,16 @@ class Session(Life):
     def on_stray(self, sink: Sink) -> None:
         """Where frames go whose request is over (background threads and tasks)."""
         self._stray = sink
+
+    def ask_at(self, make: Callable[[Session], Broker]) -> None:
+        """Whom its guest may ask for capabilities: made when it first does."""
+        self._make_broker = make
+
+    def broker(self) -> Broker:
+        """See ``Keeper``: the session's own, for all of its branches."""
+        if self._broker is None:
+            self._broker = self._make_broker(self)
+        return self._broker
 
     def answer(self, answer: wire.Answer) -> None:
         """Pass on what a person typed."""
@@ -313,7 +330,7 @@ class Session(Life):
         """A system call was denied: it goes to the record of the cells that run now."""
         self._denials.record(frame, self._cells)
 
-    def on_stray_frame(self, frame: wire.FromBranch) -> None:
+    def on_stray_frame(self, frame: wire.Said) -> None:
         """A frame of a request that is over."""
         self._stray(frame)
 
@@ -347,6 +364,10 @@ def _ignore(task: asyncio.Task[int]) -> None:
     """A guest that could not be paused goes on."""
     if not task.cancelled():
         task.exception()
+
+
+def _no_broker(session: Session) -> Broker:
+    raise Conflict("nothing can be asked for here: this session has no broker")
 
 
 def _lose(_: wire.FromGuest) -> None:
