@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import resource
 from typing import TYPE_CHECKING
@@ -27,9 +28,10 @@ from kernel_runtime.workers.terms import Terms
 from kernel_runtime.workers.zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from kernel_runtime.ports import CheckpointStore
+    from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.ports import Broker, CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.sandbox.rungs import Host
 
@@ -118,6 +120,7 @@ class Runtime:
         key: str = "",
         saving: Saving | None = None,
         blocked: Sequence[tuple[str, str, str]] = (),
+        broker: Callable[[Session, Commons], Broker] | None = None,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
@@ -126,7 +129,8 @@ class Runtime:
         are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its own
         rules. ``snapshots``: what snapshots may take; ``automatic``: whether there is one before each
         cell. ``idle``: seconds without a cell after which it is paused. ``key``: the notebook or
-        session whose checkpoints are written and offered; ``saving``: when they are made by themselves."""
+        session whose checkpoints are written and offered; ``saving``: when they are made by themselves.
+        ``broker`` makes what its guest asks for capabilities, when it first does."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -150,9 +154,18 @@ class Runtime:
         )
         accepted = rung or self.settings.rung
         session = self._pool.take(terms, accepted) or self._begin(terms, accepted)
+        if broker is not None:
+            session.ask_at(lambda asking: broker(asking, self.commons))
         self._sessions.add(session)
         _announce_soon(self.settings.kind, session)
         return session
+
+    @functools.cached_property
+    def commons(self) -> Commons:
+        """What its sessions share beyond walls: topics, values for a while."""
+        from kernel_runtime.broker.commons import Commons  # not before a guest asks for something
+
+        return Commons(os.environ)
 
     def _begin(self, terms: Terms, accepted: Rung | None) -> Session:
         session = Session(
