@@ -23,14 +23,13 @@ class Disclosed:
             self._redactor = Redactor(self._values)
             self.changes += 1
 
-    @property
-    def longest(self) -> int:
-        """No value takes more characters, however it is encoded."""
-        return self._redactor.longest
-
     def text(self, text: str) -> str:
         """The text without the values."""
         return self._redactor.text(text) if self._values else text
+
+    def cut(self, text: str) -> tuple[str, str]:
+        """What may be passed on of a text that goes on, and what is to wait for the rest of it."""
+        return self._redactor.cut(text) if self._values else (text, "")
 
     def bytes(self, data: bytes) -> bytes:
         """The bytes without the values."""

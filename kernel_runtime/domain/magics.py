@@ -15,6 +15,7 @@ FRONT = {
     "checkpoint": "keep the present state on disk",
     "pause": "stop the guest until the next cell, and give memory back",
     "gates": "show the copies that were made at gates",
+    "cap": "show what this notebook may ask of the host",
     "replay": "run a cell again on the state it first had",
 }
 #: What ``%gate`` does with a copy that was made: the front answers that, too.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.jupyter import gate_magics, limits_magic, replay_magic, snapshot_magics
+from kernel_runtime.jupyter import cap_magic, gate_magics, limits_magic, replay_magic, snapshot_magics
 from kernel_runtime.jupyter.front_magics import FrontMagics
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.records import Records
     from kernel_runtime.jupyter.requests import Cursor
 
-MAGICS = FrontMagics((*snapshot_magics.MAGICS, *gate_magics.MAGICS, *replay_magic.MAGICS))
+MAGICS = FrontMagics((*snapshot_magics.MAGICS, *gate_magics.MAGICS, *replay_magic.MAGICS, *cap_magic.MAGICS))
 #: A cell that goes on: its reply, and what is said in the reply's metadata.
 Running = Awaitable[tuple["Content", dict[str, Any]]]
 

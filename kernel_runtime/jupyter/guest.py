@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kernel_runtime import wire
+    from kernel_runtime.broker.gate import Gate
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.snapshot import Snapshot
@@ -78,6 +79,14 @@ class Session(Protocol):
     def interrupt(self) -> None: ...
     async def usage(self) -> Amounts: ...
     async def offer(self) -> str: ...
+    def broker(self) -> Broker: ...
+
+
+class Broker(Protocol):
+    """The part of a session's broker that magics and panels use."""
+
+    @property
+    def gate(self) -> Gate: ...
 
 
 class Stops(Protocol):

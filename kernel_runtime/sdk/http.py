@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json as _json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.sdk.door import Ask, both
@@ -102,27 +102,38 @@ def _pairs(params: Any) -> list[list[str]]:
     ]
 
 
-def _get(url: str, **options: Any) -> Ask[Response]:
+class Options(TypedDict, total=False):
+    """What ``get``, ``post``, … take beside the URL; as ``request`` does."""
+
+    headers: Mapping[str, str] | None
+    params: Params | None
+    json: Any
+    data: Data | None
+    timeout: float | None
+    credential: str | None
+
+
+def _get(url: str, **options: Unpack[Options]) -> Ask[Response]:
     """``request("GET", url, ...)``."""
     return _request("GET", url, **options)
 
 
-def _post(url: str, **options: Any) -> Ask[Response]:
+def _post(url: str, **options: Unpack[Options]) -> Ask[Response]:
     """``request("POST", url, ...)``."""
     return _request("POST", url, **options)
 
 
-def _put(url: str, **options: Any) -> Ask[Response]:
+def _put(url: str, **options: Unpack[Options]) -> Ask[Response]:
     """``request("PUT", url, ...)``."""
     return _request("PUT", url, **options)
 
 
-def _patch(url: str, **options: Any) -> Ask[Response]:
+def _patch(url: str, **options: Unpack[Options]) -> Ask[Response]:
     """``request("PATCH", url, ...)``."""
     return _request("PATCH", url, **options)
 
 
-def _delete(url: str, **options: Any) -> Ask[Response]:
+def _delete(url: str, **options: Unpack[Options]) -> Ask[Response]:
     """``request("DELETE", url, ...)``."""
     return _request("DELETE", url, **options)
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
+from kernel_runtime.workers.concealing import Concealing
 from kernel_runtime.workers.denials import Denials
 from kernel_runtime.workers.differing import difference
 from kernel_runtime.workers.durable import Durable
@@ -70,7 +70,6 @@ class Session(Life):
         self._idle: asyncio.TimerHandle | None = None
         self._denials = Denials(self.account)
         self.stops = Stops(self.snapshots)
-        self.disclosed = Disclosed()
         self._make_broker: Callable[[Session], Broker] = _no_broker
         self._broker: Broker | None = None
         self._stray: Sink = _lose
@@ -106,7 +105,7 @@ class Session(Life):
         """
         branch = await self.ready()
         self.resume()
-        pending = Pending(request, sink)
+        pending = Pending(request, self._concealing(sink))
         note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
         branch.begin(pending, request, fds)
         if fds:
@@ -119,7 +118,7 @@ class Session(Life):
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
         """Go over to a copy made at a gate; the cell that it is in the middle of goes on to its end, as
         if submitted now with ``sink``."""
-        pending = await self.stops.resume(name, sink)
+        pending = await self.stops.resume(name, self._concealing(sink))
         return await self._see_through(await self.ready(), pending, "")
 
     async def _see_through(self, branch: Branch, pending: Pending, note: str) -> Verdict | None:
@@ -129,6 +128,8 @@ class Session(Life):
         self._cells.append(pending)
         try:
             verdict = await pending.ended
+            if isinstance(pending.sink, Concealing):
+                pending.sink.flush()
             await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
             if self._init is not None:
                 self._init.catch_up()
@@ -175,7 +176,11 @@ class Session(Life):
 
     def on_stray(self, sink: Sink) -> None:
         """Where frames go whose request is over (background threads and tasks)."""
-        self._stray = sink
+        self._stray = self._concealing(sink)
+
+    def _concealing(self, sink: Sink) -> Concealing:
+        """The sink, behind what takes out the secrets that this session has opened."""
+        return Concealing(self.disclosed, sink)
 
     def ask_at(self, make: Callable[[Session], Broker]) -> None:
         """Whom its guest may ask for capabilities: made when it first does."""
