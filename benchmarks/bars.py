@@ -69,6 +69,7 @@ BARS = (
     Bar(figure="durable.pause", kind="value", most=0.015),
     Bar(figure="decide.granted", kind="value", most=20e-6),
     Bar(figure="decide.denied", kind="value", most=20e-6),
+    Bar(figure="broker.call", kind="value", most=100e-6),
 )
 
 

@@ -151,7 +151,7 @@ def _secrets(context: Context) -> Handler:
 def _cache(context: Context) -> Handler:
     from kernel_runtime.broker.cache import CacheHandler
 
-    return CacheHandler(context.commons.cache)
+    return CacheHandler(lambda: context.commons.cache)
 
 
 def _events(context: Context) -> Handler:

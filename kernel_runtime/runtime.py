@@ -165,7 +165,7 @@ class Runtime:
         """What its sessions share beyond walls: topics, values for a while."""
         from kernel_runtime.broker.commons import Commons  # not before a guest asks for something
 
-        return Commons(os.environ)
+        return Commons()
 
     def _begin(self, terms: Terms, accepted: Rung | None) -> Session:
         session = Session(

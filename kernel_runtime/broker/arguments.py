@@ -19,7 +19,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Root of them; what is not named is refused."""
 
 
-def read(call: Call, actions: Mapping[str, type[Arguments]]) -> Any:
+def read(call: Call, actions: Mapping[str, Any]) -> Any:
     """The struct of the action that is called; ``Invalid`` says what there is, or what is wrong."""
     kind = actions.get(call.action)
     if kind is None:

@@ -8,6 +8,7 @@ be written, a person who does not answer: the guest gets its answer, and the hos
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 import traceback
@@ -199,15 +200,15 @@ class Broker:
             await asyncio.sleep(_AGAIN)
 
     async def _answered(self, ticket: Ticket, span: Span | None) -> Ticket:
-        return await self._patiently(lambda: self.gate.answer(ticket, span))
+        answered: Ticket = await self._patiently(lambda: self.gate.answer(ticket, span))
+        return answered
 
     async def _note(self, tickets: list[Ticket], size: int, seconds: float, error: str) -> None:
         """Write down what came of it; the bytes count for what was demanded last."""
         for ticket in tickets:
             moved = size if ticket is tickets[-1] else 0
-            await self._patiently(
-                lambda t=ticket, m=moved: self.gate.performed(t, size=m, duration=seconds, error=error)
-            )
+            write = functools.partial(self.gate.performed, ticket, size=moved, duration=seconds, error=error)
+            await self._patiently(write)
 
     def _write_off(self, tickets: list[Ticket], seconds: float) -> None:
         """It was cancelled: written down if that can be done at once."""

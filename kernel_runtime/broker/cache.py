@@ -1,4 +1,4 @@
-"""Capability ``cache``: values for a while, by key and app. In memory, unless the owner names a server."""
+"""Capability ``cache``: values for a while, by key and app. In the memory of this process."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class MemoryCache:
         self._bytes: dict[str, int] = {}
 
     async def get(self, app: str, key: str) -> bytes | None:
-        kept = self._apps.get(app, {})
-        if key not in kept:
+        kept = self._apps.get(app)
+        if kept is None or key not in kept:
             return None
         ends, value = kept[key]
         if ends <= self._ticks():

@@ -73,7 +73,7 @@ class Subscription:
                 await self._there.wait()
         except TimeoutError:
             pass
-        messages = []
+        messages: list[dict[str, Any]] = []
         while self._queue and len(messages) < _AT_ONCE:
             message, size = self._queue.popleft()
             self._bytes -= size
@@ -154,5 +154,7 @@ class EventsHandler:
 
     def _found(self, number: int) -> tuple[str, Subscription]:
         if number not in self._mine:
-            raise NotFound(f"events: there is no subscription {number}; it ended with its guest, or was closed")
+            raise NotFound(
+                f"events: there is no subscription {number}; it ended with its guest, or was closed"
+            )
         return self._mine[number]

@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
 from kernel_runtime.domain.errors import StoreUnavailable
@@ -26,7 +28,7 @@ _WRITE_SECONDS = 0.2
 class Write(Arguments, frozen=True, kw_only=True):
     level: Severity = Severity.INFO
     message: Message
-    fields: Fields = {}
+    fields: Fields = msgspec.field(default_factory=dict)
 
 
 class Logs:
@@ -56,9 +58,7 @@ class LogHandler:
 
     name = "log"
 
-    def __init__(
-        self, logs: Logs, store: Callable[[], LogStore], redact: Callable[[str], str] = str
-    ) -> None:
+    def __init__(self, logs: Logs, store: Callable[[], LogStore], redact: Callable[[str], str] = str) -> None:
         self._logs = logs
         self._store = store
         self._redact = redact

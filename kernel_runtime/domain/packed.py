@@ -51,7 +51,9 @@ def pack_answer(value: object) -> bytes:
     """The same for what the host answers: as many values as fit."""
     data = _encoder.encode(value)
     if len(data) > MAX_ANSWER:
-        raise Invalid(f"an answer of {len(data)} bytes exceeds the limit of {MAX_ANSWER}: ask for less at once")
+        raise Invalid(
+            f"an answer of {len(data)} bytes exceeds the limit of {MAX_ANSWER}: ask for less at once"
+        )
     return data
 
 
@@ -118,7 +120,14 @@ def _moment(lead: bytes) -> int:
 _FIXED = {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
 #: Bytes of the length, and values for each (0: it is a length in bytes).
 _COUNTED = {
-    **{0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0)},
-    **{0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)},
-    **{0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)},
+    0xC4: (1, 0),
+    0xC5: (2, 0),
+    0xC6: (4, 0),
+    0xD9: (1, 0),
+    0xDA: (2, 0),
+    0xDB: (4, 0),
+    0xDC: (2, 1),
+    0xDD: (4, 1),
+    0xDE: (2, 2),
+    0xDF: (4, 2),
 }

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
@@ -18,6 +17,8 @@ from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import TOLD, Conflict, KernelRuntimeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel_runtime.guest.connection import Connection
     from kernel_runtime.guest.stdio import Console
 
@@ -108,7 +109,9 @@ class Asking:
 
     def _packed(self, arguments: dict[str, Any]) -> bytes:
         if self._connection.silent:
-            raise Conflict("this is a child process of the notebook's: only the notebook itself can ask the host")
+            raise Conflict(
+                "this is a child process of the notebook's: only the notebook itself can ask the host"
+            )
         return packed.pack(arguments)
 
     def _send(self, waiting: Waiting, capability: str, action: str, data: bytes) -> None:

@@ -30,7 +30,8 @@ def _parser() -> Parser:
 
 async def _cap(bench: Bench, asked: Any) -> Bundle:
     del asked
-    gate = (await bench.session()).broker().gate
+    broker: Any = (await bench.session()).broker()
+    gate: Gate = broker.gate
     rows, remarks = list(_rows(gate)), _remarks(gate)
     return {"text/plain": _as_text(rows, remarks), "text/html": _as_html(rows, remarks)}
 

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kernel_runtime import wire
-    from kernel_runtime.broker.gate import Gate
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Amount
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.settings import Settings
+    from kernel_runtime.ports import Broker
     from kernel_runtime.workers.snapshots import Snapshots
 
     Sink = Callable[[wire.FromGuest], None]
@@ -80,13 +80,6 @@ class Session(Protocol):
     async def usage(self) -> Amounts: ...
     async def offer(self) -> str: ...
     def broker(self) -> Broker: ...
-
-
-class Broker(Protocol):
-    """The part of a session's broker that magics and panels use."""
-
-    @property
-    def gate(self) -> Gate: ...
 
 
 class Stops(Protocol):

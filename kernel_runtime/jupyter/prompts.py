@@ -108,7 +108,9 @@ class Prompts:
             answer.cancel()
 
     def _withdraw_guests(self, request: str) -> None:
-        for key in [k for k, asked in self._open.items() if asked.request == request and asked.answer is None]:
+        for key in [
+            k for k, asked in self._open.items() if asked.request == request and asked.answer is None
+        ]:
             self._close(key)
 
     def _close(self, key: str) -> None:

@@ -1,9 +1,9 @@
-"""Values for a while, by key, shared by the sessions of this app. Asks for ``cache``.
+"""Values for a while, by key, shared by the sessions of this app in one runtime. Asks for ``cache``.
 
-    from kernel_runtime.sdk import cache
+from kernel_runtime.sdk import cache
 
-    cache.set("rates", rates, ttl=600)
-    cache.get("rates")
+cache.set("rates", rates, ttl=600)
+cache.get("rates")
 """
 
 from __future__ import annotations

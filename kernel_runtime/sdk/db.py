@@ -1,10 +1,10 @@
 """Databases that the owner has named, queried by the host. Asks for ``db:<name>:<read|write>``.
 
-    from kernel_runtime.sdk import db
+from kernel_runtime.sdk import db
 
-    rows = db.query("sales", "select * from orders where day = :day", {"day": "2026-11-26"})
-    rows.frame()        # a pandas table
-    db.execute("sales", "delete from drafts")
+rows = db.query("sales", "select * from orders where day = :day", {"day": "2026-11-26"})
+rows.frame()        # a pandas table
+db.execute("sales", "delete from drafts")
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.sdk.door import Ask, both, same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    Params = Mapping[str, Any] | Sequence[Any]
+    Params = dict[str, Any] | Sequence[Any]
 
 __all__ = ["Rows", "aexecute", "aquery", "execute", "query"]
 
@@ -40,9 +40,9 @@ class Rows:
 
     def frame(self) -> Any:
         """A pandas DataFrame."""
-        import pandas
+        import pandas as pd
 
-        return pandas.DataFrame(self.rows, columns=self.columns)
+        return pd.DataFrame(self.rows, columns=self.columns)
 
 
 def _answer(value: Any) -> Any:
@@ -52,16 +52,16 @@ def _answer(value: Any) -> Any:
     data = value.get("arrow") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         raise Invalid("db: the host's answer is no table")
-    import pyarrow
+    import pyarrow as pa
 
-    with pyarrow.ipc.open_stream(data) as stream:
+    with pa.ipc.open_stream(data) as stream:
         return stream.read_all()
 
 
 def _asked(
     name: str, sql: str, params: Params | None, limit: int | None, timeout: float | None
 ) -> dict[str, Any]:
-    given = dict(params) if hasattr(params, "keys") else None if params is None else list(params)
+    given: Any = params if params is None or isinstance(params, dict) else list(params)
     seconds = None if timeout is None else float(timeout)
     return {"name": name, "sql": sql, "params": given, "limit": limit, "timeout": seconds}
 
@@ -80,9 +80,7 @@ def _query(
     return Ask("db", "query", arguments, _answer)
 
 
-def _execute(
-    name: str, sql: str, params: Params | None = None, *, timeout: float | None = None
-) -> Ask[Any]:
+def _execute(name: str, sql: str, params: Params | None = None, *, timeout: float | None = None) -> Ask[Any]:
     """Change the database ``name``; what the host says of it (rows that were changed)."""
     return Ask("db", "execute", _asked(name, sql, params, None, timeout), same)
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-import io
+import builtins
 import os
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ def _opened(
 ) -> Ask[Any]:
     plain = mode.replace("b", "").replace("t", "")
     if plain not in _MODES:
-        raise Invalid(f"files: {mode!r} is no mode of a file; there are {', '.join(_MODES)}, with b for bytes")
+        raise Invalid(
+            f"files: {mode!r} is no mode of a file; there are {', '.join(_MODES)}, with b for bytes"
+        )
 
     def then(answer: tuple[Any, int | None]) -> Any:
         descriptor = answer[1]
@@ -56,7 +58,7 @@ def _open(
     return _opened(
         path,
         mode,
-        lambda descriptor: io.open(
+        lambda descriptor: builtins.open(
             descriptor,
             mode.replace("x", "w"),
             encoding=(encoding or "utf-8") if text else None,
@@ -69,7 +71,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> Ask[bytes]:
     """The whole file."""
 
     def use(descriptor: int) -> bytes:
-        with io.open(descriptor, "rb") as file:
+        with builtins.open(descriptor, "rb") as file:
             return file.read()
 
     return _opened(path, "r", use)
@@ -79,7 +81,7 @@ def _read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> Ask[str
     """The whole file as text."""
 
     def use(descriptor: int) -> str:
-        with io.open(descriptor, encoding=encoding) as file:
+        with builtins.open(descriptor, encoding=encoding) as file:
             return file.read()
 
     return _opened(path, "r", use)
@@ -89,7 +91,7 @@ def _write_bytes(path: str | os.PathLike[str], data: bytes) -> Ask[int]:
     """Write the whole file; what it was before is gone."""
 
     def use(descriptor: int) -> int:
-        with io.open(descriptor, "wb") as file:
+        with builtins.open(descriptor, "wb") as file:
             return file.write(data)
 
     return _opened(path, "w", use)
@@ -99,7 +101,7 @@ def _write_text(path: str | os.PathLike[str], text: str, encoding: str = "utf-8"
     """Write the whole file as text."""
 
     def use(descriptor: int) -> int:
-        with io.open(descriptor, "w", encoding=encoding) as file:
+        with builtins.open(descriptor, "w", encoding=encoding) as file:
             return file.write(text)
 
     return _opened(path, "w", use)

@@ -101,7 +101,8 @@ class SqlTurn:
     def grant(self, grant: Grant) -> None:
         row = (grant.app, grant.version, grant.principal, str(grant.scope), grant.place)
         self._connection.execute(
-            "INSERT OR REPLACE INTO grants (app, version, principal, scope, place) VALUES (?, ?, ?, ?, ?)", row
+            "INSERT OR REPLACE INTO grants (app, version, principal, scope, place) VALUES (?, ?, ?, ?, ?)",
+            row,
         )
 
     def withdraw(self, app: str, scope: Scope) -> None:

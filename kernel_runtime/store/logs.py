@@ -45,7 +45,9 @@ class SqlLogs:
         if session:
             where, arguments = f"{where} AND session = ?", [app, session]
         with self._database.reading() as connection:
-            rows = connection.execute(f"{where} ORDER BY number DESC LIMIT ?", (*arguments, newest)).fetchall()
+            rows = connection.execute(
+                f"{where} ORDER BY number DESC LIMIT ?", (*arguments, newest)
+            ).fetchall()
         return [
             LogRecord(
                 number=number,

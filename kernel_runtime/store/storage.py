@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.amounts import show_bytes
@@ -13,6 +12,7 @@ from kernel_runtime.store.migrations import STORAGE
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
 NAME = "storage.db"
 #: Bytes that a key takes beside its text and its value.

@@ -128,7 +128,7 @@ class Branch:
             lambda error: keeper.on_branch_closed(self, error),
             rate=haste(keeper.account.limits.messages),
         )
-        self.calls = Calls(self.link, keeper.broker)
+        self.calls = Calls(self.link, lambda: keeper.broker())
         self._pipes = [
             Pipe(out, lambda text: self._on_text("stdout", text)),
             Pipe(err, lambda text: self._on_text("stderr", text)),

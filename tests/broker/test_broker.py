@@ -132,7 +132,7 @@ def test_what_is_granted_is_performed_and_written_down(state: State) -> None:
 def test_what_is_not_granted_says_what_to_ask_for(state: State) -> None:
     async def test() -> None:
         made = broker(state)
-        with pytest.raises(CapabilityDenied, match="--allow net:api.example.org:443/GET"):
+        with pytest.raises(CapabilityDenied, match=r"--allow net:api\.example\.org:443/GET"):
             await ask(made, "net:api.example.org/GET")
         assert written(state) == [("decision", "deny")]
         assert made.usage["test"].denied == 1

@@ -62,7 +62,7 @@ def test_actions_and_arguments_that_are_none_are_refused(state: State) -> None:
             ("get", {"key": 7}),
             ("get", {"key": ""}),
             ("get", {"key": "x" * 513}),
-            ("get", {"key": "x", "app": "another"}),
+            ("get", {"key": "x", "quota": 1}),
         ):
             with pytest.raises(Invalid, match=r"^storage"):
                 await perform(handler, action, **arguments)
@@ -80,7 +80,9 @@ def test_log_records_are_in_memory_at_once_and_on_disk_at_the_end(state: State) 
     async def test() -> None:
         logs = Logs()
         handler = LogHandler(logs, lambda: state.logs, lambda text: text.replace("hunter2", "[secret pin]"))
-        await perform(handler, "write", level="warning", message="a hunter2", fields={"rows": 3, "x": "hunter2"})
+        await perform(
+            handler, "write", level="warning", message="a hunter2", fields={"rows": 3, "x": "hunter2"}
+        )
         await perform(handler, "write", message="b")
         assert [(r.level, r.message, r.fields) for r in logs.since(0)] == [
             ("warning", "a [secret pin]", {"rows": "3", "x": "[secret pin]"}),
@@ -88,7 +90,10 @@ def test_log_records_are_in_memory_at_once_and_on_disk_at_the_end(state: State) 
         ]
         assert [r.message for r in logs.since(1)] == ["b"]
         await handler.close()
-        assert [(r.message, r.session) for r in state.logs.records("app")] == [("a [secret pin]", "s1"), ("b", "s1")]
+        assert [(r.message, r.session) for r in state.logs.records("app")] == [
+            ("a [secret pin]", "s1"),
+            ("b", "s1"),
+        ]
         assert state.logs.records("other") == []
 
     asyncio.run(test())
@@ -272,7 +277,10 @@ def test_events_reach_who_listens_and_nobody_else() -> None:
         waiting = asyncio.ensure_future(value(one, "poll", subscription=number))
         assert await value(other, "publish", demands, app="feed", topic="prices", data={"a": 1}) == 1
         assert await value(other, "publish", topic="news", data=0) == 0
-        assert await waiting == {"messages": [{"topic": "prices", "from": "feed", "data": {"a": 1}}], "dropped": 0}
+        assert await waiting == {
+            "messages": [{"topic": "prices", "from": "feed", "data": {"a": 1}}],
+            "dropped": 0,
+        }
         assert await value(one, "poll", subscription=number, wait=0.0) == {"messages": [], "dropped": 0}
         with pytest.raises(NotFound):
             await perform(other, "poll", subscription=number)

@@ -69,7 +69,14 @@ def test_what_is_cut_off_is_refused(value: object, cut: int) -> None:
         b"\xc1",
         b"",
     ],
-    ids=["deep", "a huge list that never comes", "a bomb of empty lists", "an extension", "no type", "nothing"],
+    ids=[
+        "deep",
+        "a huge list that never comes",
+        "a bomb of empty lists",
+        "an extension",
+        "no type",
+        "nothing",
+    ],
 )
 def test_bombs_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolViolation):

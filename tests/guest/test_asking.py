@@ -44,7 +44,11 @@ def test_a_call_waits_for_its_answer(shared: Host) -> None:
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [("CapabilityDenied", "CapabilityDenied"), ("NotFound", "NotFound"), ("SystemExit", "KernelRuntimeError")],
+    [
+        ("CapabilityDenied", "CapabilityDenied"),
+        ("NotFound", "NotFound"),
+        ("SystemExit", "KernelRuntimeError"),
+    ],
 )
 def test_errors_come_out_as_what_they_are(shared: Host, error: str, raised: str) -> None:
     name = shared.start("from kernel_runtime.sdk import secrets\nsecrets.get('x')")
@@ -158,5 +162,9 @@ def test_functions_show_what_they_take_and_give(shared: Host) -> None:
 
 def test_outside_a_guest_it_says_where_it_works() -> None:
     code = "from kernel_runtime.sdk import storage\ntry: storage.get('x')\nexcept Exception as e: print(type(e).__name__, e)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.startswith("Conflict kernel_runtime.sdk asks the host of a sandboxed guest, and this is none")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith(
+        "Conflict kernel_runtime.sdk asks the host of a sandboxed guest, and this is none"
+    )

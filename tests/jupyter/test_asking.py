@@ -107,7 +107,9 @@ def test_words_meant_for_the_guest_grant_nothing() -> None:
     """Typed ahead, or an answer to the guest's own prompt that went astray: without the number it counts for nothing."""
 
     async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
-        for attempt, said in enumerate(("once", "y", f"always {(int(number(await client.until_shown(1))) + 1) % 100}"), 1):
+        for attempt, said in enumerate(
+            ("once", "y", f"always {(int(number(await client.until_shown(1))) + 1) % 100}"), 1
+        ):
             await client.until_shown(attempt)
             assert not answer.done()
             client.type(said)
@@ -151,7 +153,7 @@ def test_a_guests_prompt_comes_first_and_is_answered_by_itself() -> None:
 
 def test_where_nobody_can_type_the_flag_is_named() -> None:
     async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
-        with pytest.raises(CapabilityDenied, match="--allow net:api.example.org:443/GET grants it"):
+        with pytest.raises(CapabilityDenied, match=r"--allow net:api\.example\.org:443/GET grants it"):
             await answer
         client.person.running = None
         with pytest.raises(CapabilityDenied, match="nobody can be asked"):

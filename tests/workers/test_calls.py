@@ -111,7 +111,9 @@ def test_errors_are_told_by_kind_and_faults_only_as_such(caplog: pytest.LogCaptu
         told = {frame.id: (frame.error, frame.text) for frame in link.sent}
         assert told[1] == ("CapabilityDenied", "ask for cache")
         assert told[2] == ("NotFound", "nothing")
-        assert told[3] == told[5] == ("KernelRuntimeError", "the host could not answer, by a fault of its own")
+        assert (
+            told[3] == told[5] == ("KernelRuntimeError", "the host could not answer, by a fault of its own")
+        )
         assert told[4] == ("KernelRuntimeError", "the host stopped it")
         assert "a secret" not in str(link.sent)
 

@@ -139,7 +139,9 @@ def test_strict_asks_for_what_rules_allow(place: Path, open_session: Open, tmp_p
         open_session(policy=str(rules), level="strict").run(code)
 
 
-def test_a_manifest_bounds_what_is_granted_and_tightens(place: Path, open_session: Open, tmp_path: Path) -> None:
+def test_a_manifest_bounds_what_is_granted_and_tightens(
+    place: Path, open_session: Open, tmp_path: Path
+) -> None:
     app = tmp_path / "app.toml"
     app.write_text('id = "bound"\n[limits]\npids = 40\nstorage = "1K"\n[[permissions]]\ntype = "cache"\n')
     session = open_session(manifest=app, allow=["cache", "clock"])
