@@ -114,9 +114,10 @@ def test_a_secret_is_used_inside_and_shown_nowhere(granted: kernel_runtime.Sessi
     assert told.count("[secret api-token]") >= 8
     assert granted.run("len(token), 'other text'").result == f"({len(SECRET)}, 'other text')"
     with State() as state:
-        records = [*state.audit.records(), *state.logs.records("granted")]
-        assert SECRET not in repr(records)
-        assert "[secret api-token]" in repr(records)
+        assert SECRET not in repr(list(state.audit.records()))
+    records = repr(list(granted._session._open.broker().logs.records))
+    assert SECRET not in records
+    assert "with [secret api-token]" in records
 
 
 def test_the_person_is_asked_once_for_a_session(place: Path, open_session: Open) -> None:
