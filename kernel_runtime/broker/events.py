@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,11 +69,10 @@ class Subscription:
 
     async def take(self, wait: float) -> dict[str, Any]:
         """What is there, or comes within ``wait`` seconds; and how many were lost since the last time."""
-        try:
-            async with asyncio.timeout(wait):
-                await self._there.wait()
-        except TimeoutError:
-            pass
+        if wait > 0 and not self._queue:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._there.wait()
         messages: list[dict[str, Any]] = []
         while self._queue and len(messages) < _AT_ONCE:
             message, size = self._queue.popleft()
