@@ -12,9 +12,9 @@ import msgspec
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Invalid, ProtocolViolation
 
-#: Of the arguments of one call, and of its answer.
+#: Bytes of the arguments of one call, and of its answer.
 MAX_ARGUMENTS, MAX_ANSWER = 16 * MIB, 48 * MIB
-MAX_DEPTH = 32
+MAX_DEPTH = 64
 #: A value of one byte takes up to 80 in memory.
 MAX_PARTS = 200_000
 #: A moment is the extension -1 in 4, 8 or 12 bytes.
@@ -25,6 +25,13 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
 
 
+def _refuse(code: int, data: memoryview) -> None:
+    raise ProtocolViolation(f"data with an extension that is not known: {code}")
+
+
+_strict = msgspec.msgpack.Decoder(ext_hook=_refuse)
+
+
 def pack(value: object, most: int = MAX_ARGUMENTS) -> bytes:
     """A value → bytes; ``Invalid`` for what is no plain data, is too deep or too large."""
     try:
@@ -32,7 +39,7 @@ def pack(value: object, most: int = MAX_ARGUMENTS) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Invalid(f"only plain data can be passed (numbers, text, bytes, lists, maps): {error}") from None
     try:
-        check(data, most)
+        check(data, most) if len(data) > MAX_DEPTH else _strict.decode(data)
     except ProtocolViolation as error:
         raise Invalid(str(error)) from None
     return data
@@ -40,9 +47,10 @@ def pack(value: object, most: int = MAX_ARGUMENTS) -> bytes:
 
 def unpack(data: bytes, most: int = MAX_ARGUMENTS) -> Any:
     """Bytes → the value; ``ProtocolViolation`` for anything that is out of bounds or no plain data."""
-    check(data, most)
+    if len(data) > MAX_DEPTH:  # what is shorter cannot be deep, or much
+        check(data, most)
     try:
-        return _decoder.decode(data)
+        return _strict.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, TypeError) as error:
         raise ProtocolViolation(f"not plain data: {error}") from None
 

@@ -11,7 +11,6 @@ import shlex
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime.domain.errors import CapabilityDenied
-from kernel_runtime.domain.rules import Span
 from kernel_runtime.jupyter.page_text import clean_terminal
 from kernel_runtime.jupyter.requests import Execute, read
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from kernel_runtime.domain.question import Question
+    from kernel_runtime.domain.rules import Span
     from kernel_runtime.jupyter.messages import Message
 
 _TRIES = 3
@@ -47,6 +47,8 @@ class StdinPerson:
                 f"{question.what}: {question.reason}; nobody can be asked here: "
                 f"--allow {shlex.quote(question.what)} grants it ({question.rule})"
             )
+        from kernel_runtime.domain.rules import Span  # with all its conditions: not at each start
+
         for _ in range(_TRIES):
             number = f"{10 + secrets.randbelow(90)}"
             said = (await self.prompts.question(shown(question, number), message)).strip().lower()

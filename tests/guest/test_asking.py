@@ -67,7 +67,7 @@ def test_many_calls_are_awaited_at_a_time(shared: Host) -> None:
     found = calls(shared, 50)
     for call in reversed(found):
         answer(shared, call, {"found": True, "value": packed.unpack(call.arguments)["key"]})
-    assert shared.finish(name).result == repr(' '.join(str(n) for n in range(50)))
+    assert shared.finish(name).result == repr(" ".join(str(n) for n in range(50)))
 
 
 def test_threads_wait_beside_the_cell(shared: Host) -> None:

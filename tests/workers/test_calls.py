@@ -121,31 +121,47 @@ def test_errors_are_told_by_kind_and_faults_only_as_such(caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize(
-    ("frames", "why"),
-    [
-        ([1, 1], "numbers only rise"),
-        ([5, 3], "numbers only rise"),
-        (["withdraw 1"], "before it was made"),
-        ([1, "withdraw 2"], "before it was made"),
-        ([b"\xc1"], "data"),
-        ([b"\x91" * 100], "nested deeper"),
-        ([packed.pack([1])], "no names"),
-        ([b"\x81\x01\x01"], "no names"),
-        ([b"\x80\x80"], "end"),
-    ],
-    ids=str,
+    ("numbers", "why"), [([1, 1], "numbers only rise"), ([5, 3], "numbers only rise")], ids=str
 )
-def test_nonsense_and_replays_are_violations(frames: list[int | str | bytes], why: str) -> None:
+def test_replays_and_what_is_out_of_order_are_violations(numbers: list[int], why: str) -> None:
     async def test(calls: Calls, link: Link, broker: Broker) -> None:
-        calls.begin(call(1) if isinstance(frames[0], bytes) else call(int(frames[0]))) if frames[0] != (
-            "withdraw 1"
-        ) else None
+        calls.begin(call(numbers[0]))
         with pytest.raises(ProtocolViolation, match=why):
-            for frame in frames if isinstance(frames[0], bytes | str) else frames[1:]:
-                if isinstance(frame, str):
-                    calls.withdraw(int(frame.split()[1]))
-                else:
-                    calls.begin(call(2, data=frame) if isinstance(frame, bytes) else call(frame))
+            calls.begin(call(numbers[1]))
+        calls.begin(call(6))  # the control: one that is higher
+        await settled(calls)
+        assert [frame.id for frame in link.sent] == [numbers[0], 6]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\xc1", "data"),
+        (b"\x91" * 100, "nested deeper"),
+        (packed.pack([1]), "no names"),
+        (b"\x81\x01\x01", "no names"),
+        (b"\x80\x80", "data"),
+    ],
+    ids=repr,
+)
+def test_nonsense_is_a_violation(data: bytes, why: str) -> None:
+    async def test(calls: Calls, link: Link, broker: Broker) -> None:
+        with pytest.raises(ProtocolViolation, match=why):
+            calls.begin(call(1, data=data))
+        assert len(calls) == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("made", [0, 1])
+def test_what_was_never_asked_cannot_be_withdrawn(made: int) -> None:
+    async def test(calls: Calls, link: Link, broker: Broker) -> None:
+        if made:
+            calls.begin(call(made))
+        with pytest.raises(ProtocolViolation, match="before it was made"):
+            calls.withdraw(made + 1)
         await settled(calls)
 
     run(test)

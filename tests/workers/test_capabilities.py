@@ -185,6 +185,19 @@ def test_calls_end_with_the_guest_that_made_them(place: Path, open_session: Open
     assert broker.usage["events"].running == 0
 
 
+def test_a_flood_of_calls_is_answered_and_the_session_goes_on(granted: kernel_runtime.Session) -> None:
+    done = granted.run(
+        "import asyncio\nfrom kernel_runtime.sdk import events, door\nheard = events.subscribe('t')\n"
+        "poll = door.Ask('events', 'poll', {'subscription': heard._number, 'wait': 5.0}, door.same)\n"
+        "calls = [asyncio.ensure_future(door.awaited(poll)) for _ in range(1500)]\n"
+        "done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)\n"
+        "while len(done) < 476: done, waiting = await asyncio.wait(calls, timeout=0.1)\n"
+        "print(len(waiting), {type(call.exception()).__name__ for call in done})\n"
+        "for call in waiting: call.cancel()\nawait asyncio.wait(waiting)\nheard.close()"
+    )
+    assert done.stdout == "1024 {'Conflict'}\n"
+
+
 def hostile(session: kernel_runtime.Session, frames: str) -> Any:
     """Frames written past the sdk, through the guest's own connection."""
     return session.run(
@@ -203,9 +216,19 @@ def hostile(session: kernel_runtime.Session, frames: str) -> Any:
         "[wire.Call(id=9, capability='storage', action='keys'), wire.Call(id=8, capability='storage', action='keys')]",
         "[wire.Withdraw(id=99)]",
         "[wire.Call(id=9, capability='storage', action='get', arguments=b'\\xdd\\xff\\xff\\xff\\xff')]",
+        "[wire.Call(id=9, capability='storage', action='get', arguments=bytes(17 << 20))]",
+        "[wire.Call(id=9, capability='../x', action='get')]",
         "[wire.Called(id=1)]",
     ],
-    ids=["a replay", "out of order", "a withdrawal of nothing", "a bomb", "an answer from inside"],
+    ids=[
+        "a replay",
+        "out of order",
+        "a withdrawal of nothing",
+        "a bomb",
+        "too much",
+        "no name",
+        "an answer from inside",
+    ],
 )
 def test_a_branch_that_breaks_the_protocol_ends_with_that_verdict(
     place: Path, open_session: Open, frames: str
