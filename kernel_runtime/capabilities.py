@@ -6,9 +6,10 @@ Until then nothing is read and no database opened: a session that asks for nothi
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,11 +67,20 @@ class Powers:
             return undeclared(self.name or "notebook")
         return read_manifest(Path(self.manifest)) if isinstance(self.manifest, str) else self.manifest
 
+    @property
+    def place(self) -> str:
+        """Where it lies: what is remembered and kept for an app is for the one in this place. Another may call
+        itself the same, and copy every word of its manifest."""
+        if self.manifest is None:
+            return f"{os.path.realpath(self.directory)}#{self.name}"
+        return os.path.realpath(self.manifest if isinstance(self.manifest, str) else self.manifest.place)
+
     def gate(self, state: State, disclosed: Disclosed) -> Gate:
         """What decides; everything that holds is read now."""
         from kernel_runtime.broker.policies import load_policy
 
-        manifest, given = self.read_manifest(), self._given()
+        read, given = self.read_manifest(), self._given()
+        manifest = replace(read, stamp=_digest(read.stamp, self.place))
         policy = load_policy(
             Path(self.directory or os.getcwd()),
             os.environ,
@@ -93,7 +103,8 @@ class Powers:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What handlers of one session are made with. ``secrets`` opens granted ones, and keeps them out of outputs."""
+    """What handlers of one session are made with. ``secrets`` opens granted ones, and keeps them out of outputs;
+    ``space``: under what an app's things are kept, apart from all others'."""
 
     state: State
     gate: Gate
@@ -101,6 +112,7 @@ class Context:
     secrets: Secrets
     logs: Logs
     commons: Commons
+    space: str = ""
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -139,7 +151,7 @@ def _log(context: Context) -> Handler:
 def _storage(context: Context) -> Handler:
     from kernel_runtime.broker.storage import StorageHandler
 
-    return StorageHandler(context.state.storage, context.manifest.storage)
+    return StorageHandler(context.state.storage, context.space, context.manifest.storage)
 
 
 def _secrets(context: Context) -> Handler:
@@ -151,7 +163,7 @@ def _secrets(context: Context) -> Handler:
 def _cache(context: Context) -> Handler:
     from kernel_runtime.broker.cache import CacheHandler
 
-    return CacheHandler(lambda: context.commons.cache)
+    return CacheHandler(context.commons.cache, context.space)
 
 
 def _events(context: Context) -> Handler:
@@ -210,9 +222,14 @@ def _assembled(powers: Powers, state: State, disclosed: Disclosed, commons: Comm
         secrets=Secrets(state.vault, disclosed),
         logs=Logs(),
         commons=commons,
+        space=f"{gate.manifest.id} {_digest(powers.place)}",
         directory=powers.directory,
     )
     caller = Caller(
         principal=state.principal, tenant=powers.tenant, session=f"{os.getpid()}-{secrets.token_hex(4)}"
     )
     return SessionBroker(context, caller, powers.person)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -52,7 +52,6 @@ class Cache(Protocol):
     async def get(self, app: str, key: str) -> bytes | None: ...
     async def set(self, app: str, key: str, value: bytes, ttl: float) -> None: ...
     async def delete(self, app: str, key: str) -> bool: ...
-    async def close(self) -> None: ...
 
 
 class MemoryCache:
@@ -86,9 +85,6 @@ class MemoryCache:
     async def delete(self, app: str, key: str) -> bool:
         return self._drop(app, key)
 
-    async def close(self) -> None:
-        """It is the runtime's, and goes with it."""
-
     def _drop(self, app: str, key: str) -> bool:
         kept = self._apps.get(app)
         if kept is None or key not in kept:
@@ -106,9 +102,9 @@ class CacheHandler:
 
     name = "cache"
 
-    def __init__(self, cache: Callable[[], Cache]) -> None:
-        self._make = cache
-        self._cache: Cache | None = None
+    def __init__(self, cache: Cache, space: str) -> None:
+        self._cache = cache
+        self._space = space
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``get``, ``set`` (for ``ttl`` seconds), ``delete``."""
@@ -116,17 +112,15 @@ class CacheHandler:
         data = packed.pack(asked.value) if isinstance(asked, Set) else b""
         request = Request(scope=make_scope(Kind.CACHE, ""), arguments={"key": asked.key}, size=len(data))
         await demand(request)
-        cache = self._cache = self._cache or self._make()
+        cache = self._cache
         if isinstance(asked, Set):
-            await cache.set(call.app, asked.key, data, asked.ttl)
+            await cache.set(self._space, asked.key, data, asked.ttl)
             return Performed(size=len(data))
         if isinstance(asked, Delete):
-            return Performed(value=await cache.delete(call.app, asked.key))
-        found = await cache.get(call.app, asked.key)
+            return Performed(value=await cache.delete(self._space, asked.key))
+        found = await cache.get(self._space, asked.key)
         value = None if found is None else packed.unpack(found)
         return Performed(value={"found": found is not None, "value": value}, size=len(found or b""))
 
     async def close(self) -> None:
-        cache, self._cache = self._cache, None
-        if cache is not None:
-            await cache.close()
+        """The cache is the runtime's."""

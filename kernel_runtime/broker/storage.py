@@ -51,12 +51,13 @@ _ACTIONS = {"get": Get, "set": Set, "delete": Delete, "keys": Keys, "used": Used
 
 
 class StorageHandler:
-    """The drawers of all apps; each sees its own. ``store`` is opened when it is first needed."""
+    """The drawer ``space`` of all that there are. ``store`` is opened when it is first needed."""
 
     name = "storage"
 
-    def __init__(self, store: Callable[[], Storage], quota: int | None = None) -> None:
+    def __init__(self, store: Callable[[], Storage], space: str, quota: int | None = None) -> None:
         self._make = store
+        self._space = space
         self._store: Storage | None = None
         self._quota = QUOTA if quota is None else quota
 
@@ -64,15 +65,16 @@ class StorageHandler:
         """``get``, ``set``, ``delete``, ``keys``, ``used``."""
         del demand
         asked = read(call, _ACTIONS)
-        return await asyncio.to_thread(self._done, call.app, asked)
+        return await asyncio.to_thread(self._done, asked)
 
     async def close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
             await asyncio.to_thread(store.close)
 
-    def _done(self, app: str, asked: Arguments) -> Performed:
+    def _done(self, asked: Arguments) -> Performed:
         store = self._store = self._store or self._make()
+        app = self._space
         if isinstance(asked, Get):
             found = store.get(app, asked.key)
             value = None if found is None else packed.unpack_answer(found)

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from kernel_runtime.domain.redaction import Redactor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.redaction import Redactor
 
 
 class Disclosed:
-    """Empty at first, and then free: texts and bytes come back as they are. ``changes``: how often it grew."""
+    """Empty at first, and then free: texts and bytes come back as they are."""
 
     def __init__(self) -> None:
         self._values: set[tuple[str, bytes]] = set()
-        self._redactor = Redactor(())
-        self.changes = 0
+        self._redactor: Redactor | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._values)
+        return self._redactor is not None
 
     def add(self, name: str, value: bytes) -> None:
         """From now on ``value`` is taken out; values that it had before stay known."""
         if (name, value) not in self._values:
+            from kernel_runtime.domain.redaction import Redactor  # most sessions open none
+
             self._values.add((name, value))
             self._redactor = Redactor(self._values)
-            self.changes += 1
 
     def text(self, text: str) -> str:
         """The text without the values."""
-        return self._redactor.text(text) if self._values else text
+        return text if self._redactor is None else self._redactor.text(text)
 
     def cut(self, text: str) -> tuple[str, str]:
         """What may be passed on of a text that goes on, and what is to wait for the rest of it."""
-        return self._redactor.cut(text) if self._values else (text, "")
+        return (text, "") if self._redactor is None else self._redactor.cut(text)
 
     def bytes(self, data: bytes) -> bytes:
         """The bytes without the values."""
-        return self._redactor.bytes(data) if self._values else data
+        return data if self._redactor is None else self._redactor.bytes(data)

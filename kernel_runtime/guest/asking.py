@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kernel_runtime.guest.connection import Connection
+    from kernel_runtime.guest.interrupts import Interrupts
     from kernel_runtime.guest.stdio import Console
 
 #: Errors of the host's that come out as what they are; others as their root.
@@ -34,6 +35,7 @@ class Waiting:
     def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
         self.tell = tell
         self.number = 0
+        self.sent = False
         self.frame: wire.Called | None = None
         self.descriptor: int | None = None
         self.broken = ""
@@ -64,10 +66,12 @@ class Waiting:
 class Asking:
     """The calls of this process, each in the name of the request that it belongs to."""
 
-    def __init__(self, connection: Connection, console: Console) -> None:
+    def __init__(self, connection: Connection, console: Console, interrupts: Interrupts) -> None:
         self._connection = connection
         self._console = console
-        self._lock = threading.Lock()
+        self._interrupts = interrupts
+        self._lock = threading.RLock()
+        self._sending = False
         self._number = 0
         self._waiting: dict[int, Waiting] = {}
         self._loops: dict[Any, int] = {}
@@ -101,7 +105,7 @@ class Asking:
 
     def renew(self) -> None:
         """In a thawed copy: what was on its way is the original's, and never answered here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         waiting, self._waiting = list(self._waiting.values()), {}
         for one in waiting:
             one.broken = "it was on its way when this state was kept: make the call again"
@@ -110,28 +114,38 @@ class Asking:
     def _packed(self, arguments: dict[str, Any]) -> bytes:
         if self._connection.silent:
             raise Conflict(
-                "this is a child process of the notebook's: only the notebook itself can ask the host"
+                "this is a copy, or a child process: only the live notebook itself can ask the host"
             )
         return packed.pack(arguments)
 
     def _send(self, waiting: Waiting, capability: str, action: str, data: bytes) -> None:
-        """Numbers are taken in the order in which the frames leave."""
+        """Numbers are taken in the order in which the frames leave, whatever interrupts this."""
         self._console.flush()  # what was printed is there before the person is asked
-        with self._lock:
-            waiting.number = self._number = self._number + 1
-            self._waiting[waiting.number] = waiting
-            self._connection.send(
-                wire.Call(
-                    id=waiting.number,
-                    capability=capability,
-                    action=action,
-                    arguments=data,
-                    parent=self._console.parent,
-                )
-            )
+        with self._interrupts, self._lock:
+            if self._sending:  # by a destructor or a signal's handler, in the middle of another one
+                raise Conflict("a call cannot be made from within another one")
+            self._sending = True
+            try:
+                self._send_next(waiting, capability, action, data)
+            finally:
+                self._sending = False
+
+    def _send_next(self, waiting: Waiting, capability: str, action: str, data: bytes) -> None:
+        waiting.number = self._number = self._number + 1
+        self._waiting[waiting.number] = waiting
+        frame = wire.Call(
+            id=waiting.number,
+            capability=capability,
+            action=action,
+            arguments=data,
+            parent=self._console.parent,
+        )
+        self._connection.send(frame)
+        waiting.sent = True
 
     def _forget(self, waiting: Waiting) -> None:
-        if self._waiting.pop(waiting.number, None) is not None and not waiting.over:
+        self._waiting.pop(waiting.number, None)
+        if waiting.sent and not waiting.over:
             self._connection.send(wire.Withdraw(id=waiting.number))
         waiting.drop()
 

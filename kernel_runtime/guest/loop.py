@@ -49,7 +49,7 @@ def live(
     shell.begin(begin, connection, console, interrupts, mending)
     loop = Loop(selectors.PollSelector())
     connection.loop = loop
-    door.open_to(Asking(connection, console))
+    door.open_to(Asking(connection, console, interrupts))
     reader = Reader(shell.namespace, shell.hidden)
     branches = branching.Branching(loop, connection, mending, hide, reader)
     Branch(shell, connection, console, interrupts, begin, loop, branches).run()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.outlook import outlook
-from kernel_runtime.domain.rules import Effect
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
 from kernel_runtime.jupyter.page_text import clean_terminal
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.gate import Gate
 
 Row = tuple[str, str, str]
-_WORDS = {Effect.ALLOW: "granted", Effect.ASK: "asked", Effect.DENY: "denied"}
+_WORDS = {"allow": "granted", "ask": "asked", "deny": "denied"}
 _FREE = "log and storage need no grant"
 
 
@@ -38,15 +36,17 @@ async def _cap(bench: Bench, asked: Any) -> Bundle:
 
 def _rows(gate: Gate) -> Iterator[Row]:
     """(effect, scope, rule and reason): what the manifest asks; without one, what is granted and what rules say."""
+    from kernel_runtime.domain.outlook import outlook  # with all of what decides: not at each start
+
     for one in outlook(gate.manifest, gate.grants, gate.policy):
         why = "; ".join(part for part in (one.rule, f'"{one.reason}"' if one.reason else "") if part)
         yield _WORDS[one.effect], one.scope, "; but ".join((why, *one.but))
     if gate.manifest.asks is None:
         for grant in gate.grants:
-            yield _WORDS[Effect.ALLOW], str(grant.scope), str(grant)
+            yield _WORDS["allow"], str(grant.scope), str(grant)
         for rule in gate.policy.rules:
-            confirmed = rule.effect is Effect.ALLOW and gate.policy.confirm
-            yield _WORDS[Effect.ASK if confirmed else rule.effect], str(rule.scope), str(rule)
+            confirmed = rule.effect == "allow" and gate.policy.confirm
+            yield _WORDS["ask" if confirmed else rule.effect], str(rule.scope), str(rule)
 
 
 def _remarks(gate: Gate) -> list[str]:
@@ -55,7 +55,7 @@ def _remarks(gate: Gate) -> list[str]:
         declares = "declares nothing: it may ask for anything"
     else:
         declares = f"asks for {len(manifest.asks)} things; anything else is denied"
-    rest = "you are asked" if gate.policy.default is Effect.ASK else "denied"
+    rest = "you are asked" if gate.policy.default == "ask" else "denied"
     return [
         f"{manifest.name} {manifest.version} {declares}",
         f"what no rule and no grant speaks of: {rest}; {_FREE}",

@@ -55,7 +55,7 @@ async def value(handler: Handler, action: str, demand: Demands | None = None, **
 
 def test_actions_and_arguments_that_are_none_are_refused(state: State) -> None:
     async def test() -> None:
-        handler = StorageHandler(state.storage)
+        handler = StorageHandler(state.storage, "app")
         for action, arguments in (
             ("gte", {"key": "x"}),
             ("get", {}),
@@ -133,26 +133,27 @@ def test_of_the_records_on_disk_the_newest_are_kept(state: State) -> None:
 
 def test_storage_keeps_values_for_each_app_apart(state: State) -> None:
     async def test() -> None:
-        handler = StorageHandler(state.storage)
+        handler, other = StorageHandler(state.storage, "app"), StorageHandler(state.storage, "other")
         for key, kept in (("a/1", {"x": [1, None, b"\x00"]}), ("a/2", 2), ("b", "text")):
             await perform(handler, "set", key=key, value=kept)
         assert await value(handler, "get", key="a/1") == {"found": True, "value": {"x": [1, None, b"\x00"]}}
         assert await value(handler, "keys", prefix="a/") == ["a/1", "a/2"]
         assert await value(handler, "keys", prefix="a/", after="a/1") == ["a/2"]
-        assert await value(handler, "get", app="other", key="a/1") == {"found": False, "value": None}
-        assert await value(handler, "delete", app="other", key="b") is False
+        assert await value(other, "get", key="a/1") == {"found": False, "value": None}
+        assert await value(other, "delete", key="b") is False
         assert await value(handler, "delete", key="b") is True
         assert await value(handler, "get", key="b") == {"found": False, "value": None}
         await handler.close()
         assert await value(handler, "get", key="a/2") == {"found": True, "value": 2}  # on disk
         await handler.close()
+        await other.close()
 
     asyncio.run(test())
 
 
 def test_storage_counts_what_is_replaced_and_removed(state: State) -> None:
     async def test() -> None:
-        handler = StorageHandler(state.storage, quota=10_000)
+        handler = StorageHandler(state.storage, "app", quota=10_000)
         for size in (9000, 100, 9000):
             await perform(handler, "set", key="x", value=bytes(size))
         with pytest.raises(Conflict, match="quota"):
@@ -235,10 +236,10 @@ def test_values_are_cached_for_a_while_and_for_one_app() -> None:
     async def test() -> None:
         now = [0.0]
         cache = MemoryCache(ticks=lambda: now[0])
-        handler, demands = CacheHandler(lambda: cache), Demands()
+        handler, demands = CacheHandler(cache, "app"), Demands()
         await perform(handler, "set", demands, key="x", value=[1], ttl=10.0)
         assert await value(handler, "get", demands, key="x") == {"found": True, "value": [1]}
-        assert (await value(handler, "get", app="other", key="x"))["found"] is False
+        assert (await value(CacheHandler(cache, "other"), "get", key="x"))["found"] is False
         now[0] = 10.0
         assert (await value(handler, "get", key="x"))["found"] is False
         await perform(handler, "set", key="x", value=None)

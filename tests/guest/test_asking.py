@@ -148,7 +148,25 @@ def test_a_child_process_cannot_ask(shared: Host) -> None:
         "if os.fork() == 0:\n    try: storage.get('x')\n    except Exception as e: os.write(w, str(e).encode())\n"
         "    os._exit(0)\nos.wait(); os.read(r, 1000)"
     )
-    assert "only the notebook itself" in (done.result or "")
+    assert "only the live notebook itself" in (done.result or "")
+
+
+def test_a_call_within_a_call_does_not_tear_it(shared: Host) -> None:
+    """As a destructor or a handler of a signal would make it, in the middle of a send."""
+    name = shared.start(
+        "from kernel_runtime.sdk import door, storage\nconnection = door._Door.host._connection\nsend, said = connection.send, []\n"
+        "def nested(frame, **options):\n"
+        "    try: storage.get('inner')\n"
+        "    except Exception as error: said.append(str(error))\n"
+        "    del connection.send\n"
+        "    send(frame, **options)\n"
+        "connection.send = nested\n"
+        "storage.get('outer'), said"
+    )
+    (call,) = calls(shared)
+    assert packed.unpack(call.arguments) == {"key": "outer"}
+    answer(shared, call, {"found": True, "value": 1})
+    assert shared.finish(name).result == "(1, ['a call cannot be made from within another one'])"
 
 
 def test_functions_show_what_they_take_and_give(shared: Host) -> None:

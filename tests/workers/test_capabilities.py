@@ -158,6 +158,28 @@ def test_a_manifest_bounds_what_is_granted_and_tightens(
         open_session(allow=["chache"])
 
 
+def test_who_copies_a_manifest_word_for_word_is_another_app(
+    place: Path, open_session: Open, tmp_path: Path
+) -> None:
+    """An "always" and what was kept are for the app in its place, not for whoever calls itself the same."""
+    text = 'id = "same"\nversion = "1"\n[[permissions]]\ntype = "cache"\n'
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "app.toml").write_text(text)
+    code = "from kernel_runtime.sdk import cache, storage\nkept = storage.get('x')\nstorage.set('x', 1)\ncache.set('x', 1)\nkept"
+    mine, theirs = (tmp_path / name / "app.toml" for name in ("mine", "theirs"))
+    assert open_session(manifest=mine, person=Person(Span.ALWAYS)).run(code).result is None
+    assert open_session(manifest=mine).run(code).result == "1"  # the control: the same one again
+    with pytest.raises(GuestCodeError, match="CapabilityDenied"):
+        open_session(manifest=theirs).run(code)
+    assert (
+        open_session(manifest=theirs, allow=["cache"])
+        .run("from kernel_runtime.sdk import cache, storage\nstorage.keys(), cache.get('x')")
+        .result
+        == "(['x'], None)"
+    )
+
+
 def test_a_copy_does_not_wait_for_the_originals_answers(place: Path, open_session: Open) -> None:
     session = open_session(allow=["events:subscribe:t"])
     session.run(
