@@ -15,6 +15,7 @@ BWRAP_PANDAS = "bwrap + pandas"
 OUTSIDE = "outside"
 LINEAR = "each in turn"
 CONTROL = "less of it"
+ECHO = "plain echo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import multiprocessing
 import os
+import socket
 import tempfile
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from benchmarks.bars import ECHO
 from benchmarks.figures import OURS, Reading, Spec, percentile
 from benchmarks.registry import benchmark
 from kernel_runtime import Session
@@ -56,6 +61,7 @@ def broker(scale: Scale) -> Iterator[Reading]:
         for _ in range(scale.rounds):
             times = _times(session, "door.waited(poll)", count)
             yield Reading("broker.call", OURS, percentile(times, 0.5))
+            yield Reading("broker.call", ECHO, percentile(_echoes(count), 0.5))
             yield Reading("broker.call_p99", OURS, percentile(times, 0.99))
             yield Reading(
                 "broker.granted", OURS, percentile(_times(session, "door.waited(clock)", count), 0.5)
@@ -70,6 +76,34 @@ def _times(session: Session, call: str, count: int) -> list[float]:
     text = session.run(f"import json\nprint(json.dumps(timed(lambda: {call}, {count})))").stdout
     times: list[float] = json.loads(text)
     return times
+
+
+def _echoes(count: int) -> list[float]:
+    """What any call to a process with an event loop takes: some bytes there and back, nothing done with them."""
+    ours, theirs = socket.socketpair()
+    server = multiprocessing.get_context("spawn").Process(target=_serve, args=(ours,))
+    server.start()
+    ours.close()
+    times = []
+    with theirs:
+        for _ in range(count):
+            begun = time.perf_counter()
+            theirs.send(bytes(60))
+            theirs.recv(1000)
+            times.append(time.perf_counter() - begun)
+    server.join()
+    return times[count // 10 :]
+
+
+def _serve(sock: socket.socket) -> None:
+    asyncio.run(_echo(sock))
+
+
+async def _echo(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(sock, 1000):
+        await loop.sock_sendall(sock, data)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.interrupts import Interrupts
 
 HIGH_FD = 200
-_CHUNK = 256 * 1024
+#: For a larger buffer the allocator maps new memory at each read: ten times the read's own time.
+_CHUNK = 64 * 1024
 _SMALL = 16 * 1024
 #: Milliseconds.
 _ANSWER_POLL = 200
