@@ -16,6 +16,7 @@ OUTSIDE = "outside"
 LINEAR = "each in turn"
 CONTROL = "less of it"
 HTTPX = "direct httpx"
+ECHO = "plain echo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ BARS = (
     Bar(figure="durable.pause", kind="value", most=0.015),
     Bar(figure="decide.granted", kind="value", most=20e-6),
     Bar(figure="decide.denied", kind="value", most=20e-6),
+    Bar(figure="broker.call", kind="value", most=100e-6),
 )
 
 

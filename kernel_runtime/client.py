@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import dataclasses
 import functools
 import itertools
 import os
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime import wire
+from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.domain.errors import Conflict
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import Limits, parse_flood, parse_limits
@@ -31,14 +33,16 @@ from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.file_changes import FileChanges, Outcome
+    from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
+    from kernel_runtime.ports import Person
     from kernel_runtime.workers import session as sessions
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.snapshots import Restoration
@@ -57,8 +61,12 @@ class AsyncSession:
     limit, once for each; without it the warning is a line on the run's stderr.
 
     ``automatic``: whether there is a snapshot before each run, so that one that is killed leaves the
-    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``). ``policy``: a file of
-    rules (TOML) whose errors level strict refuses beside its own.
+    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``).
+
+    What the guest may ask of the host (``kernel_runtime.sdk``): ``manifest``, a file that declares it (an
+    ``app.toml``, a notebook; its limits and level may only tighten); ``allow`` and ``deny``, scopes like
+    ``"net:api.example.org/GET"``; ``policy``, a file of rules (TOML), whose checks level strict refuses
+    beside its own; ``person``, who is asked where nothing decides (a ``ports.Person``). Without one, asking is denying.
 
     ``workdir``: the directory the guest may read (default: the current one; None: none; never
     your home directory). ``rung="landlock"`` accepts walls without namespaces, on a host that
@@ -79,6 +87,10 @@ class AsyncSession:
         on_warning: Callable[[Nearly], None] | None = None,
         automatic: bool = True,
         snapshots: Budget | None = None,
+        manifest: Manifest | str | os.PathLike[str] | None = None,
+        allow: Sequence[str] = (),
+        deny: Sequence[str] = (),
+        person: Person | None = None,
         **amounts: object,
     ) -> None:
         self.level = parse_level(level)
@@ -91,9 +103,30 @@ class AsyncSession:
         self.name = name
         self._on_warning = on_warning
         self._workdir = os.getcwd() if workdir == "" else None if workdir is None else os.fspath(workdir)
+        self._powers = Powers(
+            name=name,
+            directory=self._workdir or "",
+            level=self.level,
+            manifest=os.fspath(manifest) if isinstance(manifest, str | os.PathLike) else manifest,
+            policy=[policy] if policy else [],
+            allow=list(allow),
+            deny=list(deny),
+            person=person,
+        ).check()
+        if manifest is not None:
+            self._tighten_by_manifest()
         self._session: sessions.Session | None = None
         self._cells = itertools.count(1)
         self._runtime: Runtime | None = None
+
+    def _tighten_by_manifest(self) -> None:
+        """What an app says it can live with holds where it is less than what was given."""
+        manifest = self._powers.read_manifest()
+        wanted = msgspec.structs.replace(self.limits, **manifest.limits)
+        self.limits = self.limits.tightened(wanted)
+        if manifest.level is not None and manifest.level.rank < self.level.rank:
+            self.level = manifest.level
+        self._powers = dataclasses.replace(self._powers, manifest=manifest, level=self.level)
 
     async def __aenter__(self) -> AsyncSession:
         await self.open()
@@ -116,6 +149,7 @@ class AsyncSession:
                 notices=self._on_warning is None,
                 snapshots=self._budget,
                 automatic=self._automatic,
+                broker=lambda session, commons: broker_for(self._powers, session.disclosed, commons),
             )
         if self._on_warning is not None:
             self._session.on_warning(self._on_warning)
@@ -334,6 +368,10 @@ class Session:
         on_warning: Callable[[Nearly], None] | None = None,
         automatic: bool = True,
         snapshots: Budget | None = None,
+        manifest: Manifest | str | os.PathLike[str] | None = None,
+        allow: Sequence[str] = (),
+        deny: Sequence[str] = (),
+        person: Person | None = None,
         **amounts: object,
     ) -> None:
         self._session = AsyncSession(
@@ -347,6 +385,10 @@ class Session:
             on_warning=on_warning,
             automatic=automatic,
             snapshots=snapshots,
+            manifest=manifest,
+            allow=allow,
+            deny=deny,
+            person=person,
             **amounts,
         )
         self._portal = _portal()

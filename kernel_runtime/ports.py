@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from kernel_runtime.domain.audit import Entry, Record
     from kernel_runtime.domain.checkpoint import About, Checkpoint, Freed, Group, Quota, Retention
     from kernel_runtime.domain.counters import Count
+    from kernel_runtime.domain.log import LogRecord
+    from kernel_runtime.domain.question import Question
+    from kernel_runtime.domain.rules import Grant, Span
+    from kernel_runtime.domain.scopes import Scope
 
 
 class CheckpointWriter(Protocol):
@@ -114,6 +118,15 @@ class Turn(Protocol):
     def drop(self, name: str, version: int) -> None:
         """Destroy one version."""
 
+    def granted(self, app: str) -> list[Grant]:
+        """What a person granted an app always, whichever version and principal it was for."""
+
+    def grant(self, grant: Grant) -> None:
+        """Remember one, for one app, version and principal."""
+
+    def withdraw(self, app: str, scope: Scope) -> None:
+        """Forget what an app was granted of exactly this scope."""
+
 
 class Ledger(Protocol):
     """The state that decisions depend on, with the log of what was decided."""
@@ -123,3 +136,63 @@ class Ledger(Protocol):
 
     def changes(self) -> int:
         """A number that changes when another process has written."""
+
+
+class LogStore(Protocol):
+    """Log records of guests, kept: of each app the newest."""
+
+    def add(self, records: Sequence[LogRecord]) -> None:
+        """Keep them, in their order; ``StoreUnavailable`` when that is not possible now."""
+
+    def records(self, app: str, *, session: str = "", newest: int = 1000) -> list[LogRecord]:
+        """The newest, oldest first."""
+
+
+class Storage(Protocol):
+    """What apps keep. Threads may use it."""
+
+    def get(self, app: str, key: str) -> bytes | None:
+        """The value, or None."""
+
+    def set(self, app: str, key: str, value: bytes, quota: int) -> None:
+        """Keep it; ``Conflict`` when all that the app keeps would take more than ``quota`` bytes."""
+
+    def delete(self, app: str, key: str) -> bool:
+        """Forget it; whether it was there."""
+
+    def keys(self, app: str, prefix: str, after: str, most: int) -> list[str]:
+        """In order, those after ``after``."""
+
+    def used(self, app: str) -> int:
+        """Bytes that count for the quota."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Person(Protocol):
+    """Who decides what no rule decides: a card in the notebook, a terminal. Code in a guest never is."""
+
+    async def answer(self, question: Question) -> Span | None:
+        """How long it is granted for, or ``None``: denied. Asked once for equal questions at a time, and
+        cancelled when nobody waits for the answer any more (time is up, the guest has gone)."""
+
+
+class Answer(Protocol):
+    """What came of a call: plain data, and open files that go beside it (at most one)."""
+
+    @property
+    def value(self) -> Any: ...
+    @property
+    def descriptors(self) -> tuple[int, ...]: ...
+
+
+class Broker(Protocol):
+    """Decides and performs what the guests of one session ask for."""
+
+    async def call(self, capability: str, action: str, arguments: dict[str, Any], parent: str) -> Answer:
+        """Do it, or raise a ``KernelRuntimeError`` that may be told to the guest. Cancelled when nobody waits
+        for the answer any more. ``parent``: the request in whose name it asks. Descriptors are the caller's."""
+
+    async def close(self) -> None:
+        """End what goes on, let go of everything; idempotent."""

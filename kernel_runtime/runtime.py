@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import resource
 from typing import TYPE_CHECKING
@@ -27,9 +28,10 @@ from kernel_runtime.workers.terms import Terms
 from kernel_runtime.workers.zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from kernel_runtime.ports import CheckpointStore
+    from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.ports import Broker, CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.sandbox.rungs import Host
     from kernel_runtime.workers.egress import Egress
@@ -120,6 +122,7 @@ class Runtime:
         saving: Saving | None = None,
         blocked: Sequence[tuple[str, str, str]] = (),
         egress: Egress | None = None,
+        broker: Callable[[Session, Commons], Broker] | None = None,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
         ``WallUnavailable`` with the fix when this host cannot build its walls. ``rung``: the
@@ -130,7 +133,8 @@ class Runtime:
         cell. ``idle``: seconds without a cell after which it is paused. ``key``: the notebook or
         session whose checkpoints are written and offered; ``saving``: when they are made by themselves.
         ``egress``: who serves what its ordinary clients ask of the network (a ``broker.proxy.Proxy``); it is
-        closed with the session. On the rung without namespaces there is none."""
+        closed with the session. On the rung without namespaces there is none. ``broker`` makes what its
+        guest asks for capabilities, when it first does."""
         if self._closed:
             raise Conflict("the runtime is closed")
         workdir = None if level is Level.STRICT else self.settings.workdir
@@ -157,9 +161,18 @@ class Runtime:
         session = self._pool.take(terms, accepted) or self._begin(terms, accepted)
         if egress is not None:
             session.attach(egress)
+        if broker is not None:
+            session.ask_at(lambda asking: broker(asking, self.commons))
         self._sessions.add(session)
         _announce_soon(self.settings.kind, session)
         return session
+
+    @functools.cached_property
+    def commons(self) -> Commons:
+        """What its sessions share beyond walls: topics, values for a while."""
+        from kernel_runtime.broker.commons import Commons  # not before a guest asks for something
+
+        return Commons()
 
     def _begin(self, terms: Terms, accepted: Rung | None) -> Session:
         session = Session(

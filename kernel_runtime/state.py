@@ -10,6 +10,8 @@ from kernel_runtime.broker.gate import Gate
 from kernel_runtime.store.audit import AuditLog
 from kernel_runtime.store.database import NAME, Database, directory
 from kernel_runtime.store.ledger import SqlLedger
+from kernel_runtime.store.logs import SqlLogs
+from kernel_runtime.store.storage import SqlStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +34,7 @@ class State:
         self._patience = patience
         self._database = Database(self.directory / NAME, patience)
         self._reader: Database | None = None
+        self._logs: Database | None = None
         self.ledger = SqlLedger(self._database)
 
     @property
@@ -40,6 +43,21 @@ class State:
         if self._reader is None:
             self._reader = Database(self.directory / NAME, self._patience)
         return AuditLog(self._reader)
+
+    @property
+    def logs(self) -> SqlLogs:
+        """Log records of guests, on a connection of their own."""
+        if self._logs is None:
+            self._logs = Database(self.directory / NAME, self._patience)
+        return SqlLogs(self._logs)
+
+    def storage(self) -> SqlStorage:
+        """What apps keep; who asks closes it."""
+        return SqlStorage(self.directory, self._patience)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """For a state that others write, before gates deny: who holds a loop waits little, and asks again."""
+        self._database.wait_at_most(seconds)
 
     def vault(self, **options: Any) -> Vault:
         """The secrets; ``options``: those of ``Vault`` (``ttl``)."""
@@ -56,8 +74,9 @@ class State:
     def close(self) -> None:
         """Idempotent."""
         self._database.close()
-        if self._reader is not None:
-            self._reader.close()
+        for opened in (self._reader, self._logs):
+            if opened is not None:
+                opened.close()
 
     def __enter__(self) -> State:
         return self

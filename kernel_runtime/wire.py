@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import KIB, MIB
 from kernel_runtime.domain.errors import ProtocolViolation
 from kernel_runtime.domain.limits import Limits
@@ -56,6 +57,9 @@ Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Me
 MAX_PID = 2**22
 #: A process of the session that is not its first one.
 Pid = Annotated[int, msgspec.Meta(gt=1, le=MAX_PID)]
+#: Words by which a capability and what is done with it are named; calls are numbered upwards from 1.
+Word = Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[a-z][a-z0-9_]*$")]
+CallNumber = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 _LENGTH = struct.Struct(">I")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _AS_PARENS = bytes.maketrans(b"[]{}", b"()()")
@@ -295,6 +299,17 @@ class Revive(Frame, frozen=True, tag="revive"):
     id: str
 
 
+class Called(Frame, frozen=True, tag="called"):
+    """Answer to ``Call``: a packed ``value``, or the name of an ``error`` and its ``text``. ``descriptor``:
+    one lies beside."""
+
+    id: int
+    value: bytes = b""
+    error: str = ""
+    text: str = ""
+    descriptor: bool = False
+
+
 class Go(Frame, frozen=True, tag="go"):
     """To a branch that was thawed and said ``Ready``: the one before it has ended."""
 
@@ -417,6 +432,23 @@ class Gated(Frame, frozen=True, tag="gated"):
     function: Name
     line: int
     wait: bool = False
+
+
+class Call(Frame, frozen=True, tag="call"):
+    """Ask a capability of the host; ``arguments`` is a packed map (``domain/packed.py``). Each call of a
+    branch has a higher number than all before it. ``parent``: the request in whose name."""
+
+    id: CallNumber
+    capability: Word
+    action: Word
+    arguments: Annotated[bytes, msgspec.Meta(max_length=packed.MAX_ARGUMENTS)] = b"\x80"
+    parent: Id = ""
+
+
+class Withdraw(Frame, frozen=True, tag="withdraw"):
+    """Nobody waits for the answer to this call any more: it is to be stopped."""
+
+    id: CallNumber
 
 
 class Limited(Frame, frozen=True, tag="limited"):
@@ -583,8 +615,9 @@ ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
 ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
 FromInit = Born | Failed | Forked | Exited | Ended | Denied
-ToBranch = Begin | Request | Answer | Get | Put | Freeze | Revive | Go
-FromBranch = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze | Gated
+ToBranch = Begin | Request | Answer | Get | Put | Freeze | Revive | Called | Go
+Said = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze | Gated
+FromBranch = Said | Call | Withdraw
 ToFrozen = Thaw | Weigh | Read | Write
 FromFrozen = Frozen | Weighed | Told
 ToWriter = Save | Known
@@ -592,7 +625,7 @@ FromWriter = Chunks | SavedPart | SavedGroup | Skipped | Saved
 ToLoader = Load | LoadGroup | Piece
 FromLoader = Loaded | NotLoaded | Unfit | LoadEnded
 #: What the sink of a request takes.
-FromGuest = FromBranch | Denied
+FromGuest = Said | Denied
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote)

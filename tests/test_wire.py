@@ -18,6 +18,7 @@ from kernel_runtime.domain.limits import Limits
 
 _text = st.text(max_size=50)
 _data = st.binary(max_size=200)
+_word = st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True)
 _value = st.builds(wire.Value, format=_text, data=_data, meta=st.dictionaries(_text, _text, max_size=3))
 _from_branch = st.one_of(
     st.builds(wire.Ready, branch=st.integers(0, 2**31), info=_data),
@@ -34,6 +35,10 @@ _from_branch = st.one_of(
     st.builds(wire.Reply, parent=_text, kind=_text, content=_data),
     st.builds(wire.Done, parent=_text),
     st.builds(wire.Got, parent=_text, value=st.none() | _value, error=st.none() | _text),
+    st.builds(
+        wire.Call, id=st.integers(1, 2**53), capability=_word, action=_word, arguments=_data, parent=_text
+    ),
+    st.builds(wire.Withdraw, id=st.integers(1, 2**53)),
 )
 
 

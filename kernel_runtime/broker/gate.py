@@ -112,10 +112,18 @@ class Gate:
                 ask_for=str(request.scope),
             )
             record = turn.append(self._entry("answered", request, said), clock.now)
-        if span is None:
-            return Ticket(request=request, decision=said, number=record.number)
-        self.grants = Index((*self.grants, self._grant(request, span, record.number)))
+            if span is None:
+                return Ticket(request=request, decision=said, number=record.number)
+            grant = self._grant(request, span, record.number)
+            if span is Span.ALWAYS:
+                turn.grant(grant)
+        self.grants = Index((*self.grants, grant))
         return self.ask(request)
+
+    def recall(self) -> None:
+        """Bring back what the person granted this app always, in sessions before."""
+        with self._ledger.turn() as turn:
+            self.grants = Index((*self.grants, *turn.granted(self.manifest.id)))
 
     def revoke(self, scope: Scope) -> int:
         """Take back grants of exactly this scope; how many there were."""
@@ -123,6 +131,7 @@ class Gate:
         revoked = len(self.grants) - len(kept)
         self.grants = Index(kept)  # before it is written down: what cannot be is taken back all the same
         with self._ledger.turn() as turn:
+            turn.withdraw(self.manifest.id, scope)
             entry = Entry(
                 event="revoked",
                 app=self.manifest.id,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kernel_runtime.cli import outcome
-from kernel_runtime.cli.options import asked, limit_options
+from kernel_runtime.cli.options import asked, grant_options, limit_options
 from kernel_runtime.domain.errors import Invalid
 
 _EPILOG = f"""\b
@@ -23,6 +23,7 @@ Examples:
 @click.command("exec", epilog=_EPILOG)
 @click.option("-c", "code", metavar="CODE", help="The code; its last expression is printed, as a cell does.")
 @click.argument("source", metavar="[-]", required=False)
+@grant_options
 @limit_options
 @click.option(
     "--workdir",
@@ -54,6 +55,9 @@ def exec_command(
         rung=settings.rung,
         flood=settings.flood,
         policy=settings.policy,
+        manifest=settings.manifest or None,
+        allow=settings.allow,
+        deny=settings.deny,
         workdir=workdir,
         name="exec",
         automatic=False,

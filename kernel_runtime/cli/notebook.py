@@ -102,6 +102,7 @@ def run_job(job: NotebookJob, settings: Settings) -> int:
     for place in filter(None, (job.target, job.page)):
         document.check_writable(place)
     runner.clear_outputs(notebook)
+    settings.manifest = settings.manifest or str(job.path.absolute())
     outcome = _run(job, notebook, settings)
     _note(notebook, outcome, values, settings)
     _write(job, notebook)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,14 @@ from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.domain.limits import FLOODS, Limits, parse_limits
 from kernel_runtime.jupyter import paths
-from kernel_runtime.jupyter.settings import Settings, Source, apply, config_sources, environment_values
+from kernel_runtime.jupyter.settings import (
+    COMMAND_LINE,
+    Settings,
+    Source,
+    apply,
+    config_sources,
+    environment_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +67,19 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def grant_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--allow``, ``--deny``, ``--policy`` and ``--manifest``; ``asked`` reads them, too."""
+    options = (
+        click.option("--allow", metavar="SCOPE", multiple=True, help="Grant this, like net:api.example.org/GET."),
+        click.option("--deny", metavar="SCOPE", multiple=True, help="Deny this, whatever else allows it."),
+        click.option("--policy", metavar="FILE", help="Rules of a policy file, beside those that hold."),
+        click.option("--manifest", metavar="FILE", help="An app.toml that says what may be asked for."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def given_amounts(options: dict[str, Any]) -> dict[str, str]:
     """Take the limits that were written out of parsed ``options``, as text; each is checked."""
     taken = {name: options.pop(name) for name in LIMIT_OPTIONS}
@@ -82,13 +103,26 @@ def asked(options: dict[str, Any]) -> Settings:
     """
     given = given_amounts(options)
     chosen = {name: options.pop(name) for name in ("level", "rung", "flood")}
+    chosen |= {name: options.pop(name, None) for name in ("policy", "manifest")}
+    chosen |= {name: "\n".join(options.pop(name, ())) or None for name in ("allow", "deny")}
     settings = Settings()
     apply(
         settings,
         [
             *config_sources(paths.config_dirs()),
             Source("environment", environment_values(os.environ)),
-            Source("command line", given | {name: text for name, text in chosen.items() if text is not None}),
+            Source(COMMAND_LINE, given | {name: text for name, text in chosen.items() if text is not None}),
         ],
     )
+    if chosen["policy"] and not settings.check and not _has_check(settings.policy):
+        settings.check = "off"
     return settings
+
+
+def _has_check(policy: str) -> bool:
+    """Whether a file of rules also says what source is to be read for; one that cannot be read is complained of later."""
+    try:
+        with open(policy, "rb") as file:
+            return "check" in tomllib.load(file)
+    except (OSError, ValueError):
+        return True

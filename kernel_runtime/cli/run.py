@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kernel_runtime.cli import outcome
-from kernel_runtime.cli.options import asked, limit_options
+from kernel_runtime.cli.options import asked, grant_options, limit_options
 from kernel_runtime.domain.errors import Invalid
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class RunCommand(click.Command):
     is_flag=True,
     help="Also inject names the parameters cell does not know.",
 )
+@grant_options
 @limit_options
 @click.option(
     "--workdir",

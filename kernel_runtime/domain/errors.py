@@ -125,3 +125,15 @@ class Damaged(KernelRuntimeError):
 class StoreUnavailable(KernelRuntimeError):
     """The state of the platform cannot be read or written (locked, full, damaged): nothing was
     changed, and what depended on it is denied."""
+
+
+#: What may be told to a guest as what it is; other errors cross the wall as their root.
+TOLD: tuple[type[KernelRuntimeError], ...] = (
+    CapabilityDenied,
+    Conflict,
+    Damaged,
+    Invalid,
+    NotFound,
+    StorageFailed,
+    StoreUnavailable,
+)

@@ -16,6 +16,7 @@ FRONT = {
     "pause": "stop the guest until the next cell, and give memory back",
     "files": "show, compare, keep or drop the files that the guest has changed",
     "gates": "show the copies that were made at gates",
+    "cap": "show what this notebook may ask of the host",
     "replay": "run a cell again on the state it first had",
 }
 #: What ``%gate`` does with a copy that was made: the front answers that, too.

@@ -62,17 +62,22 @@ class Redactor:
         """
         held = ""
         for piece in pieces:
-            held += piece
-            spans = self._spans(held)
-            ready = len(held) - self.longest
-            for span in spans:
-                if span.start < ready < span.end:
-                    ready = span.start
-            if ready > 0:
-                yield _without(held[:ready], [span for span in spans if span.end <= ready])
-                held = held[ready:]
+            ready, held = self.cut(held + piece)
+            if ready:
+                yield ready
         if held:
             yield self.text(held)
+
+    def cut(self, text: str) -> tuple[str, str]:
+        """The beginning without the values, and as it is the end, where one might begin."""
+        spans = self._spans(text)
+        ready = len(text) - self.longest
+        for span in spans:
+            if span.start < ready < span.end:
+                ready = span.start
+        if ready <= 0:
+            return "", text
+        return _without(text[:ready], [span for span in spans if span.end <= ready]), text[ready:]
 
     def _spans(self, text: str) -> list[Span]:
         """Where values stand, in order; those that overlap are one, named for the longest."""

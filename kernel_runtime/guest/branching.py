@@ -209,6 +209,7 @@ class Branching:
     def _be_frozen(self, moment: Moment, fd: int) -> Restored:
         """Until it is thawed; ends with its process otherwise."""
         try:
+            self._connection.silent = True  # whatever user code does in a copy's children
             lost = descriptors.detach(moment.stock, self._own() - {0})
             lost += _make_private(moment.shared)
             self._close_pipe()
@@ -296,6 +297,7 @@ class Branching:
         for end, new in zip((self._loop._ssock, self._loop._csock), socket.socketpair(), strict=True):
             new.setblocking(False)
             descriptors.replace(end.fileno(), new.detach())
+        self._connection.silent = False
         self._connection.renew()
         frozen = time.monotonic() - moment.clock
         self._loop.behind += frozen

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.interrupts import Interrupts
 
 HIGH_FD = 200
-_CHUNK = 256 * 1024
+#: For a larger buffer the allocator maps new memory at each read: ten times the read's own time.
+_CHUNK = 64 * 1024
 _SMALL = 16 * 1024
+#: Milliseconds.
 _ANSWER_POLL = 200
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 
@@ -57,6 +59,9 @@ class Connection:
         self.inbox: deque[wire.Request | wire.Get | wire.Put | wire.Freeze | wire.Revive] = deque()
         self.fds: deque[int] = deque()
         self.on_backlog: Callable[[], None] = lambda: None
+        self.on_called: Callable[[wire.Called, int | None], None] = _unasked
+        self.on_renewed: Callable[[], None] = lambda: None
+        self.loop: object = None
         self.silent = False
 
     def fileno(self) -> int:
@@ -104,47 +109,62 @@ class Connection:
                 return True
             except OSError:
                 return False
-            self.fds.extend(fds)
             self._reader.feed(data)
             try:
-                self._sort()
+                self._sort(fds)
             except ProtocolViolation:
                 return False
             return bool(data)
 
-    def _sort(self) -> None:
-        for frame in self._reader.frames():
+    def _sort(self, fds: list[int]) -> None:
+        """The kernel ends a read after what a descriptor lies beside: it belongs to the last frame."""
+        frames = list(self._reader.frames())
+        for frame in frames:
+            if isinstance(frame, wire.Called):
+                mine = fds.pop() if frame.descriptor and fds and frame is frames[-1] else None
+                self.on_called(frame, mine)
+        self.fds.extend(fds)
+        for frame in frames:
             if isinstance(frame, wire.Answer):
                 self._answers[frame.id] = frame.text
             elif isinstance(frame, wire.Go):
                 self._told_to_go = True
             elif isinstance(frame, wire.Freeze) and frame.gate:
                 self._copies[frame.gate] = (frame, self.fds.pop())
-            else:
+            elif not isinstance(frame, wire.Called):
                 self.inbox.append(frame)
 
     def ask(self, frame: wire.Ask) -> str | None:
         """Send a prompt and wait for its answer; other frames wait in ``inbox`` meanwhile."""
         self.send(frame)
-        self._wait_for(lambda: frame.id in self._answers)
+        self.wait_for(lambda: frame.id in self._answers)
         return self._answers.pop(frame.id)
 
     def ask_for_copy(self, frame: wire.Gated) -> tuple[wire.Freeze, int] | str:
         """Say that a gate is reached and wait for the order, with a descriptor, or for why there is none."""
         self.send(frame)
-        self._wait_for(lambda: frame.id in self._copies or frame.id in self._answers)
+        self.wait_for(lambda: frame.id in self._copies or frame.id in self._answers)
         if frame.id in self._copies:
             return self._copies.pop(frame.id)
         return self._answers.pop(frame.id) or "the host refused"
 
-    def _wait_for(self, there: Callable[[], bool]) -> None:
+    def take_in(self) -> None:
+        """As a loop's reader: what has arrived, for whoever waits for it."""
+        if not self.receive():
+            os._exit(0)
+        if self.inbox:
+            self.on_backlog()
+
+    def wait_for(self, there: Callable[[], bool], look: int = _ANSWER_POLL) -> None:
+        """Read until ``there()``; ``look``: milliseconds after which it is first asked without bytes."""
         poller = select.poll()
         poller.register(self.fileno(), select.POLLIN)
         try:
             while not there():
                 # with a timeout, as the loop's thread may read this thread's answer
-                if poller.poll(_ANSWER_POLL) and not self.receive():
+                if poller.poll(look) and not self.receive():
                     os._exit(0)
+                look = min(2 * look, _ANSWER_POLL)
         finally:
             if self.inbox:
                 self.on_backlog()
@@ -158,6 +178,7 @@ class Connection:
         while self.fds:
             os.close(self.fds.popleft())
         self._told_to_go = False
+        self.on_renewed()
 
     def wait_to_go(self) -> bool:
         """Wait for ``Go``; False when the host hangs up instead."""
@@ -176,3 +197,9 @@ class Connection:
         self._reading = threading.Lock()
         self._out.clear()
         self._socket.close()
+
+
+def _unasked(frame: wire.Called, descriptor: int | None) -> None:
+    """An answer that nobody waits for."""
+    if descriptor is not None:
+        os.close(descriptor)

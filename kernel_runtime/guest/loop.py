@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.guest import branching, values
+from kernel_runtime.guest.asking import Asking
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import Connection
 from kernel_runtime.guest.gates import Gates
@@ -22,6 +23,7 @@ from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
 from kernel_runtime.guest.reading import Reader
 from kernel_runtime.guest.stdio import Console
+from kernel_runtime.sdk import door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,6 +48,8 @@ def live(
     mending = Mending(console)
     shell.begin(begin, connection, console, interrupts, mending)
     loop = Loop(selectors.PollSelector())
+    connection.loop = loop
+    door.open_to(Asking(connection, console, interrupts))
     reader = Reader(shell.namespace, shell.hidden)
     branches = branching.Branching(loop, connection, mending, hide, reader)
     Branch(shell, connection, console, interrupts, begin, loop, branches).run()

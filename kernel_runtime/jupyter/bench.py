@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.jupyter import files_magic, gate_magics, limits_magic, replay_magic, snapshot_magics
+from kernel_runtime.jupyter import (
+    cap_magic,
+    files_magic,
+    gate_magics,
+    limits_magic,
+    replay_magic,
+    snapshot_magics,
+)
 from kernel_runtime.jupyter.front_magics import FrontMagics
 
 if TYPE_CHECKING:
@@ -16,7 +23,13 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.requests import Cursor
 
 MAGICS = FrontMagics(
-    (*snapshot_magics.MAGICS, *gate_magics.MAGICS, *files_magic.MAGICS, *replay_magic.MAGICS)
+    (
+        *snapshot_magics.MAGICS,
+        *gate_magics.MAGICS,
+        *files_magic.MAGICS,
+        *replay_magic.MAGICS,
+        *cap_magic.MAGICS,
+    )
 )
 #: A cell that goes on: its reply, and what is said in the reply's metadata.
 Running = Awaitable[tuple["Content", dict[str, Any]]]

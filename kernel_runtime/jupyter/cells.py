@@ -146,6 +146,7 @@ class Cells:
     async def _guarded(self, message: Message) -> None:
         """Serve one request; whatever happens it is answered and followed by idle."""
         self.running = message if message.kind == "execute_request" else None
+        self._settings.person.running = self.running
         self.status("busy", message)
         try:
             await self._serve(message)
@@ -155,7 +156,7 @@ class Cells:
             traceback.print_exc()
             self._reply(message, Fault(ename=type(error).__name__, evalue=str(error)), {})
         finally:
-            self.running = None
+            self.running = self._settings.person.running = None
             self.status("idle", message)
 
     async def _serve(self, message: Message) -> None:

@@ -119,6 +119,7 @@ class Front:
 
     def _make_desk(self) -> Desk:
         prompts = Prompts(self._scribe, self._stdin.send, self._guest.answer)
+        self._settings.person.prompts = prompts
         limits = self._settings.limits
         gate = Gate(self._settings.level, self._settings.page_hosts, self._comms.of_front)
         self._stage = Stage(self._publisher, self._comms)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.usage import Amount
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.settings import Settings
+    from kernel_runtime.ports import Broker
     from kernel_runtime.workers.snapshots import Snapshots
 
     Sink = Callable[[wire.FromGuest], None]
@@ -81,6 +82,7 @@ class Session(Protocol):
     def interrupt(self) -> None: ...
     async def usage(self) -> Amounts: ...
     async def offer(self) -> str: ...
+    def broker(self) -> Broker: ...
 
 
 class Stops(Protocol):

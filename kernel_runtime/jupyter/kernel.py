@@ -17,9 +17,12 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kernel_runtime.broker.commons import Commons
     from kernel_runtime.jupyter.guest import House, Session
     from kernel_runtime.jupyter.settings import Settings
+    from kernel_runtime.ports import Broker
     from kernel_runtime.runtime import Runtime
+    from kernel_runtime.workers import session as workers
 
 
 class RuntimeHouse:
@@ -44,6 +47,7 @@ class RuntimeHouse:
             key=_key(),
             saving=settings.saving,
             blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
+            broker=lambda session, commons: _broker(settings, session, commons),
         )
 
     def warm_up(self) -> None:
@@ -51,6 +55,25 @@ class RuntimeHouse:
 
     async def close(self) -> None:
         await self._runtime.close()
+
+
+def _broker(settings: Settings, session: workers.Session, commons: Commons) -> Broker:
+    """What the guest asks; a notebook that declares nothing may ask for everything, and the person decides."""
+    from kernel_runtime.capabilities import Powers, broker_for
+
+    notebook = os.environ.get("JPY_SESSION_NAME", "")
+    found = notebook if notebook.endswith(".ipynb") and os.path.isfile(notebook) else None
+    powers = Powers(
+        name=os.path.basename(notebook) or "notebook",
+        directory=os.getcwd(),
+        level=settings.level,
+        manifest=settings.manifest or found,
+        policy=[settings.policy] if settings.policy else [],
+        allow=settings.allow,
+        deny=settings.deny,
+        person=settings.person,
+    )
+    return broker_for(powers, session.disclosed, commons)
 
 
 def build_house() -> House:

@@ -157,8 +157,11 @@ def kernel_flags(settings: Settings) -> list[str]:
         name: "none" if value is None else value for name, value in amounts.items()
     }
     given |= {
-        name: value for name in ("check", "policy", "rung", "flood") if (value := getattr(settings, name))
+        name: value
+        for name in ("check", "policy", "rung", "flood", "manifest")
+        if (value := getattr(settings, name))
     }
+    given |= {name: "\n".join(value) for name in ("allow", "deny") if (value := getattr(settings, name))}
     return [f"--KernelRuntime.{name}={value}" for name, value in given.items()]
 
 

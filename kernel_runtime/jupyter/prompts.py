@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kernel_runtime import wire
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.jupyter.contents import encode
 from kernel_runtime.jupyter.page_text import clean_terminal
 from kernel_runtime.jupyter.requests import Input, read
@@ -26,9 +28,12 @@ class _Parent(msgspec.Struct):
 
 
 class _Asked(msgspec.Struct):
+    """``answer``: of a question of the front's own; else the guest waits for ``ask``."""
+
     ask: str
     request: str
     identities: list[bytes]
+    answer: Any = None
 
 
 class Prompts:
@@ -41,16 +46,40 @@ class Prompts:
         self._send = send
         self._answer = answer
         self._open: dict[str, _Asked] = {}
+        self._closed = asyncio.Event()
 
     def ask(self, frame: wire.Ask, message: Message) -> None:
         """Send an input_request to the client that sent ``message``."""
-        self.withdraw(message.id)  # a shell has one prompt at a time
+        if self._has_question(message.identities):
+            self.refuse(frame)  # a client shows one prompt at a time, and ours is not to be mixed up with it
+            return
+        self._withdraw_guests(message.id)  # a shell has one prompt at a time
         prompt = shown_prompt(frame.prompt, password=frame.password)
-        content = encode({"prompt": prompt, "password": frame.password})
+        self._ask(prompt, message, _Asked(frame.id, message.id, message.identities), frame.password)
+
+    async def question(self, text: str, message: Message) -> str:
+        """Ask the client that sent ``message`` something of the front's own, after what it is asked by now."""
+        while self._last_of(message.identities) is not None:
+            self._closed.clear()
+            await self._closed.wait()
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        key = self._ask(text, message, _Asked("", message.id, message.identities, answer))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled() or key in self._open:
+                raise
+            raise CapabilityDenied("the cell ended before the person had answered") from None
+        finally:
+            self._close(key)
+
+    def _ask(self, prompt: str, message: Message, asked: _Asked, password: bool = False) -> str:
+        content = encode({"prompt": prompt, "password": password})
         parts = self._scribe.write("input_request", content, message.raw)
         request = msgspec.json.decode(parts[2], type=_Parent).msg_id
-        self._open[request] = _Asked(frame.id, message.id, message.identities)
+        self._open[request] = asked
         self._send([*message.identities, *parts])
+        return request
 
     def refuse(self, frame: wire.Ask) -> None:
         """No person is there to answer."""
@@ -63,13 +92,33 @@ class Prompts:
         named = msgspec.json.decode(message.parent or b"{}", type=_Parent).msg_id
         key = named if named in self._open else self._last_of(message.identities)
         if key is not None:
-            asked = self._open.pop(key)
-            self._answer(wire.Answer(id=asked.ask, text=read(message, Input).value))
+            asked, text = self._open[key], read(message, Input).value
+            self._close(key)
+            if asked.answer is None:
+                self._answer(wire.Answer(id=asked.ask, text=text))
+            elif not asked.answer.done():
+                asked.answer.set_result(text)
 
     def withdraw(self, request: str) -> None:
-        """The request is over or asks anew: late answers to its prompts are dropped."""
+        """The request is over: late answers to its prompts are dropped."""
+        self._withdraw_guests(request)
         for key in [key for key, asked in self._open.items() if asked.request == request]:
-            del self._open[key]
+            answer = self._open[key].answer
+            self._close(key)
+            answer.cancel()
+
+    def _withdraw_guests(self, request: str) -> None:
+        for key in [
+            k for k, asked in self._open.items() if asked.request == request and asked.answer is None
+        ]:
+            self._close(key)
+
+    def _close(self, key: str) -> None:
+        self._open.pop(key, None)
+        self._closed.set()
+
+    def _has_question(self, identities: list[bytes]) -> bool:
+        return any(a.answer is not None and a.identities == identities for a in self._open.values())
 
     def _last_of(self, identities: list[bytes]) -> str | None:
         mine = [key for key, asked in self._open.items() if asked.identities == identities]

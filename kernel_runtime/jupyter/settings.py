@@ -8,6 +8,7 @@ starting, but every cell is refused with the place and the trouble: it fails clo
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from kernel_runtime.domain.limits import (
 )
 from kernel_runtime.domain.snapshot import Budget, Saving, parse_budget, parse_saving
 from kernel_runtime.jupyter import paths
+from kernel_runtime.jupyter.asking import StdinPerson
 from kernel_runtime.jupyter.page_hosts import parse_hosts
 
 if TYPE_CHECKING:
@@ -39,8 +41,11 @@ NAMES = (
     *snapshot.SAVING,
     *snapshot.RETENTION,
     *("flood", "level", "rung", "history", "page_hosts", "check", "policy", "idle"),
+    *("allow", "deny", "manifest"),
 )
 CONFIG = "jupyter_kernel_runtime_config"
+#: The place of what stands on the command line of ``kernel-runtime``.
+COMMAND_LINE = "command line"
 MAX_NOTEBOOK = 256 * MIB
 _HISTORY_TRAIT = "--HistoryManager.hist_file"
 
@@ -56,6 +61,8 @@ class Settings(msgspec.Struct, kw_only=True):
     """What this kernel runs with. ``origins`` names the place of each setting, ``notes`` what was
     asked and not given, ``error`` what keeps cells from running. ``check`` (off, show, refuse; empty:
     as the level has it) and ``policy`` (a file): whether cells are read before they run, and by what.
+    ``allow``, ``deny``: scopes that guests are granted or denied, beside the files that hold; ``manifest``: a
+    file, instead of the notebook's metadata; ``person``: who is asked for the rest.
     ``rung``: the weakest that was accepted for levels that demand every wall. ``flood``: what
     becomes of a cell whose output is one (cut, end). ``budget``: what snapshots may take;
     ``saving``: when checkpoints are made by themselves, and which are kept; ``idle``: seconds without
@@ -78,6 +85,10 @@ class Settings(msgspec.Struct, kw_only=True):
     arguments: list[str] = []
     check: str = ""
     policy: str = ""
+    allow: list[str] = []
+    deny: list[str] = []
+    manifest: str = ""
+    person: StdinPerson = msgspec.field(default_factory=StdinPerson)
 
 
 class Arguments(msgspec.Struct):
@@ -142,10 +153,23 @@ def apply(settings: Settings, sources: Iterable[Source]) -> None:
         settings.check = source.values.get("check") or settings.check
         if policy := source.values.get("policy"):
             settings.policy = str(Path(policy).absolute())
+        for name in ("allow", "deny"):
+            setattr(settings, name, [*getattr(settings, name), *parse_scopes(source, name)])
+        if manifest := source.values.get("manifest"):
+            settings.manifest = str(Path(manifest).absolute())
         if hosts := source.values.get("page_hosts"):
             settings.page_hosts = parse_hosts(hosts, f"{source.place}.page_hosts")
         settings.history = source.values.get("history") or settings.history
         settings.origins |= dict.fromkeys((k for k in source.values if k in NAMES), source.place)
+
+
+def parse_scopes(source: Source, name: str) -> list[str]:
+    """Scopes, one a line or separated by semicolons; each is checked, and names its paths in full."""
+    from kernel_runtime.domain.scopes import anchored, parse_scope
+
+    place = f"--{name}" if source.place == COMMAND_LINE else f"{source.place}.{name}"
+    texts = [part.strip() for part in re.split(r"[;\n]", source.values.get(name, "")) if part.strip()]
+    return [str(parse_scope(anchored(text, str(Path.cwd()), str(Path.home())), place)) for text in texts]
 
 
 def check_policy(settings: Settings) -> None:

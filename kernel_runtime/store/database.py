@@ -32,8 +32,11 @@ class Database:
     """One connection. Transactions of several threads and processes take turns; one that waits
     longer than ``patience`` seconds gets ``StoreUnavailable``."""
 
-    def __init__(self, path: Path, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self, path: Path, patience: float = _PATIENCE, steps: tuple[tuple[str, ...], ...] = MIGRATIONS
+    ) -> None:
         self.path = path
+        self._steps = steps
         self._lock = threading.RLock()
         self._closed = False
         _make_private(path)
@@ -47,6 +50,11 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Change the patience: who must not hold others up asks again instead."""
+        with self._lock, self._explained():
+            self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     def close(self) -> None:
         """Idempotent."""
@@ -102,13 +110,13 @@ class Database:
             "foreign_keys = ON",
         ):
             self._connection.execute(f"PRAGMA {pragma}")
-        if self._version() < len(MIGRATIONS):
+        if self._version() < len(self._steps):
             with self.transaction() as connection:
-                for number in range(self._version(), len(MIGRATIONS)):
-                    for statement in MIGRATIONS[number]:
+                for number in range(self._version(), len(self._steps)):
+                    for statement in self._steps[number]:
                         connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        if self._version() > len(MIGRATIONS):
+                connection.execute(f"PRAGMA user_version = {len(self._steps)}")
+        if self._version() > len(self._steps):
             raise Invalid(f"{self.path} was written by a newer kernel_runtime: update this one")
 
     def _version(self) -> int:

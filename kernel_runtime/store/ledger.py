@@ -10,6 +10,8 @@ import msgspec
 
 from kernel_runtime.domain.audit import FIELDS, Entry, Head, Record, sealed
 from kernel_runtime.domain.counters import Count
+from kernel_runtime.domain.rules import Grant, Span
+from kernel_runtime.domain.scopes import Scope, parse_scope
 from kernel_runtime.ports import Envelope
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ _APPEND = f"INSERT INTO audit ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len
 _HEAD = "SELECT number, hash, latest FROM audit_head"
 _NEW_HEAD = "UPDATE audit_head SET number = ?, hash = ?, latest = ?"
 _COUNT = "SELECT period, calls, bytes, tokens, at FROM counters WHERE key = ?"
+_GRANTED = "SELECT version, principal, scope, place FROM grants WHERE app = ?"
 _ENVELOPES = "SELECT name, version, key, wrapped, sealed, created, until FROM secrets"
 
 
@@ -80,6 +83,30 @@ class SqlTurn:
 
     def drop(self, name: str, version: int) -> None:
         self._connection.execute("DELETE FROM secrets WHERE name = ? AND version = ?", (name, version))
+
+    def granted(self, app: str) -> list[Grant]:
+        rows = self._connection.execute(_GRANTED, (app,)).fetchall()
+        return [
+            Grant(
+                scope=parse_scope(scope),
+                app=app,
+                version=version,
+                principal=principal,
+                span=Span.ALWAYS,
+                place=place,
+            )
+            for version, principal, scope, place in rows
+        ]
+
+    def grant(self, grant: Grant) -> None:
+        row = (grant.app, grant.version, grant.principal, str(grant.scope), grant.place)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO grants (app, version, principal, scope, place) VALUES (?, ?, ?, ?, ?)",
+            row,
+        )
+
+    def withdraw(self, app: str, scope: Scope) -> None:
+        self._connection.execute("DELETE FROM grants WHERE app = ? AND scope = ?", (app, str(scope)))
 
 
 class SqlCounters(Mapping[str, Count]):

@@ -38,6 +38,14 @@ CREATE TABLE secrets (name TEXT NOT NULL, version INTEGER NOT NULL, key TEXT NOT
     wrapped BLOB NOT NULL, sealed BLOB NOT NULL, created REAL NOT NULL, until REAL,
     PRIMARY KEY (name, version))
 """
+_GRANTS = """
+CREATE TABLE grants (app TEXT NOT NULL, version TEXT NOT NULL, principal TEXT NOT NULL, scope TEXT NOT NULL,
+    place TEXT NOT NULL, PRIMARY KEY (app, version, principal, scope)) WITHOUT ROWID
+"""
+_LOGS = """
+CREATE TABLE logs (number INTEGER PRIMARY KEY, at REAL NOT NULL, app TEXT NOT NULL, session TEXT NOT NULL,
+    level TEXT NOT NULL, message TEXT NOT NULL, fields TEXT NOT NULL)
+"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -49,5 +57,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _ONLY_ARCHIVED,
         _COUNTERS,
         _SECRETS,
+    ),
+    (_GRANTS, _LOGS, "CREATE INDEX logs_of_app ON logs (app, at)"),
+)
+
+#: What apps keep: a file of its own, which may be large and is none of the platform's state.
+STORAGE: tuple[tuple[str, ...], ...] = (
+    (
+        """
+CREATE TABLE storage (app TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, size INTEGER NOT NULL,
+    changed REAL NOT NULL, PRIMARY KEY (app, key)) WITHOUT ROWID
+""",
+        "CREATE TABLE used (app TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
     ),
 )

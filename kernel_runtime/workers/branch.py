@@ -14,11 +14,13 @@ from kernel_runtime import wire
 from kernel_runtime.domain.amounts import MESSAGE_OVERHEAD
 from kernel_runtime.domain.errors import ProtocolViolation
 from kernel_runtime.domain.verdict import Reason
+from kernel_runtime.workers.calls import Calls
 from kernel_runtime.workers.flow import Flow, haste
 from kernel_runtime.workers.link import Link, Pipe
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.ports import Broker
     from kernel_runtime.workers.account import Account
 
 Sink = Callable[["wire.FromGuest"], None]
@@ -82,7 +84,10 @@ class Keeper(Protocol):
     def on_branch_closed(self, branch: Branch, error: ProtocolViolation | None) -> None:
         """Its socket closed, or it broke the protocol."""
 
-    def on_stray_frame(self, frame: wire.FromBranch) -> None:
+    def broker(self) -> Broker:
+        """What decides and performs its calls; ``KernelRuntimeError`` where there is none."""
+
+    def on_stray_frame(self, frame: wire.Said) -> None:
         """A frame of a request that is over."""
 
     def on_output(self, branch: Branch, pending: Pending) -> None:
@@ -123,6 +128,7 @@ class Branch:
             lambda error: keeper.on_branch_closed(self, error),
             rate=haste(keeper.account.limits.messages),
         )
+        self.calls = Calls(self.link, lambda: keeper.broker())
         self._pipes = [
             Pipe(out, lambda text: self._on_text("stdout", text)),
             Pipe(err, lambda text: self._on_text("stderr", text)),
@@ -161,6 +167,12 @@ class Branch:
                 raise ProtocolViolation("the branch said twice that it is ready")
             wire.check_json(frame.info)
             self._introduce(frame, _info(frame.info))
+            return
+        if isinstance(frame, wire.Call):
+            self.calls.begin(frame)
+            return
+        if isinstance(frame, wire.Withdraw):
+            self.calls.withdraw(frame.id)
             return
         if not isinstance(frame, wire.Stream):
             self._drain_before()
@@ -204,7 +216,7 @@ class Branch:
         if isinstance(frame, wire.Got | wire.Froze):
             self._done(frame.parent)
 
-    def _deliver(self, frame: wire.FromBranch) -> None:
+    def _deliver(self, frame: wire.Said) -> None:
         pending = self.pending.get(frame.parent) if not isinstance(frame, wire.Ready) else None
         (pending.sink if pending else self._keeper.on_stray_frame)(frame)
 
@@ -255,6 +267,7 @@ class Branch:
             self.ready.cancel()
 
     def close(self) -> None:
+        self.calls.close()
         self._flow.close()
         self.link.close()
         for pipe in self._pipes:

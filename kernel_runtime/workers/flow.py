@@ -36,17 +36,17 @@ def haste(messages: int | None) -> float | None:
 class _Held:
     """A frame that waits; the texts of a stream are joined when it goes on."""
 
-    def __init__(self, frame: wire.FromBranch) -> None:
+    def __init__(self, frame: wire.Said) -> None:
         self.frame = frame
         self.texts = [frame.text] if isinstance(frame, wire.Stream) else []
 
-    def takes(self, frame: wire.FromBranch) -> bool:
+    def takes(self, frame: wire.Said) -> bool:
         mine = self.frame
         if not isinstance(frame, wire.Stream) or not isinstance(mine, wire.Stream):
             return False
         return (mine.parent, mine.name) == (frame.parent, frame.name)
 
-    def joined(self) -> wire.FromBranch:
+    def joined(self) -> wire.Said:
         if isinstance(self.frame, wire.Stream):
             return wire.Stream(parent=self.frame.parent, name=self.frame.name, text="".join(self.texts))
         return self.frame
@@ -65,7 +65,7 @@ class Flow:
     def __init__(
         self,
         account: Account,
-        deliver: Callable[[wire.FromBranch], None],
+        deliver: Callable[[wire.Said], None],
         on_cut: Callable[[str], None],
         on_trouble: Callable[[ProtocolViolation], None],
     ) -> None:

@@ -38,12 +38,13 @@ class Frozen:
     ordered to become the live branch.
     """
 
-    def __init__(self, init: Init) -> None:
+    def __init__(self, init: Init, clean: Callable[[bytes], bytes] = bytes) -> None:
         self.pid = 0
         self.thawing = 0
         self.on_gone: Callable[[], None] = lambda: None
         self.external: list[str] = []
         self._init = init
+        self._clean = clean
         self._lock = asyncio.Lock()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
@@ -87,7 +88,7 @@ class Frozen:
             raise Conflict(f"the snapshot could not be read: {told.error}")
         wire.check_json(told.data)
         try:
-            return msgspec.json.decode(told.data, type=shape)
+            return msgspec.json.decode(self._clean(told.data), type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 

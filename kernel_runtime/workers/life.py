@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kernel_runtime import wire
+from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded, ProtocolViolation
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.workers import causes
@@ -76,6 +77,7 @@ class Life(Keeper, Owner):
         self.paused = False
         self._stopping: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
+        self.disclosed = Disclosed()
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self._pressure: Pressure | None = None
         self._egress: Egress | None = None

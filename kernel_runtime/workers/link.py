@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
 RATE = 100_000  # frames per second that may go on for ever
 BURST = 200_000  # frames that may come at once
-_CHUNK = 1 << 18
+#: For a larger buffer the allocator maps new memory at each read: ten times the read's own time.
+_CHUNK = 1 << 16
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of a sender, as the kernel tells them
-_CHUNKS_AT_ONCE = 16
+_CHUNKS_AT_ONCE = 64
 _MAX_FDS = 8
 #: What may wait for a peer that does not read: a few of the largest values.
 MAX_WAITING = 4 * wire.MAX_FRAME
 #: Far more than the buffers of a socket or a pipe hold of a peer that has ended.
-_LAST_CHUNKS = 64
+_LAST_CHUNKS = 256
 #: What a guest's frames may cost the host at a time; beyond it, half of the time belongs to others.
 _LONG_SECONDS = 0.05
 

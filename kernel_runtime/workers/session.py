@@ -20,6 +20,7 @@ from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
+from kernel_runtime.workers.concealing import Concealing
 from kernel_runtime.workers.denials import Denials
 from kernel_runtime.workers.differing import difference
 from kernel_runtime.workers.durable import Durable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.usage import Nearly
     from kernel_runtime.domain.verdict import Verdict
-    from kernel_runtime.ports import CheckpointStore
+    from kernel_runtime.ports import Broker, CheckpointStore
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.terms import Terms
@@ -71,6 +72,8 @@ class Session(Life):
         self._denials = Denials(self.account)
         self.stops = Stops(self.snapshots)
         self.files = Files(self)
+        self._make_broker: Callable[[Session], Broker] = _no_broker
+        self._broker: Broker | None = None
         self._stray: Sink = _lose
 
     async def close(self) -> None:
@@ -83,6 +86,9 @@ class Session(Life):
         self.durable.close()
         self.files.close()
         self._stray = _lose
+        broker, self._broker, self._make_broker = self._broker, None, _no_broker
+        if broker is not None:
+            await broker.close()
 
     async def submit(
         self,
@@ -102,7 +108,7 @@ class Session(Life):
         """
         branch = await self.ready()
         self.resume()
-        pending = Pending(request, sink)
+        pending = Pending(request, self._concealing(sink))
         note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
         branch.begin(pending, request, fds)
         if fds:
@@ -115,7 +121,7 @@ class Session(Life):
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
         """Go over to a copy made at a gate; the cell that it is in the middle of goes on to its end, as
         if submitted now with ``sink``."""
-        pending = await self.stops.resume(name, sink)
+        pending = await self.stops.resume(name, self._concealing(sink))
         return await self._see_through(await self.ready(), pending, "")
 
     async def _see_through(self, branch: Branch, pending: Pending, note: str) -> Verdict | None:
@@ -125,6 +131,8 @@ class Session(Life):
         self._cells.append(pending)
         try:
             verdict = await pending.ended
+            if isinstance(pending.sink, Concealing):
+                pending.sink.flush()
             await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
             if self._init is not None:
                 self._init.catch_up()
@@ -171,7 +179,21 @@ class Session(Life):
 
     def on_stray(self, sink: Sink) -> None:
         """Where frames go whose request is over (background threads and tasks)."""
-        self._stray = sink
+        self._stray = self._concealing(sink)
+
+    def _concealing(self, sink: Sink) -> Concealing:
+        """The sink, behind what takes out the secrets that this session has opened."""
+        return Concealing(self.disclosed, sink)
+
+    def ask_at(self, make: Callable[[Session], Broker]) -> None:
+        """Whom its guest may ask for capabilities: made when it first does."""
+        self._make_broker = make
+
+    def broker(self) -> Broker:
+        """See ``Keeper``: the session's own, for all of its branches."""
+        if self._broker is None:
+            self._broker = self._make_broker(self)
+        return self._broker
 
     def answer(self, answer: wire.Answer) -> None:
         """Pass on what a person typed."""
@@ -316,7 +338,7 @@ class Session(Life):
         """A system call was denied: it goes to the record of the cells that run now."""
         self._denials.record(frame, self._cells)
 
-    def on_stray_frame(self, frame: wire.FromBranch) -> None:
+    def on_stray_frame(self, frame: wire.Said) -> None:
         """A frame of a request that is over."""
         self._stray(frame)
 
@@ -350,6 +372,10 @@ def _ignore(task: asyncio.Task[int]) -> None:
     """A guest that could not be paused goes on."""
     if not task.cancelled():
         task.exception()
+
+
+def _no_broker(session: Session) -> Broker:
+    raise Conflict("nothing can be asked for here: this session has no broker")
 
 
 def _lose(_: wire.FromGuest) -> None:

@@ -32,6 +32,7 @@ from kernel_runtime.workers.frozen import Frozen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
 
@@ -70,6 +71,7 @@ class Live(Protocol):
     """The part of the session's life that snapshots need."""
 
     used: bool
+    disclosed: Disclosed
 
     @property
     def rung(self) -> Rung: ...
@@ -270,7 +272,7 @@ class Snapshots:
             raise Conflict("snapshots need namespaces, which this host refuses: see `kernel-runtime doctor`")
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         said: list[wire.Froze] = []
-        frozen = Frozen(init)
+        frozen = Frozen(init, self._live.disclosed.bytes)
         request = wire.Freeze(id=f"freeze-{next(self._orders)}", refuse=refuse, gate=gate)
         pending = Pending(
             request, lambda frame: said.append(frame) if isinstance(frame, wire.Froze) else None

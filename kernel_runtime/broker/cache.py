@@ -1,0 +1,126 @@
+"""Capability ``cache``: values for a while, by key and app. In the memory of this process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import msgspec
+
+from kernel_runtime.broker.arguments import Arguments, read
+from kernel_runtime.broker.handler import Performed
+from kernel_runtime.domain import packed
+from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.scopes import Kind, make_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.broker.handler import Call, Demand
+
+#: Bytes of one app in memory; of more those go that were not used for longest.
+MEMORY = 64 * MIB
+_OVERHEAD = 100
+DAY = 86400.0
+
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+Ttl = Annotated[float, msgspec.Meta(gt=0, le=30 * DAY)]
+
+
+class Get(Arguments, frozen=True, kw_only=True):
+    key: Key
+
+
+class Set(Arguments, frozen=True, kw_only=True):
+    key: Key
+    value: Any = None
+    ttl: Ttl = DAY
+
+
+class Delete(Arguments, frozen=True, kw_only=True):
+    key: Key
+
+
+_ACTIONS = {"get": Get, "set": Set, "delete": Delete}
+
+
+class Cache(Protocol):
+    """Where values are kept for a while; ``KernelRuntimeError`` when it cannot be reached."""
+
+    async def get(self, app: str, key: str) -> bytes | None: ...
+    async def set(self, app: str, key: str, value: bytes, ttl: float) -> None: ...
+    async def delete(self, app: str, key: str) -> bool: ...
+
+
+class MemoryCache:
+    """In this process, for all guests of a runtime; ends with it."""
+
+    def __init__(self, most: int = MEMORY, ticks: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._ticks = ticks
+        self._apps: dict[str, OrderedDict[str, tuple[float, bytes]]] = {}
+        self._bytes: dict[str, int] = {}
+
+    async def get(self, app: str, key: str) -> bytes | None:
+        kept = self._apps.get(app)
+        if kept is None or key not in kept:
+            return None
+        ends, value = kept[key]
+        if ends <= self._ticks():
+            self._drop(app, key)
+            return None
+        self._apps[app].move_to_end(key)
+        return value
+
+    async def set(self, app: str, key: str, value: bytes, ttl: float) -> None:
+        self._drop(app, key)
+        kept = self._apps.setdefault(app, OrderedDict())
+        kept[key] = (self._ticks() + ttl, value)
+        self._bytes[app] = self._bytes.get(app, 0) + _taken(key, value)
+        while self._bytes[app] > self._most and kept:
+            self._drop(app, next(iter(kept)))
+
+    async def delete(self, app: str, key: str) -> bool:
+        return self._drop(app, key)
+
+    def _drop(self, app: str, key: str) -> bool:
+        kept = self._apps.get(app)
+        if kept is None or key not in kept:
+            return False
+        self._bytes[app] -= _taken(key, kept.pop(key)[1])
+        return True
+
+
+def _taken(key: str, value: bytes) -> int:
+    return len(key) + len(value) + _OVERHEAD
+
+
+class CacheHandler:
+    """Asks for ``cache`` before each thing it does."""
+
+    name = "cache"
+
+    def __init__(self, cache: Cache, space: str) -> None:
+        self._cache = cache
+        self._space = space
+
+    async def perform(self, call: Call, demand: Demand) -> Performed:
+        """``get``, ``set`` (for ``ttl`` seconds), ``delete``."""
+        asked = read(call, _ACTIONS)
+        data = packed.pack(asked.value) if isinstance(asked, Set) else b""
+        request = Request(scope=make_scope(Kind.CACHE, ""), arguments={"key": asked.key}, size=len(data))
+        await demand(request)
+        cache = self._cache
+        if isinstance(asked, Set):
+            await cache.set(self._space, asked.key, data, asked.ttl)
+            return Performed(size=len(data))
+        if isinstance(asked, Delete):
+            return Performed(value=await cache.delete(self._space, asked.key))
+        found = await cache.get(self._space, asked.key)
+        value = None if found is None else packed.unpack(found)
+        return Performed(value={"found": found is not None, "value": value}, size=len(found or b""))
+
+    async def close(self) -> None:
+        """The cache is the runtime's."""

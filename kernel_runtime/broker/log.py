@@ -1,0 +1,115 @@
+"""Capability ``log``: structured records of a guest, in memory for who looks and on disk for later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime.broker.arguments import Arguments, read
+from kernel_runtime.broker.handler import Performed
+from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.domain.log import MAX_TEXT, Fields, LogRecord, Message, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.broker.handler import Call, Demand
+    from kernel_runtime.ports import LogStore
+
+#: Records in memory, and of those that wait to be written: when the disk is slower, the oldest go.
+IN_MEMORY = 5000
+_WRITE_SECONDS = 0.2
+
+
+class Write(Arguments, frozen=True, kw_only=True):
+    level: Severity = Severity.INFO
+    message: Message
+    fields: Fields = msgspec.field(default_factory=dict)
+
+
+class Logs:
+    """The newest records of one session. ``lost``: those that could not be written to disk."""
+
+    def __init__(self) -> None:
+        self.records: deque[LogRecord] = deque(maxlen=IN_MEMORY)
+        self.lost = 0
+        self._number = 0
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def since(self, number: int) -> list[LogRecord]:
+        """Those after ``number``, oldest first."""
+        newer = []
+        for record in reversed(self.records):
+            if record.number <= number:
+                break
+            newer.append(record)
+        return newer[::-1]
+
+
+class LogHandler:
+    """Needs no grant: what a guest says about itself, it could print. ``redact`` takes secrets out."""
+
+    name = "log"
+
+    def __init__(self, logs: Logs, store: Callable[[], LogStore], redact: Callable[[str], str] = str) -> None:
+        self._logs = logs
+        self._store = store
+        self._redact = redact
+        self._unwritten: deque[LogRecord] = deque()
+        self._writing: asyncio.Task[None] | None = None
+
+    async def perform(self, call: Call, demand: Demand) -> Performed:
+        """``write``: a message with its level and fields."""
+        del demand
+        said: Write = read(call, {"write": Write})
+        record = LogRecord(
+            number=self._logs.next_number(),
+            at=time.time(),
+            level=said.level,
+            message=self._redact(said.message),
+            fields={self._redact(name): self._redact(_text(value)) for name, value in said.fields.items()},
+            app=call.app,
+            session=call.session,
+        )
+        self._logs.records.append(record)
+        self._unwritten.append(record)
+        if len(self._unwritten) > IN_MEMORY:
+            self._unwritten.popleft()
+            self._logs.lost += 1
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_soon())
+        return Performed(size=len(record.message))
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        if self._unwritten:
+            await self._write()
+
+    async def _write_soon(self) -> None:
+        """Many records in one transaction, off the loop."""
+        while self._unwritten:
+            await asyncio.sleep(_WRITE_SECONDS)
+            await self._write()
+
+    async def _write(self) -> None:
+        records = list(self._unwritten)
+        self._unwritten.clear()
+        try:
+            await asyncio.shield(asyncio.to_thread(self._store().add, records))
+        except StoreUnavailable:
+            self._logs.lost += len(records)
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text[:MAX_TEXT]

@@ -1,0 +1,107 @@
+"""Asking the person: equal questions are one, a flood of them is cut, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from kernel_runtime.domain.bucket import Bucket
+from kernel_runtime.domain.errors import CapabilityDenied
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.question import Question
+    from kernel_runtime.domain.rules import Span
+    from kernel_runtime.ports import Person
+
+#: Seconds that a question waits for its answer.
+PATIENCE = 120.0
+#: Different questions that may be open at once; how many may come at once, and for ever in a second.
+MAX_OPEN, BURST, RATE = 8, 20, 0.2
+
+
+class Answer(NamedTuple):
+    """``first``: of those that asked the same, the one that acts on it."""
+
+    span: Span | None
+    first: bool
+
+
+class _Open:
+    """A question that waits for the person, and how many wait for the answer."""
+
+    def __init__(self, task: asyncio.Task[Span | None]) -> None:
+        self.task = task
+        self.waiting = 0
+        self.taken = False
+
+    def take(self) -> bool:
+        taken, self.taken = self.taken, True
+        return not taken
+
+
+class Prompting:
+    """The questions of one session. A denial holds for the session: the same is not asked again."""
+
+    def __init__(self, person: Person, patience: float = PATIENCE) -> None:
+        self._person = person
+        self._patience = patience
+        self._open: dict[tuple[str, ...], _Open] = {}
+        self._denied: set[tuple[str, ...]] = set()
+        self._bucket = Bucket(RATE, BURST, time.monotonic())
+
+    async def ask(self, question: Question) -> Answer:
+        """The person's answer; ``CapabilityDenied`` when they are not asked, or do not answer in time."""
+        key = question.key
+        self._refuse_denied(question)
+        one = self._open.get(key) or self._put(question)
+        one.waiting += 1
+        try:
+            span = await asyncio.shield(one.task)
+        finally:
+            one.waiting -= 1
+            if not one.waiting:
+                one.task.cancel()  # nobody waits for the answer any more; over, it changes nothing
+        first = one.take()
+        if span is None and first:
+            self._denied.add(key)
+        elif span is None:
+            self._refuse_denied(question)
+        return Answer(span, first)
+
+    def _refuse_denied(self, question: Question) -> None:
+        if question.key in self._denied:
+            raise CapabilityDenied(f"{question.what}: the person denied it in this session")
+
+    def forget_denials(self) -> None:
+        """Ask again what was denied before."""
+        self._denied.clear()
+
+    def close(self) -> None:
+        """Withdraw what is open."""
+        for one in list(self._open.values()):
+            one.task.cancel()
+
+    def _put(self, question: Question) -> _Open:
+        if len(self._open) >= MAX_OPEN:
+            raise CapabilityDenied(f"{question.what}: {MAX_OPEN} questions wait for the person already")
+        if not self._bucket.take(time.monotonic()):
+            raise CapabilityDenied(f"{question.what}: the person has been asked too much; try again later")
+        task = asyncio.get_running_loop().create_task(self._answer(question))
+        one = self._open[question.key] = _Open(task)
+        task.add_done_callback(lambda done: self._closed(question.key, done))
+        return one
+
+    def _closed(self, key: tuple[str, ...], task: asyncio.Task[Span | None]) -> None:
+        del self._open[key]
+        if not task.cancelled():
+            task.exception()  # who waits gets it; nobody may
+
+    async def _answer(self, question: Question) -> Span | None:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._person.answer(question)
+        except TimeoutError:
+            raise CapabilityDenied(
+                f"{question.what}: nobody answered within {self._patience:.0f} s; run it again to be asked again"
+            ) from None

@@ -1,0 +1,235 @@
+"""What a session's guest may ask for: its broker, put together when the guest first asks.
+
+Until then nothing is read and no database opened: a session that asks for nothing pays nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernel_runtime.broker.broker import Broker, Caller
+from kernel_runtime.domain.level import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.broker.gate import Gate
+    from kernel_runtime.broker.handler import Handler
+    from kernel_runtime.broker.log import Logs
+    from kernel_runtime.broker.secrets import Secrets
+    from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.policy import Given
+    from kernel_runtime.ports import Person
+    from kernel_runtime.state import State
+    from kernel_runtime.store.audit import AuditLog
+
+#: Seconds that the loop waits for a database that another process writes; then it asks again.
+_QUICK = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Powers:
+    """What decides for one session. ``manifest``: a file, or one that was read; without one everything may be
+    asked for. ``policy``: files beside those that hold in ``directory``. ``allow`` and ``deny``: scopes, as on
+    a command line. ``person``: who is asked; without one asking is denying."""
+
+    name: str = ""
+    directory: str = ""
+    level: Level = Level.MODERATE
+    manifest: Manifest | str | None = None
+    policy: Sequence[str] = ()
+    allow: Sequence[str] = ()
+    deny: Sequence[str] = ()
+    person: Person | None = None
+    tenant: str = ""
+
+    def check(self) -> Powers:
+        """Itself; ``Invalid`` for scopes that are none, or a manifest that cannot be read."""
+        if self.allow or self.deny:
+            self._given()
+        if isinstance(self.manifest, str):
+            self.read_manifest()
+        return self
+
+    def read_manifest(self) -> Manifest:
+        from kernel_runtime.apps.manifests import read_manifest
+        from kernel_runtime.domain.manifest import undeclared
+
+        if self.manifest is None:
+            return undeclared(self.name or "notebook")
+        return read_manifest(Path(self.manifest)) if isinstance(self.manifest, str) else self.manifest
+
+    @property
+    def place(self) -> str:
+        """Where it lies: what is remembered and kept for an app is for the one in this place. Another may call
+        itself the same, and copy every word of its manifest."""
+        if self.manifest is None:
+            return f"{os.path.realpath(self.directory)}#{self.name}"
+        return os.path.realpath(self.manifest if isinstance(self.manifest, str) else self.manifest.place)
+
+    def gate(self, state: State, disclosed: Disclosed) -> Gate:
+        """What decides; everything that holds is read now."""
+        from kernel_runtime.broker.policies import load_policy
+
+        read, given = self.read_manifest(), self._given()
+        manifest = replace(read, stamp=_digest(read.stamp, self.place))
+        policy = load_policy(
+            Path(self.directory or os.getcwd()),
+            os.environ,
+            files=[Path(file) for file in self.policy],
+            given=given.source,
+            confirm=Level.STRICT in (self.level, manifest.level),
+        )
+        gate = state.gate(
+            manifest, policy, grants=given.grants, headless=self.person is None, redact=disclosed.text
+        )
+        gate.recall()
+        return gate
+
+    def _given(self) -> Given:
+        from kernel_runtime.domain.manifest import Anchors
+        from kernel_runtime.domain.policy import given
+
+        return given(self.allow, self.deny, Anchors(os.getcwd(), str(Path.home())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What handlers of one session are made with. ``secrets`` opens granted ones, and keeps them out of outputs;
+    ``space``: under what an app's things are kept, apart from all others'."""
+
+    state: State
+    gate: Gate
+    disclosed: Disclosed
+    secrets: Secrets
+    logs: Logs
+    commons: Commons
+    space: str = ""
+    directory: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.gate.manifest
+
+
+class SessionBroker(Broker):
+    """The broker of one session, with what panels look at. Closes the state that was opened for it."""
+
+    def __init__(self, context: Context, caller: Caller, person: Person | None) -> None:
+        self.context = context
+        self.logs = context.logs
+        super().__init__(
+            context.gate,
+            {name: functools.partial(make, context) for name, make in HANDLERS.items()},
+            person,
+            caller=caller,
+            redact=context.disclosed.text,
+            on_close=context.state.close,
+        )
+
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log, to be read."""
+        return self.context.state.audit
+
+
+def _log(context: Context) -> Handler:
+    from kernel_runtime.broker.log import LogHandler
+
+    return LogHandler(context.logs, lambda: context.state.logs, context.disclosed.text)
+
+
+def _storage(context: Context) -> Handler:
+    from kernel_runtime.broker.storage import StorageHandler
+
+    return StorageHandler(context.state.storage, context.space, context.manifest.storage)
+
+
+def _secrets(context: Context) -> Handler:
+    from kernel_runtime.broker.secrets import SecretsHandler
+
+    return SecretsHandler(context.secrets)
+
+
+def _cache(context: Context) -> Handler:
+    from kernel_runtime.broker.cache import CacheHandler
+
+    return CacheHandler(context.commons.cache, context.space)
+
+
+def _events(context: Context) -> Handler:
+    from kernel_runtime.broker.events import EventsHandler
+
+    return EventsHandler(context.commons.bus)
+
+
+def _clock(context: Context) -> Handler:
+    del context
+    from kernel_runtime.broker.host import ClockHandler
+
+    return ClockHandler()
+
+
+def _env(context: Context) -> Handler:
+    from kernel_runtime.broker.host import EnvHandler
+
+    return EnvHandler(context.environment)
+
+
+#: What makes the handler of each capability, in the session that first calls it.
+HANDLERS: dict[str, Callable[[Context], Handler]] = {
+    "cache": _cache,
+    "clock": _clock,
+    "env": _env,
+    "events": _events,
+    "log": _log,
+    "secrets": _secrets,
+    "storage": _storage,
+}
+
+
+def broker_for(powers: Powers, disclosed: Disclosed, commons: Commons) -> SessionBroker:
+    """Open the state, read what holds, and put the broker together."""
+    from kernel_runtime.state import State
+
+    state = State()
+    try:
+        return _assembled(powers, state, disclosed, commons)
+    except BaseException:
+        state.close()
+        raise
+
+
+def _assembled(powers: Powers, state: State, disclosed: Disclosed, commons: Commons) -> SessionBroker:
+    from kernel_runtime.broker.log import Logs
+    from kernel_runtime.broker.secrets import Secrets
+
+    gate = powers.gate(state, disclosed)
+    state.wait_at_most(_QUICK)
+    context = Context(
+        state=state,
+        gate=gate,
+        disclosed=disclosed,
+        secrets=Secrets(state.vault, disclosed),
+        logs=Logs(),
+        commons=commons,
+        space=f"{gate.manifest.id} {_digest(powers.place)}",
+        directory=powers.directory,
+    )
+    caller = Caller(
+        principal=state.principal, tenant=powers.tenant, session=f"{os.getpid()}-{secrets.token_hex(4)}"
+    )
+    return SessionBroker(context, caller, powers.person)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]

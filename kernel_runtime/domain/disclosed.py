@@ -1,0 +1,39 @@
+"""The secrets that were opened for one session: what takes them out of all it says grows with each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.redaction import Redactor
+
+
+class Disclosed:
+    """Empty at first, and then free: texts and bytes come back as they are."""
+
+    def __init__(self) -> None:
+        self._values: set[tuple[str, bytes]] = set()
+        self._redactor: Redactor | None = None
+
+    def __bool__(self) -> bool:
+        return self._redactor is not None
+
+    def add(self, name: str, value: bytes) -> None:
+        """From now on ``value`` is taken out; values that it had before stay known."""
+        if (name, value) not in self._values:
+            from kernel_runtime.domain.redaction import Redactor  # most sessions open none
+
+            self._values.add((name, value))
+            self._redactor = Redactor(self._values)
+
+    def text(self, text: str) -> str:
+        """The text without the values."""
+        return text if self._redactor is None else self._redactor.text(text)
+
+    def cut(self, text: str) -> tuple[str, str]:
+        """What may be passed on of a text that goes on, and what is to wait for the rest of it."""
+        return (text, "") if self._redactor is None else self._redactor.cut(text)
+
+    def bytes(self, data: bytes) -> bytes:
+        """The bytes without the values."""
+        return data if self._redactor is None else self._redactor.bytes(data)

@@ -1,0 +1,40 @@
+"""Log records of guests: structured, with levels, bounded."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any
+
+import msgspec
+
+MAX_MESSAGE, MAX_FIELDS, MAX_TEXT = 16_000, 50, 2000
+
+Message = Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE)]
+FieldName = Annotated[str, msgspec.Meta(max_length=100)]
+Fields = Annotated[dict[FieldName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
+
+
+class Severity(enum.StrEnum):
+    """How much it matters; the later in this list, the more."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest said. ``at``: seconds since 1970 by the host's clock; ``number`` rises within a session."""
+
+    number: int
+    at: float
+    level: Severity
+    message: str
+    fields: dict[str, str] = {}
+    app: str = ""
+    session: str = ""

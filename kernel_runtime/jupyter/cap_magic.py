@@ -1,0 +1,78 @@
+"""``%cap``: what this notebook may do, as the manifest, the policy and the grants have it now."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
+from kernel_runtime.jupyter.page_text import clean_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kernel_runtime.broker.gate import Gate
+
+Row = tuple[str, str, str]
+_WORDS = {"allow": "granted", "ask": "asked", "deny": "denied"}
+_FREE = "log and storage need no grant"
+
+
+def _parser() -> Parser:
+    return Parser(
+        "cap",
+        "Show what this notebook may ask of the host: what is granted, what you are asked about, what is denied, "
+        "and which rule says so. Nothing is asked and nothing changes.",
+    )
+
+
+async def _cap(bench: Bench, asked: Any) -> Bundle:
+    del asked
+    broker: Any = (await bench.session()).broker()
+    gate: Gate = broker.gate
+    rows, remarks = list(_rows(gate)), _remarks(gate)
+    return {"text/plain": _as_text(rows, remarks), "text/html": _as_html(rows, remarks)}
+
+
+def _rows(gate: Gate) -> Iterator[Row]:
+    """(effect, scope, rule and reason): what the manifest asks; without one, what is granted and what rules say."""
+    from kernel_runtime.domain.outlook import outlook  # with all of what decides: not at each start
+
+    for one in outlook(gate.manifest, gate.grants, gate.policy):
+        why = "; ".join(part for part in (one.rule, f'"{one.reason}"' if one.reason else "") if part)
+        yield _WORDS[one.effect], one.scope, "; but ".join((why, *one.but))
+    if gate.manifest.asks is None:
+        for grant in gate.grants:
+            yield _WORDS["allow"], str(grant.scope), str(grant)
+        for rule in gate.policy.rules:
+            confirmed = rule.effect == "allow" and gate.policy.confirm
+            yield _WORDS["ask" if confirmed else rule.effect], str(rule.scope), str(rule)
+
+
+def _remarks(gate: Gate) -> list[str]:
+    manifest = gate.manifest
+    if manifest.asks is None:
+        declares = "declares nothing: it may ask for anything"
+    else:
+        declares = f"asks for {len(manifest.asks)} things; anything else is denied"
+    rest = "you are asked" if gate.policy.default == "ask" else "denied"
+    return [
+        f"{manifest.name} {manifest.version} {declares}",
+        f"what no rule and no grant speaks of: {rest}; {_FREE}",
+    ]
+
+
+def _as_text(rows: list[Row], remarks: list[str]) -> str:
+    width = max((len(row[1]) for row in rows), default=0)
+    lines = [f"{effect:<7}  {scope:<{width}}  {why}" for effect, scope, why in rows]
+    return "\n".join(clean_terminal(line) for line in [remarks[0], *lines, *remarks[1:]])
+
+
+def _as_html(rows: list[Row], remarks: list[str]) -> str:
+    head = "<tr><th></th><th>scope</th><th>decided by</th></tr>" if rows else ""
+    cells = ["<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows]
+    first, *rest = (f"<p>{html.escape(text)}</p>" for text in remarks)
+    return f"{first}<table>{head}{''.join(cells)}</table>{''.join(rest)}"
+
+
+MAGICS = (Magic(name="cap", parser=_parser, run=_cap),)

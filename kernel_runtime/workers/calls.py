@@ -1,0 +1,127 @@
+"""Calls of capabilities on their way: from a branch's frames to the broker, and the answers back.
+
+The branch is hostile: each call has a higher number than all before it, and what is in flight is bounded in number and in
+bytes. What exceeds that is answered with an error; nothing waits in line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime import wire
+from kernel_runtime.domain import packed
+from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.ports import Answer, Broker
+    from kernel_runtime.workers.link import Link
+
+#: Calls of one branch that may be in flight, and bytes of their arguments.
+MAX_IN_FLIGHT, MAX_BYTES = 1024, 64 * MIB
+#: A frame with a descriptor beside it is sent whole or not at all.
+_MAX_BESIDE = 8 * 1024
+_ROOM_SECONDS = 0.005
+_MAX_TEXT = 4000
+
+
+class Calls:
+    """The calls of one branch. ``broker``: gives the session's, made when it is first needed."""
+
+    def __init__(self, link: Link, broker: Callable[[], Broker]) -> None:
+        self._link = link
+        self._broker = broker
+        self._last = 0
+        self._bytes = 0
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def begin(self, frame: wire.Call) -> None:
+        """A call has come; ``ProtocolViolation`` for a number that is not higher, and for no plain data."""
+        if frame.id <= self._last:
+            raise ProtocolViolation(f"call {frame.id} after call {self._last}: numbers only rise")
+        self._last = frame.id
+        arguments = packed.unpack(frame.arguments)
+        if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
+            raise ProtocolViolation("a call whose arguments have no names")
+        size = len(frame.arguments)
+        if len(self._tasks) >= MAX_IN_FLIGHT or self._bytes + size > MAX_BYTES:
+            self._refuse(frame.id, Conflict(f"{len(self._tasks)} calls are in flight: wait for some of them"))
+            return
+        self._bytes += size
+        task = asyncio.get_running_loop().create_task(self._perform(frame, arguments))
+        self._tasks[frame.id] = task
+        task.add_done_callback(lambda _: self._ended(frame.id, size))
+
+    def withdraw(self, number: int) -> None:
+        """Nobody waits for it any more; it may have been answered by now."""
+        if number > self._last:
+            raise ProtocolViolation(f"call {number} was withdrawn before it was made")
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """The branch has gone: stop what it waited for; the link takes no answers any more."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _ended(self, number: int, size: int) -> None:
+        del self._tasks[number]
+        self._bytes -= size
+
+    async def _perform(self, frame: wire.Call, arguments: dict[str, Any]) -> None:
+        try:
+            broker = self._broker()
+            answer = await broker.call(frame.capability, frame.action, arguments, frame.parent)
+            await self._answer(frame.id, answer)
+        except KernelRuntimeError as error:
+            self._refuse(frame.id, error)
+        except asyncio.CancelledError:
+            if not _being_cancelled():  # something within was: the guest must not wait for ever
+                self._refuse(frame.id, KernelRuntimeError("the host stopped it"))
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of the host's: it goes on, and so does the guest
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"a call of {frame.capability} was not answered", "exception": error}
+            )
+            self._refuse(frame.id, KernelRuntimeError("the host could not answer, by a fault of its own"))
+
+    async def _answer(self, number: int, answer: Answer) -> None:
+        """Send it; our copies of descriptors are closed whatever happens."""
+        try:
+            beside = list(answer.descriptors)
+            value = packed.pack_answer(answer.value)
+            if len(beside) > 1 or (beside and len(value) > _MAX_BESIDE):
+                raise Conflict("the host's handler gave more than fits into one answer")
+            await self._send(wire.Called(id=number, value=value, descriptor=bool(beside)), beside)
+        finally:
+            for descriptor in answer.descriptors:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+    async def _send(self, frame: wire.Called, beside: list[int]) -> None:
+        while True:
+            try:
+                self._link.send(frame, beside or None)
+                return
+            except BlockingIOError:  # descriptors cannot wait in line
+                await asyncio.sleep(_ROOM_SECONDS)
+            except OSError as error:
+                raise Conflict(f"no descriptor could be passed: {error.strerror}") from None
+
+    def _refuse(self, number: int, error: KernelRuntimeError) -> None:
+        kind, text = type(error).__name__, str(error)[:_MAX_TEXT]
+        self._link.send(wire.Called(id=number, error=kind, text=text.encode(errors="replace").decode()))
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,173 @@
+"""The person asked through stdin: only an answer to this very question grants, whatever a guest does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kernel_runtime import wire
+from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.errors import CapabilityDenied
+from kernel_runtime.domain.question import Question
+from kernel_runtime.domain.rules import Span
+from kernel_runtime.domain.scopes import parse_request
+from kernel_runtime.jupyter.asking import StdinPerson, shown
+from kernel_runtime.jupyter.messages import Scribe
+from kernel_runtime.jupyter.prompts import Prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernel_runtime.jupyter.messages import Message
+
+QUESTION = Question(
+    request=Request(scope=parse_request("net:api.example.org/GET")),
+    rule="the policy's default",
+    reason="no rule speaks of it",
+    app="analysis",
+    version="1.0",
+    why=("prices \x1b[2J[kernel_runtime asks; this is not the notebook]",),
+)
+
+
+class Client:
+    """One client of the front: sees prompts, answers them with or without naming the one it means."""
+
+    def __init__(self) -> None:
+        self.scribe = Scribe(b"key", "hmac-sha256")
+        self.sent: list[list[bytes]] = []
+        self.guest: list[wire.Answer] = []
+        self.prompts = Prompts(self.scribe, self.sent.append, self.guest.append)
+        self.person = StdinPerson()
+        self.person.prompts = self.prompts
+
+    def cell(self, *, allow_stdin: bool = True) -> Message:
+        content = {"code": "x", "allow_stdin": allow_stdin}
+        return self._message("execute_request", content)
+
+    def type(self, text: str) -> None:
+        self.prompts.reply(self._message("input_reply", {"value": text}))
+
+    def _message(self, kind: str, content: dict[str, Any]) -> Message:
+        parts = self.scribe.write(kind, json.dumps(content).encode(), b"{}")
+        return self.scribe.read([b"client", *parts])
+
+    @property
+    def shown(self) -> list[str]:
+        return [json.loads(parts[-1])["prompt"] for parts in self.sent]
+
+    async def until_shown(self, count: int) -> str:
+        while len(self.sent) < count:
+            await asyncio.sleep(0)
+        return self.shown[-1]
+
+
+def number(prompt: str) -> str:
+    found = re.search(r"once (\d\d)", prompt)
+    assert found is not None
+    return found[1]
+
+
+def run(test: Callable[[Client, asyncio.Task[Span | None]], Any], **cell: Any) -> None:
+    async def within() -> None:
+        client = Client()
+        client.person.running = client.cell(**cell)
+        answer = asyncio.ensure_future(client.person.answer(QUESTION))
+        await test(client, answer)
+        answer.cancel()
+        await asyncio.wait([answer])
+
+    asyncio.run(within())
+
+
+@pytest.mark.parametrize("span", list(Span))
+def test_an_answer_with_its_number_grants(span: Span) -> None:
+    async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
+        client.type(f"{span.upper()} {number(await client.until_shown(1))} ")
+        assert await answer is span
+
+    run(test)
+
+
+@pytest.mark.parametrize("said", ["", "n", "deny"])
+def test_a_person_denies_by_saying_nothing(said: str) -> None:
+    async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
+        await client.until_shown(1)
+        client.type(said)
+        assert await answer is None
+
+    run(test)
+
+
+def test_words_meant_for_the_guest_grant_nothing() -> None:
+    """Typed ahead, or an answer to the guest's own prompt that went astray: without the number it counts for nothing."""
+
+    async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
+        for attempt, said in enumerate(
+            ("once", "y", f"always {(int(number(await client.until_shown(1))) + 1) % 100}"), 1
+        ):
+            await client.until_shown(attempt)
+            assert not answer.done()
+            client.type(said)
+        assert await answer is None
+
+    run(test)
+
+
+def test_the_question_is_the_fronts_and_quotes_the_app() -> None:
+    text = shown(QUESTION, "47")
+    first, *rest = text.splitlines()
+    assert first == "[kernel_runtime asks; this is not the notebook]"
+    assert "net:api.example.org:443/GET" in text
+    assert "\x1b" not in text
+    assert [line for line in rest if line.startswith("[kernel_runtime")] == []  # what it says stays quoted
+    assert text.endswith("Type `once 47`, `session 47` or `always 47` to allow it; nothing, to deny: ")
+
+
+def test_a_guests_prompt_comes_first_and_is_answered_by_itself() -> None:
+    async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
+        answer.cancel()
+        cell = client.cell()
+        client.prompts.ask(wire.Ask(id="a", parent=cell.id, prompt="type once: ", password=False), cell)
+        client.person.running = cell
+        asked = asyncio.ensure_future(client.person.answer(QUESTION))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        shown_before = len(client.sent)
+        client.type("once")
+        prompt = await client.until_shown(shown_before + 1)
+        assert [a.text for a in client.guest] == ["once"]
+        assert not asked.done()
+        client.prompts.ask(wire.Ask(id="b", parent=cell.id, prompt="type the number: ", password=False), cell)
+        assert client.guest[-1].text is None  # refused while the front asks
+        client.type(f"once {number(prompt)}")
+        assert await asked is Span.ONCE
+        assert len(client.guest) == 2
+
+    run(test)
+
+
+def test_where_nobody_can_type_the_flag_is_named() -> None:
+    async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
+        with pytest.raises(CapabilityDenied, match=r"--allow net:api\.example\.org:443/GET grants it"):
+            await answer
+        client.person.running = None
+        with pytest.raises(CapabilityDenied, match="nobody can be asked"):
+            await client.person.answer(QUESTION)
+
+    run(test, allow_stdin=False)
+
+
+def test_the_end_of_the_cell_ends_the_question() -> None:
+    async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
+        await client.until_shown(1)
+        assert client.person.running is not None
+        client.prompts.withdraw(client.person.running.id)
+        with pytest.raises(CapabilityDenied, match="the cell ended"):
+            await answer
+
+    run(test)

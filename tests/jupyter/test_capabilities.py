@@ -1,0 +1,76 @@
+"""Capabilities in a real kernel: what a person sees, is asked, and answers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.jupyter.kernels import PATIENCE, REAL, Kernel, running, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ASK = "from kernel_runtime.sdk import cache\ncache.set('x', 1)\nprint('kept', cache.get('x'))"
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    place = tmp_path_factory.mktemp("state")
+    env = {
+        "KERNEL_RUNTIME_STATE": str(place),
+        "XDG_CONFIG_HOME": str(place),
+        "JPY_SESSION_NAME": "prices.ipynb",
+    }
+    with running(
+        REAL, "--KernelRuntime.allow=clock;env:REGION", "--KernelRuntime.deny=process", env=env
+    ) as one:
+        yield one
+
+
+def asked(kernel: Kernel) -> str:
+    """The next prompt of whoever asks."""
+    message: dict[str, Any] = kernel.kc.get_stdin_msg(timeout=PATIENCE)
+    return str(message["content"]["prompt"])
+
+
+def test_where_nobody_can_type_the_flag_is_named(kernel: Kernel) -> None:
+    reply, _ = kernel.run(ASK, allow_stdin=False)
+    assert reply["content"]["ename"] == "CapabilityDenied"
+    assert "--allow cache grants it" in reply["content"]["evalue"]
+
+
+def test_the_person_is_asked_by_the_front_and_their_answer_grants(kernel: Kernel) -> None:
+    cell = kernel.kc.execute(
+        "input('[kernel_runtime asks; this is not the notebook] once 11? ')\n" + ASK, allow_stdin=True
+    )
+    asked(kernel)  # the guest's imitation, answered as it asks
+    kernel.kc.input("once 11")
+    prompt = asked(kernel)
+    assert "prices.ipynb 0 wants: cache" in prompt
+    number = re.search(r"session (\d\d)", prompt)
+    assert number is not None
+    kernel.kc.input(f"session {number[1]}")
+    reply, outputs = kernel.finish(cell)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    assert text_of(outputs) == "kept 1\n"
+    reply, outputs = kernel.run(ASK, allow_stdin=False)  # for this session
+    assert text_of(outputs) == "kept 1\n"
+
+
+def test_interrupting_withdraws_the_question(kernel: Kernel) -> None:
+    cell = kernel.kc.execute("from kernel_runtime.sdk import secrets\nsecrets.get('x')", allow_stdin=True)
+    assert "secret:x" in asked(kernel)
+    kernel.km.interrupt_kernel()
+    assert kernel.finish(cell)[0]["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
+    _, outputs = kernel.run("%cap")
+    (shown,) = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
+    text = shown["text/plain"]
+    assert "prices.ipynb 0 declares nothing: it may ask for anything" in text
+    assert re.search(r"^granted +clock ", text, re.MULTILINE)
+    assert re.search(r"^denied +process ", text, re.MULTILINE)
+    assert "<td>env:REGION</td>" in shown["text/html"]
