@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.errors import Conflict, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
-from kernel_runtime.domain.limits import Limits, parse_flood, parse_limits
+from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.runtime import Runtime, default_settings
@@ -294,6 +294,16 @@ class AsyncSession:
         """Let a paused guest go on."""
         self._open.resume()
 
+    async def throttle(self, cpus: float | None) -> None:
+        """Let it have so many cores' worth of CPU time from now on, at most its limit (None: its limit)."""
+        if cpus is not None and cpus < FLOORS["cpus"]:
+            raise Invalid(f"cpus: {cpus:g} is below {FLOORS['cpus']:g} of a core, the least a guest can live with")
+        self._open.throttle(cpus)
+
+    async def kill(self) -> None:
+        """End what runs in it now, without an interrupt first; the newest snapshot takes its place."""
+        self._open.kill()
+
 
 class Session:
     """``AsyncSession`` for callers that cannot await: the same methods, blocking."""
@@ -480,6 +490,14 @@ class Session:
     def resume(self) -> None:
         """Let a paused guest go on."""
         self._portal.call(self._session.resume())
+
+    def throttle(self, cpus: float | None) -> None:
+        """Let it have so many cores' worth of CPU time from now on; see ``AsyncSession.throttle``."""
+        self._portal.call(self._session.throttle(cpus))
+
+    def kill(self) -> None:
+        """End what runs in it now (from another thread); see ``AsyncSession.kill``."""
+        self._portal.call(self._session.kill())
 
 
 def _accepted_rung(rung: Rung | str | None) -> Rung | None:

@@ -15,6 +15,9 @@ FRONT = {
     "checkpoint": "keep the present state on disk",
     "pause": "stop the guest until the next cell, and give memory back",
     "gates": "show the copies that were made at gates",
+    "resources": "watch what the guest uses, throttle, pause or kill it",
+    "permissions": "see, grant and revoke what the guest may do, and the audit trail",
+    "logs": "search what guests have printed, logged and been decided",
     "replay": "run a cell again on the state it first had",
 }
 #: What ``%gate`` does with a copy that was made: the front answers that, too.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.jupyter import gate_magics, limits_magic, replay_magic, snapshot_magics
+from kernel_runtime.jupyter import gate_magics, limits_magic, panel_magics, replay_magic, snapshot_magics
 from kernel_runtime.jupyter.front_magics import FrontMagics
 
 if TYPE_CHECKING:
@@ -15,26 +15,30 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.records import Records
     from kernel_runtime.jupyter.requests import Cursor
 
-MAGICS = FrontMagics((*snapshot_magics.MAGICS, *gate_magics.MAGICS, *replay_magic.MAGICS))
+MAGICS = FrontMagics(
+    (*snapshot_magics.MAGICS, *gate_magics.MAGICS, *replay_magic.MAGICS, *panel_magics.MAGICS)
+)
 #: A cell that goes on: its reply, and what is said in the reply's metadata.
 Running = Awaitable[tuple["Content", dict[str, Any]]]
 
 
 class Bench:
     """See ``front_magics.Bench``. ``content`` and ``extra``: the reply, where a cell of the guest's went
-    on; ``run_on(submit)`` runs one with this cell's outputs."""
+    on; ``run_on(submit)`` runs one with this cell's outputs; ``panel(name)`` opens one in it."""
 
     def __init__(
         self,
         ready: Callable[[], Awaitable[Session]],
         records: Records,
         run_on: Callable[[Callable[[Sink], Awaitable[Verdict | None]]], Running],
+        panel: Callable[[str], Awaitable[dict[str, Any]]],
     ) -> None:
         self.records = records
         self.content: Content | None = None
         self.extra: dict[str, Any] = {}
         self._ready = ready
         self._run_on = run_on
+        self.panel = panel
 
     async def session(self) -> Session:
         return await self._ready()

@@ -85,6 +85,9 @@ class SnapshotView:
 
     # -- what is shown ---------------------------------------------------------------------------
 
+    async def look(self) -> None:
+        """It is told of what changes."""
+
     def still(self) -> tuple[str, str]:
         """The tree as text and as HTML, as it is now."""
         self._draw()
