@@ -17,7 +17,7 @@ import itertools
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -31,7 +31,7 @@ from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
     from kernel_runtime.domain.checkpoint import Checkpoint
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncSession", "Output", "Result", "Session"]
 _request_numbers = itertools.count(1)
+T = TypeVar("T")
 
 
 class AsyncSession:
@@ -135,6 +136,11 @@ class AsyncSession:
         if self._session is None:
             raise Conflict("the session is not open; use it in a `with` block or call open()")
         return self._session
+
+    @property
+    def watched(self) -> sessions.Session:
+        """What panels watch; to be used in this session's loop alone."""
+        return self._open
 
     @property
     def walls(self) -> list[str]:
@@ -297,7 +303,9 @@ class AsyncSession:
     async def throttle(self, cpus: float | None) -> None:
         """Let it have so many cores' worth of CPU time from now on, at most its limit (None: its limit)."""
         if cpus is not None and cpus < FLOORS["cpus"]:
-            raise Invalid(f"cpus: {cpus:g} is below {FLOORS['cpus']:g} of a core, the least a guest can live with")
+            raise Invalid(
+                f"cpus: {cpus:g} is below {FLOORS['cpus']:g} of a core, the least a guest can live with"
+            )
         self._open.throttle(cpus)
 
     async def kill(self) -> None:
@@ -358,6 +366,11 @@ class Session:
     @property
     def name(self) -> str:
         return self._session.name
+
+    @property
+    def watched(self) -> sessions.Session:
+        """What panels watch; to be used ``in_the_loop`` alone."""
+        return self._session.watched
 
     @property
     def walls(self) -> list[str]:
@@ -530,6 +543,11 @@ def _portal() -> Portal:
     portal = Portal()
     atexit.register(_close_portal, portal)
     return portal
+
+
+def in_the_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine in the loop that all sessions of this process live in."""
+    return _portal().call(coroutine)
 
 
 def _close_portal(portal: Portal) -> None:

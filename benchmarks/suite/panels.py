@@ -23,7 +23,11 @@ TALKING = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic
 
 @benchmark(
     "panels",
-    Spec(name="panels.quiet", what="the front's share of a processor, four panels open, a silent busy cell", unit="×"),
+    Spec(
+        name="panels.quiet",
+        what="the front's share of a processor, four panels open, a silent busy cell",
+        unit="×",
+    ),
     Spec(name="panels.talking", what="likewise, a cell that prints 100 lines a second", unit="×"),
 )
 def panels(scale: Scale) -> Iterator[Reading]:

@@ -38,10 +38,13 @@ class Bench:
         self.extra: dict[str, Any] = {}
         self._ready = ready
         self._run_on = run_on
-        self.panel = panel
+        self._panel = panel
 
     async def session(self) -> Session:
         return await self._ready()
+
+    async def panel(self, name: str) -> dict[str, Any]:
+        return await self._panel(name)
 
     async def run_on(self, submit: Callable[[Sink], Awaitable[Verdict | None]]) -> None:
         self.content, self.extra = await self._run_on(submit)

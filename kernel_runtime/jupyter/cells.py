@@ -19,11 +19,11 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import bench, front_magics, identity, limits_magic, verdicts
+from kernel_runtime.jupyter.card_place import UnderTheCell
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
 from kernel_runtime.jupyter.panels.asking import Asking
 from kernel_runtime.jupyter.panels.openers import Panels
-from kernel_runtime.jupyter.panels.place import UnderTheCell
 from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays
 from kernel_runtime.jupyter.requests import Cursor, Execute, read

@@ -124,9 +124,7 @@ class Front:
         gate = Gate(self._settings.level, self._settings.page_hosts, self._comms.of_front)
         self._stage = Stage(self._publisher, self._comms)
         self._sources = Sources(self._guest)
-        return Desk(
-            self._publisher, self._comms, prompts, gate, limits.output, self._stage, self._sources
-        )
+        return Desk(self._publisher, self._comms, prompts, gate, limits.output, self._stage, self._sources)
 
     def _handle_signals(self) -> None:
         self._loop.add_signal_handler(signal.SIGINT, self._guest.interrupt)

@@ -62,7 +62,7 @@ def test_what_is_allowed_already_is_not_written_again(tmp_path: Path) -> None:
     ("text", "error"),
     [
         (f'deny = ["{NEW}"]\n', Conflict),
-        (f'[[allow]]\nscope = "clock"\n', Conflict),
+        ('[[allow]]\nscope = "clock"\n', Conflict),
         ('x = """\nallow = [\n"""\n', Invalid),
         ("nonsense", Invalid),
     ],

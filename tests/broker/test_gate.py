@@ -187,7 +187,9 @@ def test_an_answer_does_not_lift_a_denial(state: State) -> None:
 
 
 @pytest.mark.parametrize(("span", "elsewhere"), [(Span.SESSION, False), (Span.ALWAYS, True)])
-def test_what_is_given_in_advance_is_written_down_and_holds(state: State, span: Span, elsewhere: bool) -> None:
+def test_what_is_given_in_advance_is_written_down_and_holds(
+    state: State, span: Span, elsewhere: bool
+) -> None:
     mine = gate(state)
     wide = Request(scope=parse_scope("net:*.example.org"), principal="ann", session="s1")
     mine.grant(wide, span)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.rules import Effect
 from kernel_runtime.domain.scopes import parse_request
 from kernel_runtime.domain.snapshot import Budget
@@ -56,7 +57,10 @@ async def decided(scope: str) -> str:
             version=gate.manifest.version,
             why=tuple(ask.reason for ask in covering),
         )
-        ticket = gate.answer(ticket, await person().answer(question))
+        try:
+            ticket = gate.answer(ticket, await person().answer(question))
+        except CapabilityDenied:
+            return f"{scope}: deny\n"
     return f"{scope}: {ticket.decision.effect}\n"
 
 

@@ -172,7 +172,9 @@ def test_resources_are_watched_throttled_paused_and_killed(page):
 
 
 def test_the_card_asks_under_the_cell_that_runs(page):
-    many = "\n".join(f"# ask db:stations:read\n# ask net:api.example.org/GET\n# ask env:VAR{n}" for n in range(12))
+    many = "\n".join(
+        f"# ask db:stations:read\n# ask net:api.example.org/GET\n# ask env:VAR{n}" for n in range(12)
+    )
     page.open(
         "# ask net:api.example.org/GET\nprint('begun')",
         "# ask net:api.example.org/GET\n# ask secret:API_KEY\n# ask cache",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import About, Checkpoint
-from kernel_runtime.domain.errors import NotFound, ProtocolViolation, WallUnavailable
+from kernel_runtime.domain.errors import CapabilityDenied, NotFound, ProtocolViolation, WallUnavailable
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.kernel import main
 from kernel_runtime.workers.meter import Usage
@@ -223,7 +223,10 @@ class ScriptedSession:
                 await asyncio.sleep(0.005)
             stream("stdout", f"{rest} is asked\n")
         elif word == "asks_in_vain":
-            stream("stdout", f"answer: {await person().answer(asked(rest))}\n")
+            try:
+                stream("stdout", f"answer: {await person().answer(asked(rest))}\n")
+            except CapabilityDenied as error:
+                stream("stdout", f"denied: {error}\n")
         elif word == "press":
             card = person()._card
             for widget in (card.root, card.once, card.always):

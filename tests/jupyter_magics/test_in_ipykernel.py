@@ -120,3 +120,21 @@ def test_variables(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     execute(kernel[1], "x = {'a': [1, 2]}")
     execute(kernel[1], "%%sandbox -i x -o y\ny = x['a'] * 2")
     assert execute(kernel[1], "y")[1][-1][1]["data"]["text/plain"] == "[1, 2, 1, 2]"
+
+
+def test_the_panel_of_resources_follows_the_guests_while_a_cell_runs(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    execute(kernel[1], "%%sandbox --name watched --memory 300M\nx = 1")
+    reply, outputs = execute(kernel[1], "%sandbox resources")
+    assert reply["status"] == "ok", reply
+    (shown,) = [content["data"] for kind, content in outputs if kind == "display_data"]
+    assert "watched: idle" in shown["text/plain"]
+    assert "of 300 MB" in shown["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    _, outputs = execute(
+        kernel[1], "%%sandbox --name watched\nimport time\nfor _ in range(3): time.sleep(1); print('on')"
+    )
+    drawn = str([content["data"]["state"] for kind, content in outputs if kind == "comm_msg"])
+    assert "a cell runs" in drawn, "drawn while the cell held the kernel"
+    execute(kernel[1], "%sandbox kill watched")

@@ -104,7 +104,7 @@ def test_it_is_throttled_and_let_go_while_it_runs_and_never_beyond_its_limit(
     share = session.run(code + "(time.process_time() - used) / 1.5").result
     assert share is not None
     assert float(share) < 0.5
-    with pytest.raises(kernel_runtime.Invalid, match="below 0.01 of a core"):
+    with pytest.raises(kernel_runtime.Invalid, match=r"below 0\.01 of a core"):
         session.throttle(0.0)
 
 

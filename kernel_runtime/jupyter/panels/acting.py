@@ -29,6 +29,7 @@ class Acting:
         self.task: asyncio.Task[None] | None = None
         self._changed = changed
         self._closed = False
+        self._loop = asyncio.get_running_loop()
 
     @property
     def idle(self) -> bool:
@@ -41,8 +42,15 @@ class Acting:
     def button(self, label: str, icon: str, tooltip: str, deed: Deed) -> Any:
         """A button that does it."""
         button = ipywidgets.Button(description=label, icon=icon, tooltip=tooltip)
-        button.on_click(lambda _: self.begin(deed))
+        button.on_click(lambda _: self._pressed(deed))
         return button
+
+    def _pressed(self, deed: Deed) -> None:
+        """In the panel's own loop, whichever thread has heard of it."""
+        if asyncio._get_running_loop() is self._loop:
+            self.begin(deed)
+        else:
+            self._loop.call_soon_threadsafe(self.begin, deed)
 
     def begin(self, deed: Deed) -> None:
         """Begin a deed, unless one is under way."""

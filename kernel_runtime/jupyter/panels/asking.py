@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.jupyter.panels.questions import Questions
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.panels.questions import Question
     from kernel_runtime.jupyter.panels.stage import Stage
 
-ASK_SECONDS = 60.0
+ASK_SECONDS = 120.0
 #: Cards that stay in the page; the oldest give way.
 MOST_CARDS = 50
 
@@ -43,28 +45,42 @@ class Asking:
         self._showing = asyncio.Lock()
 
     async def answer(self, question: Question) -> Span | None:
-        """How long it is granted for; ``None``: denied, also when nobody answers or can be asked."""
+        """How long it is granted for; ``None``: denied, also when nobody answers. ``CapabilityDenied`` where
+        nobody can be asked, with the flag that grants it."""
         parent = self._place.cell
         if parent is None:
-            return None
+            why = f"nobody can be asked here: --allow {shlex.quote(question.what)} grants it"
+            raise CapabilityDenied(f"{question.what}: {question.reason}; {why} ({question.rule})")
+        if parent != self._parent:
+            self._begin_cell(parent)
+        return await self._questions.ask(question, self._shown)
+
+    def _begin_cell(self, parent: bytes) -> None:
+        """Another cell runs; what is open is asked under that from now on."""
+        if self._card is not None:
+            self._card.close()
+        self._card = None
+        self._parent = parent
+        self._questions.begin_cell()
+
+    async def _shown(self) -> None:
+        """Under this cell stands a card."""
         async with self._showing:
-            if parent != self._parent or self._card is None:
-                await self._new_card(parent)
-        return await self._questions.ask(question)
+            if self._card is None:
+                await self._new_card(self._parent)
 
     async def _new_card(self, parent: bytes) -> None:
-        """Under another cell; what is open is asked there from now on."""
         await self._stage.open()
         from kernel_runtime.jupyter.panels.card import Card  # needs ipywidgets
 
-        if self._card is not None:
-            self._card.close()
-        self._questions.begin_cell()
         self._count += 1
         name = f"card {self._count}"
-        card = self._card = Card(self._questions)
-        self._parent = parent
-        self._place.show(await self._stage.show(name, lambda: card, parent), parent)
+
+        def make() -> Card:
+            self._card = Card(self._questions)
+            return self._card
+
+        self._place.show(await self._stage.show(name, make, parent), parent)
         self._names.append(name)
         while len(self._names) > MOST_CARDS:
             self._stage.drop(self._names.pop(0))

@@ -120,14 +120,17 @@ class Card:
         )
 
     def _others(self, waiting: list[Open]) -> str:
-        items = "".join(f"<li><code><bdi>{escape(each.question.what)}</bdi></code>{_times(each)}</li>" for each in waiting[:MOST_LISTED])
+        items = "".join(
+            f"<li><code><bdi>{escape(each.question.what)}</bdi></code>{_times(each)}</li>"
+            for each in waiting[:MOST_LISTED]
+        )
         more = len(waiting) - MOST_LISTED
         items += f"<li>and {more} more</li>" if more > 0 else ""
         listed = f'<div class="kr-waiting">Waiting behind it: <ul>{items}</ul></div>' if items else ""
         unasked = self._questions.unasked
         denied = f'<p class="kr-faint">{unasked} more were denied without asking you.</p>' if unasked else ""
         told = "".join(f"<li>{escape(line)}</li>" for line in self._questions.told)
-        return f'{listed}{denied}{f"<ul class=kr-faint>{told}</ul>" if told else ""}'
+        return f"{listed}{denied}{f'<ul class=kr-faint>{told}</ul>' if told else ''}"
 
 
 _NOTHING = '<div class="kr-head"><b>Permission</b><span>nothing is asked now</span></div>'

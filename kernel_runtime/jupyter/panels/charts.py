@@ -11,7 +11,9 @@ WIDTH, HEIGHT = 240, 48
 _TOP = 4
 
 
-def area(points: Sequence[tuple[float, float]], now: float, span: float, top: float, limit: float | None) -> str:
+def area(
+    points: Sequence[tuple[float, float]], now: float, span: float, top: float, limit: float | None
+) -> str:
     """The amounts of ``points`` (time, amount) over the ``span`` seconds before ``now``; ``top``: the
     amount at the upper edge. A dashed line stands at the limit where it is in sight."""
     shown = [(_x(at, now, span), _y(amount, top)) for at, amount in points if at >= now - span]

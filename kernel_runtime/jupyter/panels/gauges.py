@@ -102,9 +102,18 @@ def _gauges(usage: Usage, rate: float) -> list[Gauge]:
     peak = f"peak {show_bytes(usage.peak)}" if usage.peak else ""
     files = "" if usage.inodes is None else f"{usage.inodes} files"
     return [
-        Gauge(name="memory", title="Memory", used=usage.memory, limit=limits.memory, shown=usage.memory, note=peak),
+        Gauge(
+            name="memory",
+            title="Memory",
+            used=usage.memory,
+            limit=limits.memory,
+            shown=usage.memory,
+            note=peak,
+        ),
         Gauge(name="cpus", title="CPU", used=usage.cpus, limit=cores, shown=usage.cpus, note=_cpu(usage)),
-        Gauge(name="disk", title="Disk", used=usage.disk, limit=limits.disk, shown=usage.disk or 0, note=files),
+        Gauge(
+            name="disk", title="Disk", used=usage.disk, limit=limits.disk, shown=usage.disk or 0, note=files
+        ),
         Gauge(
             name="network",
             title="Network",
@@ -113,7 +122,9 @@ def _gauges(usage: Usage, rate: float) -> list[Gauge]:
             shown=rate,
             note=f"{show_bytes(rate)} per second",
         ),
-        Gauge(name="pids", title="Processes and threads", used=usage.pids, limit=limits.pids, shown=usage.pids),
+        Gauge(
+            name="pids", title="Processes and threads", used=usage.pids, limit=limits.pids, shown=usage.pids
+        ),
         Gauge(
             name="output",
             title="Output of the cell",
@@ -141,7 +152,7 @@ def as_html(samples: Samples) -> str:
     """A grid of gauges, and what was warned of."""
     cells = "".join(_gauge(gauge, samples.chart(gauge)) for gauge in samples.gauges)
     lines = "".join(
-        f'<li><time>{time.strftime("%H:%M:%S", time.localtime(at))}</time> {escape(text)}</li>'
+        f"<li><time>{time.strftime('%H:%M:%S', time.localtime(at))}</time> {escape(text)}</li>"
         for at, text in reversed(samples.warnings)
     )
     warnings = f'<ul class="kr-warnings" aria-label="warnings">{lines}</ul>' if lines else ""

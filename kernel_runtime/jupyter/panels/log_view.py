@@ -9,7 +9,6 @@ import os
 import time
 from html import escape as html_escape
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -22,6 +21,7 @@ from kernel_runtime.jupyter.panels.style import SHEET
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from pathlib import Path
 
     from kernel_runtime.domain.audit import Record
     from kernel_runtime.jupyter.panels.logbook import LogBook
@@ -35,7 +35,9 @@ MOST_SHOWN, MOST_STILL, MOST_EXPORTED = 300, 40, 200_000
 class LogView:
     """One panel; ``rights``: whose audit trail is shown among the lines, if anybody's."""
 
-    def __init__(self, book: LogBook, rights: Rights | None, place: Path, seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self, book: LogBook, rights: Rights | None, place: Path, seconds: float = LOOK_SECONDS
+    ) -> None:
         self._book = book
         self._rights = rights
         self._place = place
@@ -53,9 +55,15 @@ class LogView:
 
     def _make_parts(self) -> None:
         self._head, self._lines = ipywidgets.HTML(), ipywidgets.HTML()
-        self._search = ipywidgets.Text(placeholder="search", tooltip="words that a line is to have").add_class("kr-wide")
-        self._level = ipywidgets.Dropdown(options=[("every level", LEVELS[0]), *((f"{n} and up", n) for n in LEVELS[1:])])
-        self._source = ipywidgets.Dropdown(options=[("every source", ""), *((name, name) for name in SOURCES)])
+        self._search = ipywidgets.Text(
+            placeholder="search", tooltip="words that a line is to have"
+        ).add_class("kr-wide")
+        self._level = ipywidgets.Dropdown(
+            options=[("every level", LEVELS[0]), *((f"{n} and up", n) for n in LEVELS[1:])]
+        )
+        self._source = ipywidgets.Dropdown(
+            options=[("every source", ""), *((name, name) for name in SOURCES)]
+        )
         self._follow = ipywidgets.ToggleButton(
             value=True, description="Follow", icon="arrow-down", tooltip="show what comes, as it comes"
         )
@@ -117,7 +125,9 @@ class LogView:
 
     # -- what is done ----------------------------------------------------------------------------
 
-    def _exported(self, kind: str, write: Callable[[Any, Iterable[Line]], None]) -> Callable[[], Awaitable[str]]:
+    def _exported(
+        self, kind: str, write: Callable[[Any, Iterable[Line]], None]
+    ) -> Callable[[], Awaitable[str]]:
         async def export() -> str:
             lines = list(islice(self._wanted(), MOST_EXPORTED))[::-1]
             path = await asyncio.to_thread(_new_file, self._place, kind, lines, write)
@@ -126,7 +136,9 @@ class LogView:
         return export
 
 
-def _new_file(place: Path, kind: str, lines: list[Line], write: Callable[[Any, Iterable[Line]], None]) -> Path:
+def _new_file(
+    place: Path, kind: str, lines: list[Line], write: Callable[[Any, Iterable[Line]], None]
+) -> Path:
     """A file that was not there before, for its owner alone; no link is followed."""
     path = place / f"logs-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}.{kind}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -157,7 +169,9 @@ def _plain(value: object) -> object:
 
 def _audited(record: Record) -> Line:
     what = f"{record.capability}:{record.resource}".strip(":")
-    text = " ".join(filter(None, (record.event, record.decision, what, f"({record.rule})" if record.rule else "")))
+    text = " ".join(
+        filter(None, (record.event, record.decision, what, f"({record.rule})" if record.rule else ""))
+    )
     level = "warning" if record.decision == "deny" else "info"
     return Line(at=record.at, source="audit", level=level, guest=record.app, text=text)
 
@@ -178,5 +192,3 @@ def _as_html(lines: list[Line]) -> str:
         for line in lines
     )
     return f'<pre class="kr-log">{rows}</pre>'
-
-

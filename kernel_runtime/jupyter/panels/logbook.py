@@ -115,7 +115,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
     def __call__(self, line: Line) -> bool:
-        if LEVELS.index(line.level) < LEVELS.index(self.level) or (self.source and line.source != self.source):
+        if LEVELS.index(line.level) < LEVELS.index(self.level) or (
+            self.source and line.source != self.source
+        ):
             return False
         words = self.text.casefold().split()
-        return not words or all(word in f"{line.source} {line.level} {line.text}".casefold() for word in words)
+        return not words or all(
+            word in f"{line.source} {line.level} {line.text}".casefold() for word in words
+        )

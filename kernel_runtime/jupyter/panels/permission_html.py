@@ -78,7 +78,9 @@ def _when(at: float) -> str:
 
 def _amounts(record: Record) -> str:
     size = show_bytes(record.bytes) if record.bytes else ""
-    return f'<span class="kr-faint">{size} {1000 * record.duration:.0f} ms</span>' if record.duration else size
+    return (
+        f'<span class="kr-faint">{size} {1000 * record.duration:.0f} ms</span>' if record.duration else size
+    )
 
 
 def wishes(title: str, found: Sequence[Wish]) -> str:

@@ -56,11 +56,17 @@ class PermissionView:
         self._wishes = ipywidgets.VBox([]).add_class("kr-wishes")
         self._file = ipywidgets.Dropdown(options=[])
         button = self._acting.button
-        self._session = button("Allow this session", "check", "until the kernel ends", self._grant(Span.SESSION))
+        self._session = button(
+            "Allow this session", "check", "until the kernel ends", self._grant(Span.SESSION)
+        )
         self._session.button_style = "primary"
-        self._always = button("Always for this version", "check", "until it changes", self._grant(Span.ALWAYS))
+        self._always = button(
+            "Always for this version", "check", "until it changes", self._grant(Span.ALWAYS)
+        )
         self._revoke = button("Revoke", "ban", "take back what was granted", self._revoked)
-        self._write = button("Write to the policy", "pencil", "allow what is ticked, for ever", self._approved)
+        self._write = button(
+            "Write to the policy", "pencil", "allow what is ticked, for ever", self._approved
+        )
 
     def _assemble(self) -> Any:
         self._search.add_class("kr-wide")
@@ -127,7 +133,9 @@ class PermissionView:
 
     def _summary(self) -> str:
         count = [sum(r.effect is effect for r in self._reading.rights) for effect in pictures.WORDS]
-        words = (f"{number} {word}" for number, word in zip(count, pictures.WORDS.values(), strict=True) if number)
+        words = (
+            f"{number} {word}" for number, word in zip(count, pictures.WORDS.values(), strict=True) if number
+        )
         return ", ".join(words) or "nothing was asked for yet"
 
     def _found(self) -> str:
@@ -144,7 +152,9 @@ class PermissionView:
         wishes = suggestion.allow[:MOST_WISHES]
         if [wish.scope for wish in wishes] != list(ticked):
             self._wishes.children = [_box(wish.scope, wish.times, wish.apps) for wish in wishes]
-        offer(self._file, [(f"{name}: {path}", name) for name, path in self._rights.files.items()], first=True)
+        offer(
+            self._file, [(f"{name}: {path}", name) for name, path in self._rights.files.items()], first=True
+        )
         nothing = '<p class="kr-faint">Nothing was asked in vain: there is nothing to suggest.</p>'
         self._rest.value = (
             ("" if wishes else nothing)
@@ -169,14 +179,14 @@ class PermissionView:
 
     def _grant(self, span: Span) -> Callable[[], Awaitable[str]]:
         async def grant() -> str:
-            said = await asyncio.to_thread(self._rights.grant, self._chosen(), span)
+            said = self._rights.grant(self._chosen(), span)
             await self.look()
             return said
 
         return grant
 
     async def _revoked(self) -> str:
-        said = await asyncio.to_thread(self._rights.revoke, self._chosen())
+        said = self._rights.revoke(self._chosen())
         await self.look()
         return said
 
@@ -204,5 +214,3 @@ def _box(scope: str, times: int, apps: tuple[str, ...]) -> Any:
     box = _Box(value=False, indent=False, description=clean_tex(one_line(label, 300)))
     box.scope = scope
     return box
-
-

@@ -14,7 +14,7 @@ from kernel_runtime.domain.rules import Span
 from kernel_runtime.domain.scopes import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from kernel_runtime.domain.decide import Request
     from kernel_runtime.domain.scopes import Scope
@@ -81,8 +81,9 @@ class Questions:
         self._denied.clear()
         self._deaf, self.unasked, self.told = False, 0, []
 
-    async def ask(self, question: Question) -> Span | None:
-        """The answer, or ``None`` when there is none in time. Cancelled: nobody wants it any more."""
+    async def ask(self, question: Question, shown: Callable[[], Awaitable[None]]) -> Span | None:
+        """The answer, or ``None`` when there is none in time; ``shown`` shows what is open. Cancelled:
+        nobody wants it any more."""
         found = self._open.get(question.key)
         if found is None:
             if self._deaf or question.key in self._denied or len(self._open) >= MOST_OPEN:
@@ -94,6 +95,7 @@ class Questions:
         found.waiting += 1
         self._changed()
         try:
+            await shown()
             return await asyncio.wait_for(asyncio.shield(found.answer), found.left)
         except TimeoutError:
             self._settle(found, None, "nobody answered, so it was denied")

@@ -16,7 +16,7 @@ from kernel_runtime.jupyter.panels.gauges import Samples
 from kernel_runtime.jupyter.panels.style import SHEET
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from kernel_runtime.domain.usage import Usage
 
@@ -63,9 +63,13 @@ class ResourceView:
         self._picture = ipywidgets.HTML()
         self._which = ipywidgets.ToggleButtons(options=[]).add_class("kr-tabs")
         self._share = ipywidgets.Dropdown(options=list(_SHARES), tooltip="the share of CPU time it may have")
-        self._throttle = button("Throttle", "tachometer", "let it run at this share of CPU time", self._throttled)
+        self._throttle = button(
+            "Throttle", "tachometer", "let it run at this share of CPU time", self._throttled
+        )
         self._pause = button("Pause", "pause", "stop everything in it, and its clocks", self._paused)
-        self._interrupt = button("Interrupt", "stop", "KeyboardInterrupt in the running cell", self._interrupted)
+        self._interrupt = button(
+            "Interrupt", "stop", "KeyboardInterrupt in the running cell", self._interrupted
+        )
         self._kill = button("Kill", "times", "end it now; the newest snapshot takes its place", self._killed)
         self._kill.button_style = "danger"
         self._kill.add_class("kr-gap")
@@ -144,7 +148,11 @@ class ResourceView:
     async def _throttled(self) -> str:
         guest, share = self._guest(), self._share.value
         guest.throttle(share)
-        return "it runs as fast as its limits allow" if share is None else f"it has {share:g} of a core from now on"
+        return (
+            "it runs as fast as its limits allow"
+            if share is None
+            else f"it has {share:g} of a core from now on"
+        )
 
     async def _paused(self) -> str:
         guest = self._guest()

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from kernel_runtime.domain.audit import Record
 from kernel_runtime.domain.decide import Request, decide
 from kernel_runtime.domain.errors import Conflict, Invalid
 from kernel_runtime.domain.matching import Index
 from kernel_runtime.domain.outlook import prospect
 from kernel_runtime.domain.rules import Ask, Effect, Grant, Span
-from kernel_runtime.domain.scopes import parse_scope
+from kernel_runtime.domain.scopes import Kind, parse_scope
 from kernel_runtime.domain.suggestion import Suggestion, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from kernel_runtime.domain.audit import Record
     from kernel_runtime.domain.clock import Clock
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
@@ -75,7 +75,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rights:
-    """The rights of one app. Every method may block on the disk: call them beside the loop."""
+    """The rights of one app. What reads may block on the disk: call it beside the loop. ``grant`` and
+    ``revoke`` belong into the loop, where the broker changes the gate, too."""
 
     def __init__(
         self,
@@ -127,7 +128,9 @@ class Rights:
             _, rule = self._stands(parsed, self.gate.grants)
             raise Conflict(f"a grant would not help: {rule} decides")
         self.gate.grant(self._request(parsed), span)
-        return f"{scope} is granted {'for this session' if span is Span.SESSION else 'always, for this version'}"
+        return (
+            f"{scope} is granted {'for this session' if span is Span.SESSION else 'always, for this version'}"
+        )
 
     def revoke(self, scope: str) -> str:
         """Take back what a person granted."""
@@ -165,7 +168,7 @@ class Rights:
     def _stands(self, scope: Scope, grants: Index[Grant]) -> tuple[Effect, str]:
         """What would become of it now, and what decides; nothing is counted or written down."""
         gate = self.gate
-        if scope.is_concrete and not (scope.kind == "net" and not scope.port):
+        if scope.is_concrete and not (scope.kind is Kind.NET and not scope.port):
             decision = decide(gate.manifest, grants, gate.policy, self._request(scope), self._clock(0.0), {})
             return decision.effect, decision.rule
         found = prospect(Ask(scope=scope), grants, gate.policy)
@@ -176,12 +179,15 @@ class Rights:
 
 
 def _requested(record: Record) -> Scope | None:
+    """What was decided on, as a rule would say it: without the usual port."""
     if record.event != "decision":
         return None
     try:
-        return parse_scope(f"{record.capability}:{record.resource}" if record.resource else record.capability)
+        scope = parse_scope(f"{record.capability}:{record.resource}" if record.resource else record.capability)
     except Invalid:
         return None
+    usual = scope.kind is Kind.NET and scope.port in ("80", "443")
+    return msgspec.structs.replace(scope, port="") if usual else scope
 
 
 def matching(records: Iterable[Record], text: str, event: str = "") -> list[Record]:
@@ -196,4 +202,6 @@ def matching(records: Iterable[Record], text: str, event: str = "") -> list[Reco
 
 def _words(record: Record) -> str:
     fields = (record.event, record.principal, record.tenant, record.app, record.decision, record.rule)
-    return " ".join((*fields, record.reason, f"{record.capability}:{record.resource}", str(record.number))).casefold()
+    return " ".join(
+        (*fields, record.reason, f"{record.capability}:{record.resource}", str(record.number))
+    ).casefold()

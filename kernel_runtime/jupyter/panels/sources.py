@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.jupyter.panels.logbook import LogBook
@@ -16,11 +16,12 @@ from kernel_runtime.jupyter.panels.logbook import LogBook
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from kernel_runtime.domain.clock import Clock
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.panels.resource_view import Watched
-    from kernel_runtime.jupyter.panels.rights import Rights
+    from kernel_runtime.jupyter.panels.rights import Gate, Rights, Trail
     from kernel_runtime.state import State
 
 
@@ -36,7 +37,7 @@ class Sources:
     def guests(self) -> Mapping[str, Watched]:
         """The kernel's guest, by the name of its notebook."""
         session = self._guest.session
-        return {} if session is None else {notebook_name(): session}
+        return {} if session is None else {notebook_name(): cast("Watched", session)}
 
     def use_rights(self, rights: Rights) -> None:
         """From now on the panels show these."""
@@ -59,11 +60,18 @@ class Sources:
 
         state = self._state = State()
         gate = state.gate(_manifest(), held_policy())
-        return rights_of(gate, lambda: state.audit, host_clock, principal=state.principal, session=str(os.getpid()))
+        return rights_of(
+            gate, lambda: state.audit, host_clock, principal=state.principal, session=str(os.getpid())
+        )
 
 
 def rights_of(
-    gate: object, trail: Callable[[], object], clock: object, *, principal: str, session: str
+    gate: Gate,
+    trail: Callable[[], Trail],
+    clock: Callable[[float], Clock],
+    *,
+    principal: str,
+    session: str,
 ) -> Rights:
     """The rights that a gate decides on, with this person's policy files to write to."""
     from kernel_runtime.broker.approving import approve
@@ -78,7 +86,13 @@ def rights_of(
         return held_policy()
 
     return Rights(
-        gate, trail, clock, principal=principal, session=session, files=files, approve=approved  # type: ignore[arg-type]
+        gate,
+        trail,
+        clock,
+        principal=principal,
+        session=session,
+        files=files,
+        approve=approved,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.domain.scopes import parse_request
 from kernel_runtime.jupyter.panels import questions as rules
@@ -74,12 +75,16 @@ def test_each_button_is_an_answer(name, span):
 def test_it_says_what_why_and_by_which_rule():
     async def story():
         table = Table()
-        await table.asks("net:api.example.org/GET", rule="ask net:*, policy.toml:3", reason="a rule wants it asked")
+        await table.asks(
+            "net:api.example.org/GET", rule="ask net:*, policy.toml:3", reason="a rule wants it asked"
+        )
         ((bundle, parent),) = table.place.shown
         assert parent == CELL, "under the cell that runs"
         html = bundle["text/html"]
         assert "wants to <bdi>send a GET request to api.example.org over the network</bdi>" in html
-        assert "The app’s own words, not checked by anybody:</small><div>“<bdi>to fetch forecasts</bdi>”" in html
+        assert (
+            "The app’s own words, not checked by anybody:</small><div>“<bdi>to fetch forecasts</bdi>”" in html
+        )
         assert "ask net:*, policy.toml:3" in html
         assert 'its own words: "to fetch forecasts"' in bundle["text/plain"]
         assert "denied in 3600 s if nobody answers" in table.card._count.value
@@ -149,7 +154,8 @@ def test_where_nobody_can_be_asked_nothing_is_shown():
     async def story():
         table = Table()
         table.place.cell = None
-        assert await table.person.answer(asked("cache")) is None
+        with pytest.raises(CapabilityDenied, match="nobody can be asked here: --allow cache grants it"):
+            await table.person.answer(asked("cache"))
         assert not table.place.shown
 
     run(story)
@@ -225,11 +231,20 @@ def test_old_cards_ask_nothing_and_only_so_many_stay(monkeypatch):
 def test_words_of_the_app_are_only_text():
     async def story():
         table = Table()
-        fields = {"app": HOSTILE, "version": HOSTILE, "rule": HOSTILE, "reason": HOSTILE, "why": (HOSTILE, HOSTILE)}
+        fields = {
+            "app": HOSTILE,
+            "version": HOSTILE,
+            "rule": HOSTILE,
+            "reason": HOSTILE,
+            "why": (HOSTILE, HOSTILE),
+        }
         first, *_ = await table.asks("cache", "secret:S", **fields)
         table.card.deny.click()
         await first
-        told = [m["data"]["state"].get("value") for m in table.ear.contents("comm_open") + table.ear.contents("comm_msg")]
+        told = [
+            m["data"]["state"].get("value")
+            for m in table.ear.contents("comm_open") + table.ear.contents("comm_msg")
+        ]
         said = "".join([table.place.shown[0][0]["text/html"], *(v for v in told if isinstance(v, str))])
         assert "&lt;script&gt;" in said, "the words are there"
         assert "<script" not in said
@@ -256,11 +271,15 @@ def test_what_it_would_mean(scope, words):
     assert meaning(parse_request(scope)) == words
 
 
+async def nothing() -> None:
+    """No card is there."""
+
+
 def test_the_rules_alone_bound_what_is_told():
     async def story():
         questions = Questions(3600.0, lambda: None)
         for number in range(20):
-            task = asyncio.ensure_future(questions.ask(asked(f"secret:S{number}")))
+            task = asyncio.ensure_future(questions.ask(asked(f"secret:S{number}"), nothing))
             await asyncio.sleep(0)
             questions.answer(questions.open[0], Span.ONCE)
             assert await task is Span.ONCE

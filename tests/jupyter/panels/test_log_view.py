@@ -76,7 +76,7 @@ def test_what_a_terminal_would_act_on_is_left_out():
         ({"level": "warning"}, ["err", "failed"]),
         ({"level": "error"}, ["failed"]),
         ({"source": "log"}, ["debugged"]),
-        ({"text": "E RR"}, ["err"]),
+        ({"text": "STD RR"}, ["err"]),
         ({"text": "error"}, ["failed"]),
     ],
 )
@@ -138,7 +138,10 @@ def test_what_is_found_is_exported_to_a_new_private_file(tmp_path):
         assert "2 lines written to logs-" in await press(view._acting, view._csv)
         (file,) = tmp_path.glob("logs-*.jsonl")
         records = [json.loads(line) for line in file.read_text().splitlines()]
-        assert [(r["text"], r["cell"]) for r in records] == [("=cmd|' /C calc'!A0", 3), ("plain, with a comma", 3)]
+        assert [(r["text"], r["cell"]) for r in records] == [
+            ("=cmd|' /C calc'!A0", 3),
+            ("plain, with a comma", 3),
+        ]
         assert file.stat().st_mode & 0o077 == 0
         (table,) = tmp_path.glob("logs-*.csv")
         rows = list(csv.reader(io.StringIO(table.read_text())))

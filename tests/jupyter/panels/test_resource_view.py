@@ -29,7 +29,14 @@ def test_amounts_stand_beside_their_limits():
         guest.amounts["limits"] = Limits(memory=1000, cpus=2.0, pids=None)
         view, _, bundle = await opened({"a notebook": guest})
         html = view._picture.value
-        for text in ("500 bytes", "of 1000 bytes", "0.5 cores", "of 2 cores", "not limited", "peak 600 bytes"):
+        for text in (
+            "500 bytes",
+            "of 1000 bytes",
+            "0.5 cores",
+            "of 2 cores",
+            "not limited",
+            "peak 600 bytes",
+        ):
             assert text in html
         assert "Memory" in bundle["text/plain"]
         assert "500 bytes of 1000 bytes (50%)" in bundle["text/plain"]
@@ -166,8 +173,12 @@ def test_names_from_anywhere_are_only_text():
         told = str([each["data"]["state"].get("value") for each in ear.contents("comm_open")])
         said = told + bundle["text/html"] + str(ear.contents("comm_msg"))
         assert "&lt;script&gt;" in said
-        values = [m["data"]["state"].get("value") for m in ear.contents("comm_open") + ear.contents("comm_msg")]
-        assert not [value for value in values if isinstance(value, str) and "<script" in value and "<" in value[:1]]
+        values = [
+            m["data"]["state"].get("value") for m in ear.contents("comm_open") + ear.contents("comm_msg")
+        ]
+        assert not [
+            value for value in values if isinstance(value, str) and "<script" in value and "<" in value[:1]
+        ]
         assert "<script" not in bundle["text/html"]
 
     run(story)
