@@ -121,7 +121,7 @@ class Relay:
         if isinstance(admitted, contents.Result):
             admitted.execution_count = self._count
         elif isinstance(admitted, contents.Trouble):
-            said = f"{admitted.ename}: {admitted.evalue}"
+            said = f"{admitted.ename}: {admitted.evalue}".rstrip(": ")
             self._desk.sources.logs.record("error", said, self._count, source="stderr")
         if target == CONTROL_TARGET and isinstance(admitted, contents.CommData) and "states" in admitted.data:
             admitted.data = self._desk.stage.add_states(admitted.data)

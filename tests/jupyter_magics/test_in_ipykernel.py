@@ -132,9 +132,15 @@ def test_the_panel_of_resources_follows_the_guests_while_a_cell_runs(
     assert "watched: idle" in shown["text/plain"]
     assert "of 300 MB" in shown["text/html"]
     assert "application/vnd.jupyter.widget-view+json" in shown
-    _, outputs = execute(
-        kernel[1], "%%sandbox --name watched\nimport time\nfor _ in range(3): time.sleep(1); print('on')"
-    )
-    drawn = str([content["data"]["state"] for kind, content in outputs if kind == "comm_msg"])
-    assert "a cell runs" in drawn, "drawn while the cell held the kernel"
+    cell = kernel[1].execute("%%sandbox --name watched\nprint('begun')\nimport time; time.sleep(600)")
+    began = drawn = False
+    while not (began and drawn):  # what is drawn belongs to the panel's cell, not to the running one
+        message = kernel[1].get_iopub_msg(timeout=60)
+        began |= message["msg_type"] == "stream" and message["parent_header"]["msg_id"] == cell
+        drawn |= message["msg_type"] == "comm_msg" and "a cell runs" in str(message["content"]["data"])
+    kernel[0].interrupt_kernel()
+    while message["msg_type"] != "error":
+        message = kernel[1].get_iopub_msg(timeout=60)
+    while kernel[1].get_shell_msg(timeout=60)["parent_header"].get("msg_id") != cell:
+        pass
     execute(kernel[1], "%sandbox kill watched")

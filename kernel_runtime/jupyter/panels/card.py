@@ -140,12 +140,15 @@ def _asked(found: Open, waiting: int) -> str:
     question = found.question
     more = f"<span>1 of {waiting} questions</span>" if waiting > 1 else ""
     why = "".join(f"<div>“<bdi>{escape(line)}</bdi>”</div>" for line in question.why if line)
-    quoted = why or "<div>it gives no reason</div>"
+    words = "<small>The app’s own words, not checked by anybody:</small>"
+    quoted = (
+        f"<blockquote>{words}{why}</blockquote>" if why else '<p class="kr-faint">It gives no reason.</p>'
+    )
     return (
         f'<div class="kr-head"><b>Permission</b><span>kernel_runtime asks you</span>{more}</div>'
         f'<div class="kr-question" role="alertdialog"><p class="kr-what"><bdi>{_name(question)}</bdi> wants to '
         f"<bdi>{escape(meaning(question.request.scope))}</bdi></p><p><code><bdi>{escape(question.what)}</bdi></code>"
-        f"{_times(found)}</p><blockquote><small>The app’s own words, not checked by anybody:</small>{quoted}</blockquote>"
+        f"{_times(found)}</p>{quoted}"
         f'<p class="kr-faint">Asked because {escape(question.reason)} (<bdi>{escape(question.rule)}</bdi>).</p></div>'
     )
 

@@ -17,8 +17,8 @@ from kernel_runtime.jupyter.panels.differences import escape
 if TYPE_CHECKING:
     from kernel_runtime.domain.usage import Usage
 
-#: Seconds that charts show; samples that are kept.
-SPAN, MOST_SAMPLES = 120.0, 240
+#: Seconds that charts show, at most and at least; samples that are kept.
+SPAN, SHORTEST, MOST_SAMPLES = 120.0, 20.0, 240
 MOST_WARNINGS = 8
 _FULL = 0.95
 
@@ -93,7 +93,9 @@ class Samples:
         most = max((amount for _, amount in points), default=0.0)
         limit = gauge.limit if gauge.name != "network" else None
         top = limit if limit and most >= limit / 4 else charts.round_up(1.1 * most)
-        return charts.area(list(points), self._at, SPAN, top, limit)
+        begun = points[0][0] if points else self._at
+        span = min(SPAN, max(SHORTEST, self._at - begun))
+        return charts.area(list(points), self._at, span, top, limit)
 
 
 def _gauges(usage: Usage, rate: float) -> list[Gauge]:
@@ -166,7 +168,8 @@ def _gauge(gauge: Gauge, chart: str) -> str:
     word = {"full": "used up", "nearly": "nearly used up", "fine": ""}[gauge.state]
     chip = f'<i class="kr-chip kr-{gauge.state}">{word}</i>' if word else ""
     width = min(100.0, 100 * (share or 0))
-    bar = f'<span class="kr-bar"><span style="width:{width:.0f}%"></span></span>' if share is not None else ""
+    kind = "kr-bar" if share is not None else "kr-bar kr-none"
+    bar = f'<span class="{kind}"><span style="width:{width:.0f}%"></span></span>'
     return (
         f'<section class="kr-gauge kr-{gauge.state}"><header>{escape(gauge.title)}{chip}</header>'
         f'<p><b>{escape(used)}</b> <span class="kr-faint">{escape(of)}</span></p>{bar}{chart}'

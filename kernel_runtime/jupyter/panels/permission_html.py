@@ -40,7 +40,15 @@ def rights(found: Sequence[Right]) -> str:
         )
         for right in found
     )
-    return table(heads, rows, "kr-list")
+    return table(heads, rows, "kr-list kr-fixed")
+
+
+def detail(right: Right | None) -> str:
+    """All of one, below the table."""
+    if right is None:
+        return ""
+    why = f"The app says: “<bdi>{escape(right.why)}</bdi>”. " if right.why else ""
+    return f'<p class="kr-faint">{why}Decided by: <bdi>{escape(right.rule)}</bdi></p>'
 
 
 def _quoted(right: Right) -> str:

@@ -48,13 +48,14 @@ class PermissionView:
 
     def _make_parts(self) -> None:
         self._head, self._picture, self._records, self._rest = (ipywidgets.HTML() for _ in range(4))
+        self._detail = ipywidgets.HTML()
         self._picture.add_class("kr-picture")
         self.tabs = ipywidgets.ToggleButtons(options=[RIGHTS, TRAIL, SUGGESTED]).add_class("kr-tabs")
         self._choice = ipywidgets.ToggleButtons(options=[]).add_class("kr-rows").add_class("kr-rights")
         self._search = ipywidgets.Text(placeholder="search", tooltip="words that a record is to have")
         self._event = ipywidgets.Dropdown(options=[("every event", ""), *((e, e) for e in EVENTS)])
         self._wishes = ipywidgets.VBox([]).add_class("kr-wishes")
-        self._file = ipywidgets.Dropdown(options=[])
+        self._file = ipywidgets.Dropdown(options=[]).add_class("kr-wide")
         button = self._acting.button
         self._session = button(
             "Allow this session", "check", "until the kernel ends", self._grant(Span.SESSION)
@@ -71,7 +72,7 @@ class PermissionView:
     def _assemble(self) -> Any:
         self._search.add_class("kr-wide")
         stack = ipywidgets.Box([self._choice, self._picture]).add_class("kr-stack")
-        one = ipywidgets.VBox([stack, row(self._session, self._always, self._revoke)])
+        one = ipywidgets.VBox([stack, self._detail, row(self._session, self._always, self._revoke)])
         two = ipywidgets.VBox([row(self._search, self._event), self._records])
         three = ipywidgets.VBox([self._wishes, row(self._file, self._write), self._rest])
         self._pages = {RIGHTS: one, TRAIL: two, SUGGESTED: three}
@@ -167,6 +168,7 @@ class PermissionView:
     def _enable(self) -> None:
         """Only what can be done is offered."""
         chosen = self._right()
+        self._detail.value = pictures.detail(chosen)
         idle = self._acting.idle
         grantable = chosen is not None and chosen.grantable and idle
         self._session.disabled = self._always.disabled = not grantable

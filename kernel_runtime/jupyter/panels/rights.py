@@ -128,14 +128,13 @@ class Rights:
             _, rule = self._stands(parsed, self.gate.grants)
             raise Conflict(f"a grant would not help: {rule} decides")
         self.gate.grant(self._request(parsed), span)
-        return (
-            f"{scope} is granted {'for this session' if span is Span.SESSION else 'always, for this version'}"
-        )
+        span_text = "for this session" if span is Span.SESSION else "always, for this version"
+        return f"granted {span_text}: {scope}"
 
     def revoke(self, scope: str) -> str:
         """Take back what a person granted."""
         count = self.gate.revoke(parse_scope(scope))
-        return f"{scope} is revoked" if count else f"{scope} was not granted by a person: a rule allows it"
+        return f"revoked: {scope}" if count else f"no person has granted it: {scope}"
 
     def approve(self, file: str, scopes: list[str]) -> str:
         """Write scopes to a policy file; they hold from now on."""
@@ -183,7 +182,9 @@ def _requested(record: Record) -> Scope | None:
     if record.event != "decision":
         return None
     try:
-        scope = parse_scope(f"{record.capability}:{record.resource}" if record.resource else record.capability)
+        scope = parse_scope(
+            f"{record.capability}:{record.resource}" if record.resource else record.capability
+        )
     except Invalid:
         return None
     usual = scope.kind is Kind.NET and scope.port in ("80", "443")

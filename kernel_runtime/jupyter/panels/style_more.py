@@ -19,6 +19,7 @@ background:color-mix(in srgb,var(--kr-brand) 12%,transparent)}
 .kr-panel .kr-gauge footer{font-size:11px;line-height:18px;font-variant-numeric:tabular-nums}
 .kr-panel .kr-gauge .kr-bar{display:block;width:100%;height:4px;margin:2px 0 6px}
 .kr-panel .kr-gauge .kr-bar>span{background:var(--kr-tone)}
+.kr-panel .kr-gauge .kr-none{visibility:hidden}
 .kr-panel svg.kr-chart{display:block;width:100%;height:48px}
 .kr-panel svg .kr-area{fill:var(--kr-tone);fill-opacity:.16;stroke:none}
 .kr-panel svg .kr-stroke{stroke:var(--kr-tone);stroke-width:1.5;vector-effect:non-scaling-stroke;stroke-linejoin:round}
@@ -35,13 +36,19 @@ background:color-mix(in srgb,var(--kr-brand) 12%,transparent)}
 .kr-panel .kr-list code{font-family:var(--jp-code-font-family,monospace);font-size:12px;background:none;color:inherit;padding:0}
 .kr-panel .kr-scroll{max-height:340px;overflow:auto}
 .kr-panel .kr-rights{padding-top:ROWpx;align-self:start;height:auto;display:block}
-.kr-panel .kr-wide .widget-text,.kr-panel .kr-actions .widget-text.kr-wide{width:260px}
+.kr-panel .kr-actions .kr-wide.widget-text{width:260px}
+.kr-panel .kr-actions .kr-wide.widget-dropdown{width:460px;max-width:100%}
+.kr-panel table.kr-fixed{table-layout:fixed}
+.kr-panel .kr-fixed th:nth-child(1){width:72px}.kr-panel .kr-fixed th:nth-child(2){width:27%}.kr-panel .kr-fixed th:nth-child(3){width:62px}
+.kr-panel .kr-fixed td{overflow:hidden;text-overflow:ellipsis}
+.kr-panel p{margin:4px 0 4px 4px;white-space:normal}
+.kr-panel ul{margin:4px 0;padding-left:18px}
 .kr-panel .kr-wishes label,.kr-panel .kr-wishes .widget-label{font-family:var(--jp-code-font-family,monospace);font-size:12px;color:var(--kr-text)}
 .kr-panel .kr-wishes>*{width:100%;margin:0}
 .kr-panel pre.kr-log{display:flex;flex-direction:column-reverse;max-height:340px;overflow:auto;margin:2px 0 0;padding:6px 8px;
 border:1px solid var(--kr-edge);border-radius:4px;background:var(--jp-cell-editor-background,#f5f5f5);color:var(--kr-text);
 font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.5;white-space:pre-wrap;overflow-wrap:anywhere}
-.kr-panel pre.kr-log>span{display:block;padding-left:150px;text-indent:-150px}
+.kr-panel pre.kr-log>span{display:block;padding-left:158px;text-indent:-158px}
 .kr-panel pre.kr-log time,.kr-panel pre.kr-log i{display:inline-block;text-indent:0;font-style:normal;color:var(--kr-faint);width:72px}
 .kr-panel pre.kr-log .kr-l-warning i{color:var(--kr-warn)}
 .kr-panel pre.kr-log .kr-l-error i,.kr-panel pre.kr-log .kr-l-error{color:var(--kr-bad)}
