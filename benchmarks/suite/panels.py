@@ -23,16 +23,12 @@ TALKING = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic
 
 @benchmark(
     "panels",
-    Spec(
-        name="panels.quiet",
-        what="the front's share of a processor, four panels open, a silent busy cell",
-        unit="×",
-    ),
-    Spec(name="panels.talking", what="likewise, a cell that prints 100 lines a second", unit="×"),
+    Spec(name="panels.quiet", what="CPU time of the front a second, four panels open, a silent busy cell"),
+    Spec(name="panels.talking", what="likewise, a cell that prints 100 lines a second"),
 )
 def panels(scale: Scale) -> Iterator[Reading]:
     """Two kernels, with all panels open and without any; their fronts' CPU time, one after the other."""
-    seconds = 2 * scale.idle
+    seconds = scale.idle
     with house() as place:
         os.environ |= {"KERNEL_RUNTIME_STATE": str(place / "state"), "XDG_CONFIG_HOME": str(place / "config")}
         with kernel(OURS) as ours, kernel(OURS) as bare:

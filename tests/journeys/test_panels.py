@@ -1,7 +1,7 @@
 """The panels of resources, permissions and logs, and the card that asks, in a real JupyterLab: what a person
 presses, and what becomes of it. One server, one browser.
 
-Screenshots lie in pytest's temporary directory, or in ``$KERNEL_RUNTIME_SCREENSHOTS``.
+Screenshots in both themes are taken where ``$KERNEL_RUNTIME_SCREENSHOTS`` says where to.
 """
 
 from __future__ import annotations
@@ -85,8 +85,6 @@ def driver(place: Path) -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def page(driver: webdriver.Chrome, address: str, place: Path) -> Iterator[Page]:
     found = Page(driver, address, place)
-    found.shots = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
-    found.shots.mkdir(parents=True, exist_ok=True)
     yield found
     assert driver.execute_script("return window.hacked || 0") == 0, "nothing of a guest has run in the page"
 
@@ -94,15 +92,17 @@ def page(driver: webdriver.Chrome, address: str, place: Path) -> Iterator[Page]:
 class Page(Notebook):
     """A notebook with panels in the outputs of its cells."""
 
-    shots: Path
-
     def photograph(self, index: int, name: str) -> None:
         """The page around a cell's panel, in both themes."""
+        place = os.environ.get("KERNEL_RUNTIME_SCREENSHOTS")
+        if not place:
+            return
+        Path(place).mkdir(parents=True, exist_ok=True)
         for theme in ("Dark", "Light"):
             self.theme(theme)
             panel = self.find(".kr-panel", index)
             self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", panel)
-            self.screenshot(self.shots / f"{name}_{theme.lower()}.png")
+            self.screenshot(Path(place) / f"{name}_{theme.lower()}.png")
 
     def theme(self, name: str) -> None:
         script = "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab ' + arguments[0]})"

@@ -17,6 +17,7 @@ import msgspec
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.jupyter.panels.acting import Acting, Ticker, row
 from kernel_runtime.jupyter.panels.logbook import LEVELS, SOURCES, Line, Wanted
+from kernel_runtime.jupyter.panels.permission_html import brief
 from kernel_runtime.jupyter.panels.style import SHEET
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _plain(value: object) -> object:
 def _audited(record: Record) -> Line:
     what = f"{record.capability}:{record.resource}".strip(":")
     text = " ".join(
-        filter(None, (record.event, record.decision, what, f"({record.rule})" if record.rule else ""))
+        filter(None, (record.event, record.decision, what, f"({brief(record.rule)})" if record.rule else ""))
     )
     level = "warning" if record.decision == "deny" else "info"
     return Line(at=record.at, source="audit", level=level, guest=record.app, text=text)

@@ -35,7 +35,7 @@ def rights(found: Sequence[Right]) -> str:
             chip(right.effect, WORDS[right.effect]),
             f"<code><bdi>{escape(right.scope)}</bdi></code>",
             str(right.times or ""),
-            f"<bdi>{escape(right.rule)}</bdi>",
+            f"<bdi>{escape(brief(right.rule))}</bdi>",
             _quoted(right),
         )
         for right in found
@@ -49,6 +49,12 @@ def detail(right: Right | None) -> str:
         return ""
     why = f"The app says: “<bdi>{escape(right.why)}</bdi>”. " if right.why else ""
     return f'<p class="kr-faint">{why}Decided by: <bdi>{escape(right.rule)}</bdi></p>'
+
+
+def brief(rule: str) -> str:
+    """A rule with the name of its file, without the directories."""
+    said, comma, place = rule.rpartition(", ")
+    return f"{said}{comma}{place.rpartition('/')[2]}" if place.startswith("/") else rule
 
 
 def _quoted(right: Right) -> str:
@@ -67,7 +73,7 @@ def records(found: Sequence[Record]) -> str:
             escape(record.event),
             f"<code><bdi>{escape(what(record))}</bdi></code>",
             chip(record.decision),
-            f'<span title="{escape(record.reason)}"><bdi>{escape(record.rule)}</bdi></span>',
+            f'<span title="{escape(record.rule)}: {escape(record.reason)}"><bdi>{escape(brief(record.rule))}</bdi></span>',
             _amounts(record),
         )
         for record in found[:MOST_ROWS]

@@ -8,7 +8,7 @@ import pytest
 
 from kernel_runtime.domain.errors import Conflict
 from kernel_runtime.domain.rules import Effect, Span
-from kernel_runtime.jupyter.panels.permission_html import MOST_ROWS
+from kernel_runtime.jupyter.panels.permission_html import MOST_ROWS, brief
 from kernel_runtime.jupyter.panels.rights import matching
 from kernel_runtime.state import State
 from tests.jupyter.panels.boards import stage
@@ -122,6 +122,18 @@ def test_the_table_is_bounded(rights):
         assert f"{MOST_ROWS + 5} records, the newest {MOST_ROWS} are shown" in view._records.value
 
     run(story)
+
+
+@pytest.mark.parametrize(
+    ("rule", "short"),
+    [
+        ("allow cache, /home/ann/.config/kernel-runtime/policy.toml:3", "allow cache, policy.toml:3"),
+        ("deny files:read:/etc/**, user", "deny files:read:/etc/**, user"),
+        ("the manifest", "the manifest"),
+    ],
+)
+def test_a_rule_is_shown_without_directories(rule, short):
+    assert brief(rule) == short
 
 
 def test_words_are_searched_in_every_field(rights):
