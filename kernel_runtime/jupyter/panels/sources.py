@@ -7,6 +7,7 @@ then the rights are those of a gate of the notebook's own, over the same log and
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -33,6 +34,7 @@ class Sources:
         self._guest = guest
         self._state: State | None = None
         self._rights: Rights | None = None
+        self._opening = threading.Lock()
 
     def guests(self) -> Mapping[str, Watched]:
         """The kernel's guest, by the name of its notebook."""
@@ -45,9 +47,10 @@ class Sources:
 
     def rights(self) -> Rights:
         """Opened when they are first asked for; may block on the disk."""
-        if self._rights is None:
-            self._rights = self._open_rights()
-        return self._rights
+        with self._opening:  # two panels may ask at once, in two threads
+            if self._rights is None:
+                self._rights = self._open_rights()
+            return self._rights
 
     def close(self) -> None:
         """Idempotent."""
