@@ -69,6 +69,8 @@ BARS = (
     Bar(figure="durable.arrays_changed", kind="value", most=0.15),
     Bar(figure="durable.mix_changed", kind="value", most=1.0),
     Bar(figure="durable.pause", kind="value", most=0.015),
+    Bar(figure="panels.quiet", kind="difference", peer=CONTROL, most=0.01),
+    Bar(figure="panels.talking", kind="difference", peer=CONTROL, most=0.01),
     Bar(figure="decide.granted", kind="value", most=20e-6),
     Bar(figure="decide.denied", kind="value", most=20e-6),
     Bar(figure="broker.call", kind="value", most=100e-6),

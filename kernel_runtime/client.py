@@ -18,22 +18,22 @@ import itertools
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.capabilities import Powers, broker_for
-from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.errors import Conflict, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
-from kernel_runtime.domain.limits import Limits, parse_flood, parse_limits
+from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from types import TracebackType
 
     from kernel_runtime.domain.checkpoint import Checkpoint
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncSession", "Output", "Result", "Session"]
 _request_numbers = itertools.count(1)
+T = TypeVar("T")
 
 
 class AsyncSession:
@@ -171,6 +172,11 @@ class AsyncSession:
         if self._session is None:
             raise Conflict("the session is not open; use it in a `with` block or call open()")
         return self._session
+
+    @property
+    def watched(self) -> sessions.Session:
+        """What panels watch; to be used in this session's loop alone."""
+        return self._open
 
     @property
     def walls(self) -> list[str]:
@@ -351,6 +357,18 @@ class AsyncSession:
         """Let a paused guest go on."""
         self._open.resume()
 
+    async def throttle(self, cpus: float | None) -> None:
+        """Let it have so many cores' worth of CPU time from now on, at most its limit (None: its limit)."""
+        if cpus is not None and cpus < FLOORS["cpus"]:
+            raise Invalid(
+                f"cpus: {cpus:g} is below {FLOORS['cpus']:g} of a core, the least a guest can live with"
+            )
+        self._open.throttle(cpus)
+
+    async def kill(self) -> None:
+        """End what runs in it now, without an interrupt first; the newest snapshot takes its place."""
+        self._open.kill()
+
 
 class Session:
     """``AsyncSession`` for callers that cannot await: the same methods, blocking."""
@@ -413,6 +431,11 @@ class Session:
     @property
     def name(self) -> str:
         return self._session.name
+
+    @property
+    def watched(self) -> sessions.Session:
+        """What panels watch; to be used ``in_the_loop`` alone."""
+        return self._session.watched
 
     @property
     def walls(self) -> list[str]:
@@ -562,6 +585,14 @@ class Session:
         """Let a paused guest go on."""
         self._portal.call(self._session.resume())
 
+    def throttle(self, cpus: float | None) -> None:
+        """Let it have so many cores' worth of CPU time from now on; see ``AsyncSession.throttle``."""
+        self._portal.call(self._session.throttle(cpus))
+
+    def kill(self) -> None:
+        """End what runs in it now (from another thread); see ``AsyncSession.kill``."""
+        self._portal.call(self._session.kill())
+
 
 def _accepted_rung(rung: Rung | str | None) -> Rung | None:
     text = rung or os.environ.get("KERNEL_RUNTIME_RUNG")
@@ -593,6 +624,11 @@ def _portal() -> Portal:
     portal = Portal()
     atexit.register(_close_portal, portal)
     return portal
+
+
+def in_the_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine in the loop that all sessions of this process live in."""
+    return _portal().call(coroutine)
 
 
 def _close_portal(portal: Portal) -> None:

@@ -17,6 +17,9 @@ FRONT = {
     "files": "show, compare, keep or drop the files that the guest has changed",
     "gates": "show the copies that were made at gates",
     "cap": "show what this notebook may ask of the host",
+    "resources": "watch what the guest uses, throttle, pause or kill it",
+    "permissions": "see, grant and revoke what the guest may do, and the audit trail",
+    "logs": "search what guests have printed, logged and been decided",
     "replay": "run a cell again on the state it first had",
 }
 #: What ``%gate`` does with a copy that was made: the front answers that, too.

@@ -30,10 +30,11 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
 def outlook(manifest: Manifest, grants: Index[Grant], policy: Policy) -> list[Outlook]:
     """One ``Outlook`` for each scope the manifest asks for; none when it declares nothing."""
-    return [_of(ask, grants, policy) for ask in manifest.asks or ()]
+    return [prospect(ask, grants, policy) for ask in manifest.asks or ()]
 
 
-def _of(ask: Ask, grants: Index[Grant], policy: Policy) -> Outlook:
+def prospect(ask: Ask, grants: Index[Grant], policy: Policy) -> Outlook:
+    """What would become of one scope."""
     scope = ask.scope
     partly = [rule for rule in policy.denials if overlaps(rule.scope, scope)]
     for rule in partly:

@@ -10,6 +10,7 @@ from kernel_runtime.jupyter import (
     files_magic,
     gate_magics,
     limits_magic,
+    panel_magics,
     replay_magic,
     snapshot_magics,
 )
@@ -29,6 +30,7 @@ MAGICS = FrontMagics(
         *files_magic.MAGICS,
         *replay_magic.MAGICS,
         *cap_magic.MAGICS,
+        *panel_magics.MAGICS,
     )
 )
 #: A cell that goes on: its reply, and what is said in the reply's metadata.
@@ -37,22 +39,27 @@ Running = Awaitable[tuple["Content", dict[str, Any]]]
 
 class Bench:
     """See ``front_magics.Bench``. ``content`` and ``extra``: the reply, where a cell of the guest's went
-    on; ``run_on(submit)`` runs one with this cell's outputs."""
+    on; ``run_on(submit)`` runs one with this cell's outputs; ``panel(name)`` opens one in it."""
 
     def __init__(
         self,
         ready: Callable[[], Awaitable[Session]],
         records: Records,
         run_on: Callable[[Callable[[Sink], Awaitable[Verdict | None]]], Running],
+        panel: Callable[[str], Awaitable[dict[str, Any]]],
     ) -> None:
         self.records = records
         self.content: Content | None = None
         self.extra: dict[str, Any] = {}
         self._ready = ready
         self._run_on = run_on
+        self._panel = panel
 
     async def session(self) -> Session:
         return await self._ready()
+
+    async def panel(self, name: str) -> dict[str, Any]:
+        return await self._panel(name)
 
     async def run_on(self, submit: Callable[[Sink], Awaitable[Verdict | None]]) -> None:
         self.content, self.extra = await self._run_on(submit)

@@ -19,9 +19,11 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import bench, front_magics, identity, limits_magic, verdicts
+from kernel_runtime.jupyter.card_place import UnderTheCell
 from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
 from kernel_runtime.jupyter.messages import MessageError
-from kernel_runtime.jupyter.panels import differences, snapshots
+from kernel_runtime.jupyter.panels.asking import Asking
+from kernel_runtime.jupyter.panels.openers import Panels
 from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 HISTORY_SECONDS = 0.5
 #: Characters of a cell that the check reads in some milliseconds; longer ones are read beside the loop.
 READ_AT_ONCE = 4000
+#: Bytes of a request that only opens a panel, at most.
+MOST_PANEL = 1000
 
 
 class Cells:
@@ -67,6 +71,9 @@ class Cells:
         self._reply = reply
         self._drain = drain
         self._advice: Advice | None = None
+        self._panels = Panels(desk.stage, guest, desk.sources)
+        self._place = UnderTheCell(desk)
+        self.person = Asking(desk.stage, self._place)
         self._line: deque[Message] = deque()
         self._aborted: set[int] = set()
         self._wake = asyncio.Event()
@@ -111,21 +118,19 @@ class Cells:
 
     def panel(self, message: Message) -> Coroutine[Any, Any, None] | None:
         """What answers a cell that only opens a panel, also while another runs; None when it does not."""
-        if b"%snapshots" not in message.content:
+        if b"%" not in message.content or len(message.content) > MOST_PANEL:
             return None
         request = read(message, Execute)
-        return self._open_panel(message, request) if snapshots.recognise(request.code) else None
+        name = self._panels.recognise(request.code)
+        return None if name is None else self._open_panel(message, request, name)
 
-    async def _open_panel(self, message: Message, request: Execute) -> None:
+    async def _open_panel(self, message: Message, request: Execute, name: str) -> None:
         self.status("busy", message)
         count = self._take_count(request)
         self._announce(message, request, count)
         content: Any = _execute_reply("ok", count)
         try:
-            session = self._guest.session or await self._guest.ready()
-            bundle = await snapshots.open_panel(
-                self._desk.stage, session.snapshots, message.raw, differences.by(session)
-            )
+            bundle = await self._panels.open(name, message.raw)
         except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting
             if not isinstance(error, KernelRuntimeError):
                 traceback.print_exc()
@@ -147,6 +152,8 @@ class Cells:
         """Serve one request; whatever happens it is answered and followed by idle."""
         self.running = message if message.kind == "execute_request" else None
         self._settings.person.running = self.running
+        if self.running is not None:
+            self._place.runs(message)
         self.status("busy", message)
         try:
             await self._serve(message)
@@ -218,7 +225,10 @@ class Cells:
             relay = self._relay(message, request, count)
             return self._run(relay, request, lambda: submit(relay))
 
-        work = bench.Bench(self._guest.ready, self.records, run_on)
+        async def panel(name: str) -> dict[str, Any]:
+            return await self._panels.open(name, message.raw)
+
+        work = bench.Bench(self._guest.ready, self.records, run_on, panel)
         try:
             for call in calls:
                 bundle = await front_magics.perform(work, call)
@@ -323,6 +333,7 @@ class Cells:
 
     def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
         """The cell's error when a limit or the guest itself ended it."""
+        self._desk.sources.logs.record("error", verdict.tell(), self.count, source="host")
         if not verdict.survived:
             self._desk.guest_died()
         lines = relay.reply.traceback if isinstance(relay.reply, ExecuteReply) else None

@@ -30,6 +30,7 @@ from kernel_runtime.jupyter.history import History, Question
 from kernel_runtime.jupyter.identity import kernel_info
 from kernel_runtime.jupyter.messages import Message, MessageError, Scribe
 from kernel_runtime.jupyter.outgoing import Outgoing
+from kernel_runtime.jupyter.panels.sources import Sources
 from kernel_runtime.jupyter.panels.stage import Stage
 from kernel_runtime.jupyter.policy import CONTROL_TARGET, Gate
 from kernel_runtime.jupyter.prompts import Prompts
@@ -123,7 +124,8 @@ class Front:
         limits = self._settings.limits
         gate = Gate(self._settings.level, self._settings.page_hosts, self._comms.of_front)
         self._stage = Stage(self._publisher, self._comms)
-        return Desk(self._publisher, self._comms, prompts, gate, limits.output, self._stage)
+        self._sources = Sources(self._guest)
+        return Desk(self._publisher, self._comms, prompts, gate, limits.output, self._stage, self._sources)
 
     def _handle_signals(self) -> None:
         self._loop.add_signal_handler(signal.SIGINT, self._guest.interrupt)
@@ -150,6 +152,7 @@ class Front:
         for task in self._tasks:
             task.cancel()
         self._stage.close()
+        self._sources.close()
         try:
             await asyncio.wait_for(self._guest.close(), CLOSE_SECONDS)
         except Exception:  # noqa: BLE001 - the process ends; the zygote's death signal does the rest

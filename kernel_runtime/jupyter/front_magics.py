@@ -27,7 +27,7 @@ _LINE = re.compile(r"(?P<ask>\?{0,2})%(?P<name>[a-z]+)(?P<asked>\?{0,2})(?:\s+(?
 _GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*")
 
 #: What a magic shows: a mime bundle.
-Bundle = dict[str, str]
+Bundle = dict[str, Any]
 
 
 class Bench(Protocol):
@@ -40,6 +40,9 @@ class Bench(Protocol):
 
     async def run_on(self, submit: Callable[[Any], Awaitable[Verdict | None]]) -> None:
         """Let a cell go on: its outputs and its error are those of the magic's cell."""
+
+    async def panel(self, name: str) -> Bundle:
+        """Open the panel of this magic in the magic's cell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

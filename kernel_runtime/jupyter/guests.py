@@ -70,6 +70,9 @@ class Guest(Protocol):
     def written_since(self, name: str | int) -> list[str]: ...
 
     @property
+    def watched(self) -> Any: ...
+
+    @property
     def current(self) -> int | None: ...
 
     @property

@@ -13,7 +13,7 @@ from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.level import Level, parse_level
 from kernel_runtime.domain.limits import Limits
-from kernel_runtime.jupyter import sandbox_states
+from kernel_runtime.jupyter import sandbox_panel, sandbox_states
 from kernel_runtime.jupyter.advice import Advice, advice_for
 from kernel_runtime.jupyter.completion import SandboxCompletion
 from kernel_runtime.jupyter.guests import Guest, Guests, converse
@@ -131,8 +131,8 @@ class SandboxMagics(Magics):
     @magic_arguments()
     @argument(
         "action",
-        choices=("list", "kill", "reset", *sandbox_states.ACTIONS),
-        help="list: the guests there are; kill GUEST: end one; reset GUEST: give it a clean interpreter; the "
+        choices=("list", "resources", "kill", "reset", *sandbox_states.ACTIONS),
+        help="list: the guests there are; resources: a panel of what they use; kill GUEST: end one; reset GUEST: give it a clean interpreter; the "
         "others keep, show, compare and bring back states of a guest, as the magics of the kernel do: "
         "undo [N], redo, snapshot [NAME], snapshots, restore NAME, branch [LINE], diff A [B], pin NAME, drop NAME.",
     )
@@ -152,6 +152,8 @@ class SandboxMagics(Magics):
                 self.host.display_pub.publish(data=bundle)
             elif asked.action == "list":
                 print(self._listing())
+            elif asked.action == "resources":
+                self.host.display_pub.publish(data=sandbox_panel.resources(self.guests))
             elif asked.action == "kill":
                 self.guests.kill(*(asked.names or [DEFAULT])[:1])
             else:

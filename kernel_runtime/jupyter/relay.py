@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.jupyter.comms import Comms
     from kernel_runtime.jupyter.messages import Message
+    from kernel_runtime.jupyter.panels.sources import Sources
     from kernel_runtime.jupyter.panels.stage import Stage
     from kernel_runtime.jupyter.policy import Gate
     from kernel_runtime.jupyter.prompts import Prompts
@@ -43,6 +44,7 @@ class Desk:
         gate: Gate,
         output: int,
         stage: Stage,
+        sources: Sources,
     ) -> None:
         self.publisher = publisher
         self.comms = comms
@@ -50,6 +52,7 @@ class Desk:
         self.gate = gate
         self.output = output
         self.stage = stage
+        self.sources = sources
 
     def guest_died(self) -> None:
         """What the guest had open is gone with it."""
@@ -104,6 +107,7 @@ class Relay:
         if frame.name not in ("stdout", "stderr"):
             raise ProtocolViolation(f"no stream is called {frame.name[:80]!r}")
         if text := self._terminal.feed(frame.name, frame.text):
+            self._desk.sources.logs.stream(frame.name, text, self._count)
             self._send(stream(frame.name, [text], self.message.raw))
 
     def _published(self, frame: wire.Publish) -> None:
@@ -116,6 +120,9 @@ class Relay:
             return
         if isinstance(admitted, contents.Result):
             admitted.execution_count = self._count
+        elif isinstance(admitted, contents.Trouble):
+            said = f"{admitted.ename}: {admitted.evalue}".rstrip(": ")
+            self._desk.sources.logs.record("error", said, self._count, source="stderr")
         if target == CONTROL_TARGET and isinstance(admitted, contents.CommData) and "states" in admitted.data:
             admitted.data = self._desk.stage.add_states(admitted.data)
         self._send(self._outgoing(frame.kind, admitted, metadata, buffers))

@@ -41,6 +41,11 @@ def broken(evidence: object) -> Verdict:
     return Verdict(reason=Reason.PROTOCOL, evidence=str(evidence))
 
 
+def by_the_person() -> Verdict:
+    """Who watches it wanted it to end."""
+    return Verdict(reason=Reason.SIGNAL, evidence="it was killed by the person in front of it")
+
+
 def ignored_interrupt(grace: float) -> Verdict:
     """It went on for ``grace`` seconds after it was told to stop."""
     evidence = f"it ignored the interrupt for {grace:g} s and was killed"

@@ -69,6 +69,8 @@ class Life(Keeper, Owner):
         self._plan = plan
         self._init: Init | None = None
         self._guards: list[asyncio.Task[None]] = []
+        self._sharing: asyncio.Task[None] | None = None
+        self._share: float | None = None
         self._branch: Branch | None = None
         self._count = 0
         self._starting: asyncio.Task[Branch] | None = None
@@ -192,8 +194,9 @@ class Life(Keeper, Owner):
         self._pressure = Pressure(init.meter, self.snapshots)
         self.walls, self.missing = init.walls, init.missing
         self.partial = partial(self.limits, zygote.image)
-        guards = (self._guard_memory(init.meter), self._guard_session(init.meter), hold_share(init.meter))
+        guards = (self._guard_memory(init.meter), self._guard_session(init.meter))
         self._guards = [asyncio.get_running_loop().create_task(guard) for guard in guards]
+        self.throttle(self._share)
         return init
 
     async def _serve_egress(self) -> None:
@@ -316,9 +319,22 @@ class Life(Keeper, Owner):
         if branch is not None:
             self.state = f"All of the guest has ended, its snapshots, too: {_GONE}"
             branch.end(branch.cause or causes.ended("the session was closed"))
-        for guard in self._guards:
-            guard.cancel()
-        self._guards = []
+        for guard in (*self._guards, self._sharing):
+            if guard is not None:
+                guard.cancel()
+        self._guards, self._sharing = [], None
+
+    def throttle(self, cpus: float | None) -> None:
+        """Hold it to so many cores' worth of CPU time from now on, also after a restart; never to more
+        than its limit. None: to its limit alone."""
+        self._share = cpus
+        if self._init is None:
+            return
+        meter = self._init.meter
+        meter.throttle(cpus)
+        if self._sharing is not None:
+            self._sharing.cancel()
+        self._sharing = asyncio.get_running_loop().create_task(hold_share(meter))
 
     def resume(self) -> None:
         """Let a paused guest go on."""

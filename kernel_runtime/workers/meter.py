@@ -93,6 +93,7 @@ class Meter:
 
     def __init__(self, limits: Limits, account: Account | None = None) -> None:
         self.limits = limits
+        self.share = limits.cpus
         self.account = account or Account(limits)
         _remove_left()
         self._group = cgroups.create(world(), limits)
@@ -266,8 +267,15 @@ class Meter:
 
     def release_cpu(self, released: bool) -> None:
         """Let it run without its CPU share (a tree that is to end must not wait for its turn)."""
-        if self.throttles and self._group is not None and self.limits.cpus is not None:
-            self._group.limit_cpu(None if released else self.limits.cpus)
+        if self.throttles and self._group is not None and self.share is not None:
+            self._group.limit_cpu(None if released else self.share)
+
+    def throttle(self, cpus: float | None) -> None:
+        """Hold it to so many cores' worth of CPU time, and never to more than its limit."""
+        shares = [share for share in (cpus, self.limits.cpus) if share is not None]
+        before, self.share = self.share, min(shares) if shares else None
+        if self.share != before and self.throttles and self._group is not None:
+            self._group.limit_cpu(self.share)
 
     def reclaim(self) -> int:
         """Have the kernel take back what memory it can; bytes given back."""

@@ -235,6 +235,16 @@ class Session(Life):
         """End the live branch; the newest snapshot takes its place."""
         self._kill(causes.broken(why))
 
+    @property
+    def executing(self) -> bool:
+        """Whether a cell runs."""
+        return bool(self._cells)
+
+    def kill(self) -> None:
+        """End the live branch now, as the person wants it; the newest snapshot takes its place."""
+        self.resume()
+        self._kill(causes.by_the_person())
+
     # -- states ----------------------------------------------------------------------------------
 
     async def diff(self, a: str | int, b: str | int | None = None) -> Difference:

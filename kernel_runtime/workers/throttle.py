@@ -23,8 +23,8 @@ _PIECE = 0.02
 
 
 async def hold_share(meter: Meter) -> None:
-    """Keep the session below its ``cpus`` where the kernel does not; until cancelled."""
-    share = meter.limits.cpus
+    """Keep the session below its share where the kernel does not; until cancelled."""
+    share = meter.share
     if share is None or meter.throttles:
         return
     debt, then, before, tick = 0.0, time.monotonic(), meter.look().cpu, _TICK

@@ -186,6 +186,29 @@ def test_an_answer_does_not_lift_a_denial(state: State) -> None:
     assert not mine.answer(mine.ask(request()), Span.ALWAYS).decision.allowed
 
 
+@pytest.mark.parametrize(("span", "elsewhere"), [(Span.SESSION, False), (Span.ALWAYS, True)])
+def test_what_is_given_in_advance_is_written_down_and_holds(
+    state: State, span: Span, elsewhere: bool
+) -> None:
+    mine = gate(state)
+    wide = Request(scope=parse_scope("net:*.example.org"), principal="ann", session="s1")
+    mine.grant(wide, span)
+    assert written(state) == [("granted", "net", "allow")]
+    assert mine.ask(request("net:api.example.org/GET")).decision.allowed
+    other = Request(scope=parse_request("net:api.example.org/GET"), principal="ann", session="s2")
+    assert mine.ask(other).decision.allowed is elsewhere
+    assert mine.revoke(wide.scope) == 1
+    assert not mine.ask(request("net:api.example.org/GET")).decision.allowed
+
+
+def test_what_cannot_be_written_down_is_not_given(state: State) -> None:
+    mine = gate(state)
+    state.close()
+    with pytest.raises(StoreUnavailable):
+        mine.grant(request(), Span.ALWAYS)
+    assert len(mine.grants) == 0
+
+
 def test_what_is_revoked_is_gone_even_if_the_log_is_not_there(state: State) -> None:
     mine = gate(state, grants=[Grant(scope=parse_scope("cache"))])
     assert mine.ask(request()).decision.allowed

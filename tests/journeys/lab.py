@@ -122,15 +122,23 @@ class Notebook:
         self._place = place
 
     def open(
-        self, *sources: str, name: str = "notebook.ipynb", kernel: str = OURS, hidden: bool = False
+        self,
+        *sources: str,
+        name: str = "notebook.ipynb",
+        kernel: str = OURS,
+        hidden: bool = False,
+        ours: dict[str, Any] | None = None,
     ) -> None:
         """A new notebook with these cells, its kernel ready. A failing cell does not stop the others.
 
-        ``hidden``: only outputs are shown, which is much quicker with many cells.
+        ``hidden``: only outputs are shown, which is much quicker with many cells. ``ours``: the table
+        ``kernel_runtime`` of its metadata.
         """
         metadata = {"tags": ["raises-exception"]} | ({"jupyter": {"source_hidden": True}} if hidden else {})
         notebook = new_notebook(cells=[new_code_cell(source, metadata=metadata) for source in sources])
         notebook.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
+        if ours is not None:
+            notebook.metadata["kernel_runtime"] = ours
         nbformat.write(notebook, self._place / "work" / name)
         self.driver.get(f"{self._address}/lab/tree/{name}?reset")
         wait_until(lambda: len(self.cells()) >= len(sources), PATIENCE, "the notebook does not open")

@@ -1,7 +1,7 @@
 """A kernel whose guest is a script: each line of a cell is a command. Run it as a file.
 
 ``say TEXT`` · ``err TEXT`` · ``lines N`` · ``flood N BYTES`` · ``displays N`` · ``sleep S`` · ``die REASON`` · ``crash`` · ``raise`` ·
-``ask PROMPT`` · ``publish KIND JSON`` · ``reply JSON`` · ``payload JSON`` · ``late TEXT``, said when another cell does ``release`` · ``number``
+``ask PROMPT`` · ``asks SCOPE`` · ``asks_in_vain SCOPE`` · ``press``, on the card, as a guest that knows all its ids · ``answered`` · ``publish KIND JSON`` · ``reply JSON`` · ``payload JSON`` · ``late TEXT``, said when another cell does ``release`` · ``number``
 
 With ``$SCRIPTED_START`` it is ready once there is a file of that name.
 """
@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import About, Checkpoint
-from kernel_runtime.domain.errors import NotFound, ProtocolViolation, WallUnavailable
+from kernel_runtime.domain.errors import CapabilityDenied, NotFound, ProtocolViolation, WallUnavailable
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.kernel import main
 from kernel_runtime.workers.meter import Usage
 
 try:
+    from tests.jupyter.persons import asked, person, spoofs
     from tests.jupyter.scripted_state import ScriptedSnapshots, ScriptedStops, differing
 except ImportError:  # run as a file, its own directory is what is searched
+    from persons import asked, person, spoofs
     from scripted_state import ScriptedSnapshots, ScriptedStops, differing
 
 if TYPE_CHECKING:
@@ -52,8 +54,11 @@ class ScriptedSession:
         self.stops = ScriptedStops()
         self._stray: Any = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
+        self._asked: list[asyncio.Future[Any]] = []
         self._task: asyncio.Task[Any] | None = None
         self._late: list[wire.Stream] = []
+        self.paused = self.executing = False
+        self.partial: dict[str, str] = {}
         self._start = asyncio.get_running_loop().create_task(self._started())
 
     async def _started(self) -> None:
@@ -212,6 +217,24 @@ class ScriptedSession:
         elif word == "ask":
             sink(wire.Ask(id="q", parent=request.id, prompt=rest, password=False))
             stream("stdout", repr(await self._answers.get()))
+        elif word == "asks":
+            self._asked.append(asyncio.ensure_future(person().answer(asked(rest))))
+            while person()._card is None or person()._card._shown is None:
+                await asyncio.sleep(0.005)
+            stream("stdout", f"{rest} is asked\n")
+        elif word == "asks_in_vain":
+            try:
+                stream("stdout", f"answer: {await person().answer(asked(rest))}\n")
+            except CapabilityDenied as error:
+                stream("stdout", f"denied: {error}\n")
+        elif word == "press":
+            card = person()._card
+            for widget in (card.root, card.once, card.always):
+                for kind, body in spoofs(widget.model_id):
+                    sink(wire.Publish(parent=request.id, kind=kind, content=json.dumps(body).encode()))
+            stream("stdout", f"open: {not self._asked[-1].done()}\n")
+        elif word == "answered":
+            stream("stdout", f"answers: {[str(each) for each in await asyncio.gather(*self._asked)]}\n")
         elif word == "publish":
             kind, _, body = rest.partition(" ")
             sink(wire.Publish(parent=request.id, kind=kind, content=body.encode()))

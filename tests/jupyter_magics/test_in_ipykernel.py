@@ -120,3 +120,27 @@ def test_variables(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     execute(kernel[1], "x = {'a': [1, 2]}")
     execute(kernel[1], "%%sandbox -i x -o y\ny = x['a'] * 2")
     assert execute(kernel[1], "y")[1][-1][1]["data"]["text/plain"] == "[1, 2, 1, 2]"
+
+
+def test_the_panel_of_resources_follows_the_guests_while_a_cell_runs(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    execute(kernel[1], "%%sandbox --name watched --memory 300M\nx = 1")
+    reply, outputs = execute(kernel[1], "%sandbox resources")
+    assert reply["status"] == "ok", reply
+    (shown,) = [content["data"] for kind, content in outputs if kind == "display_data"]
+    assert "watched: idle" in shown["text/plain"]
+    assert "of 300 MB" in shown["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    cell = kernel[1].execute("%%sandbox --name watched\nprint('begun')\nimport time; time.sleep(600)")
+    began = drawn = False
+    while not (began and drawn):  # what is drawn belongs to the panel's cell, not to the running one
+        message = kernel[1].get_iopub_msg(timeout=60)
+        began |= message["msg_type"] == "stream" and message["parent_header"]["msg_id"] == cell
+        drawn |= message["msg_type"] == "comm_msg" and "a cell runs" in str(message["content"]["data"])
+    kernel[0].interrupt_kernel()
+    while message["msg_type"] != "error":
+        message = kernel[1].get_iopub_msg(timeout=60)
+    while kernel[1].get_shell_msg(timeout=60)["parent_header"].get("msg_id") != cell:
+        pass
+    execute(kernel[1], "%sandbox kill watched")

@@ -89,6 +89,39 @@ def test_a_share_of_cpu_slows_down_and_ends_nothing(
     assert ("cpus" in session.partial) == (cgroup_world == "no cgroup")
 
 
+def test_it_is_throttled_and_let_go_while_it_runs_and_never_beyond_its_limit(
+    open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
+) -> None:
+    session = open_session(cpus=0.5)
+    meter_of = lambda: session._session._open.init.meter  # noqa: E731
+    for asked, held in ((0.25, 0.25), (4.0, 0.5), (None, 0.5), (0.25, 0.25)):
+        session.throttle(asked)
+        assert meter_of().share == held
+    session.restart()
+    assert meter_of().share == 0.25
+    code = "import time\nbegun, used = time.monotonic(), time.process_time()\n"
+    code += "while time.monotonic() - begun < 1.5: pass\n"
+    share = session.run(code + "(time.process_time() - used) / 1.5").result
+    assert share is not None
+    assert float(share) < 0.5
+    with pytest.raises(kernel_runtime.Invalid, match=r"below 0\.01 of a core"):
+        session.throttle(0.0)
+
+
+def test_what_is_killed_by_the_person_says_so_and_keeps_its_state(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    running = threading.Thread(target=_until, args=(lambda: session._session._open.executing,))
+    running.start()
+    killer = threading.Thread(target=lambda: (running.join(), session.kill()))
+    killer.start()
+    result = session.run("while True: pass", check=False)
+    killer.join()
+    assert result.verdict is not None
+    assert result.verdict.reason is Reason.SIGNAL
+    assert "killed by the person" in result.verdict.explain()
+    assert session.value("x") == 1
+
+
 # -- the session ---------------------------------------------------------------------------------
 
 

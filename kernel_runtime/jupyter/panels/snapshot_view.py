@@ -13,6 +13,7 @@ from kernel_runtime.domain.amounts import show_bytes
 from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import show_tree
 from kernel_runtime.jupyter.panels import differences, picture
+from kernel_runtime.jupyter.panels.acting import offer, row, show
 from kernel_runtime.jupyter.panels.deeds import Deeds
 from kernel_runtime.jupyter.panels.differences import escape
 from kernel_runtime.jupyter.panels.style import SHEET
@@ -77,13 +78,16 @@ class SnapshotView:
         stack = ipywidgets.Box([self._choice, self._picture]).add_class("kr-stack")
         on_chosen = [self._restore, self._pin, self._drop, self._branch, self._name]
         self._undo.add_class("kr-gap")
-        self._switching = _row(ipywidgets.Label("Line of state"), self._lines, self._switch)
-        self._comparing = _row(ipywidgets.Label("Compare the chosen one with"), self._others, self._compare)
-        rows = [_row(*on_chosen, self._undo, self._redo), self._switching, self._comparing]
+        self._switching = row(ipywidgets.Label("Line of state"), self._lines, self._switch)
+        self._comparing = row(ipywidgets.Label("Compare the chosen one with"), self._others, self._compare)
+        rows = [row(*on_chosen, self._undo, self._redo), self._switching, self._comparing]
         parts = [ipywidgets.HTML(SHEET), self._head, stack, *rows, self._said, self._difference]
         return ipywidgets.VBox(parts).add_class("kr-panel")
 
     # -- what is shown ---------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """It is told of what changes."""
 
     def still(self) -> tuple[str, str]:
         """The tree as text and as HTML, as it is now."""
@@ -120,10 +124,10 @@ class SnapshotView:
         self._head.value = self._heading()
         self._picture.value = picture.draw(listing, board.base, board.line, board.cell)
         numbers = [(_label(each), each.number) for each in reversed(listing)]
-        _offer(self._choice, numbers)
+        offer(self._choice, numbers)
         others = [option for option in board.lines if option != board.line]
-        _offer(self._lines, [(option, option) for option in others], first=True)
-        _show(self._switching, bool(others))
+        offer(self._lines, [(option, option) for option in others], first=True)
+        show(self._switching, bool(others))
         self._name.placeholder = self._deeds.free_line()
 
     def _heading(self) -> str:
@@ -153,8 +157,8 @@ class SnapshotView:
         self._redo.disabled = not (idle and self._board.redoable)
         self._switch.disabled = not idle
         others = [each for each in reversed(self._board.listing()) if each != chosen]
-        _offer(self._others, [(_label(each), each.number) for each in others], first=True)
-        _show(self._comparing, self._diff is not None and len(others) > 0)
+        offer(self._others, [(_label(each), each.number) for each in others], first=True)
+        show(self._comparing, self._diff is not None and len(others) > 0)
         self._compare.disabled = not able
 
     def _snapshot(self) -> Snapshot | None:
@@ -219,26 +223,6 @@ class SnapshotView:
         return f"{differ} from {first.title} to {second.title}"
 
 
-def _row(*parts: Any) -> Any:
-    return ipywidgets.HBox(list(parts)).add_class("kr-actions")
-
-
 def _label(snapshot: Snapshot) -> str:
     name = f" {snapshot.name}" if snapshot.name else ""
     return f"#{snapshot.number}{name}, after cell {snapshot.cell}"
-
-
-def _offer(widget: Any, options: list[tuple[str, Any]], *, first: bool = False) -> None:
-    """Other options; the choice stays with what was chosen. ``first``: else the first is."""
-    values = [value for _, value in options]
-    kept = widget.value if widget.value in values else values[0] if first and values else None
-    if list(widget.options) != options:
-        with widget.hold_sync():
-            widget.options = options
-            widget.value = kept
-    elif widget.value != kept:
-        widget.value = kept
-
-
-def _show(widget: Any, shown: bool) -> None:
-    widget.layout.display = None if shown else "none"

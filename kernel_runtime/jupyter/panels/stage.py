@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 class Panel(Protocol):
     """What a stage shows: a root widget, what stands for it where no widgets live (plain, HTML),
-    and an end."""
+    and an end. ``look``: take in what is so by now, before it is shown."""
 
     root: Widget
 
+    async def look(self) -> None: ...
     def still(self) -> tuple[str, str]: ...
     def close(self) -> None: ...
 
@@ -77,18 +78,29 @@ class Stage:
         """
         await self.open()
         with self.answering(parent):
-            if name in self._panels:
-                panel, parts = self._panels[name]
-                plain, html = panel.still()
-                for widget in self._widgets(parts):
-                    widget.send_state()
-            else:
+            new = name not in self._panels
+            if new:
                 before = set(self._manager.comms)
                 panel = make()
                 self._panels[name] = panel, [each for each in self._manager.comms if each not in before]
-                plain, html = panel.still()
+            panel, parts = self._panels[name]
+            await panel.look()
+            plain, html = panel.still()
+            if not new:
+                for widget in self._widgets(parts):
+                    widget.send_state()
         view = {"version_major": 2, "version_minor": 0, "model_id": panel.root.model_id}
         return {"text/plain": plain, "text/html": html, WIDGET: view}
+
+    def panel(self, name: str) -> Panel | None:
+        """The panel of that name, if it stands."""
+        found = self._panels.get(name)
+        return found[0] if found else None
+
+    def drop(self, name: str) -> None:
+        """Let go of a panel: it disappears from the page."""
+        if name in self._panels:
+            self._end(name)
 
     @contextlib.contextmanager
     def answering(self, parent: bytes) -> Iterator[None]:
@@ -145,12 +157,15 @@ class Stage:
 
     def _closed_by_client(self, comm_id: str) -> None:
         """A panel without one of its parts is none: it ends, and the next call makes a new one."""
-        for name, (panel, parts) in tuple(self._panels.items()):
+        for name, (_, parts) in tuple(self._panels.items()):
             if comm_id in parts:
-                del self._panels[name]
-                panel.close()
-                for widget in self._widgets(parts):
-                    widget.close()
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        panel, parts = self._panels.pop(name)
+        panel.close()
+        for widget in self._widgets(parts):
+            widget.close()
 
     # -- clients that come later -----------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernel_runtime.jupyter.panels.picture import ROW, ROWS_ABOVE
+from kernel_runtime.jupyter.panels.style_more import MORE
 
 _SHEET = """
 .kr-panel{--kr-text:var(--jp-ui-font-color1,#212121);--kr-faint:var(--jp-ui-font-color2,#757575);
@@ -69,4 +70,4 @@ background:none;color:transparent;font-size:1px}
 .kr-panel .kr-diff .kr-removed td:first-child{color:var(--kr-bad)}
 .kr-panel .kr-diff .kr-changed td:first-child{color:var(--kr-warn)}
 """
-SHEET = f"<style>{_SHEET.replace('ROW', str(ROW)).replace('TOP', str(ROW * ROWS_ABOVE))}</style>"
+SHEET = f"<style>{(_SHEET + MORE).replace('ROW', str(ROW)).replace('TOP', str(ROW * ROWS_ABOVE))}</style>"

@@ -37,6 +37,8 @@ class Light:
         self.presses += 1
         self.button.description = f"pressed {self.presses}"
 
+    async def look(self) -> None: ...
+
     def still(self) -> tuple[str, str]:
         return "plain", "<b>html</b>"
 

@@ -1,0 +1,195 @@
+"""The panel of logs: stdout, stderr, records, the host's words and the audit trail; searched, followed, exported."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import heapq
+import os
+import time
+from html import escape as html_escape
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+import msgspec
+
+from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.jupyter.panels.acting import Acting, Ticker, row
+from kernel_runtime.jupyter.panels.logbook import LEVELS, SOURCES, Line, Wanted
+from kernel_runtime.jupyter.panels.permission_html import brief
+from kernel_runtime.jupyter.panels.style import SHEET
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from kernel_runtime.domain.audit import Record
+    from kernel_runtime.jupyter.panels.logbook import LogBook
+    from kernel_runtime.jupyter.panels.rights import Rights
+
+LOOK_SECONDS = 1.0
+#: Lines that are shown at once, that are saved without a browser, and that are exported.
+MOST_SHOWN, MOST_STILL, MOST_EXPORTED = 300, 40, 200_000
+
+
+class LogView:
+    """One panel; ``rights``: whose audit trail is shown among the lines, if anybody's."""
+
+    def __init__(
+        self, book: LogBook, rights: Rights | None, place: Path, seconds: float = LOOK_SECONDS
+    ) -> None:
+        self._book = book
+        self._rights = rights
+        self._place = place
+        self._audit: list[Line] = []
+        self._newest = self._seen = (-1, -1)
+        self._acting = Acting(lambda: None)
+        self._make_parts()
+        self.root = self._assemble()
+        for widget in (self._search, self._level, self._source, self._follow):
+            widget.observe(lambda _: self._draw(), "value")
+        self._ticker = Ticker(seconds, self.look)
+        self._draw()
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _make_parts(self) -> None:
+        self._head, self._lines = ipywidgets.HTML(), ipywidgets.HTML()
+        self._search = ipywidgets.Text(
+            placeholder="search", tooltip="words that a line is to have"
+        ).add_class("kr-wide")
+        self._level = ipywidgets.Dropdown(
+            options=[("every level", LEVELS[0]), *((f"{n} and up", n) for n in LEVELS[1:])]
+        )
+        self._source = ipywidgets.Dropdown(
+            options=[("every source", ""), *((name, name) for name in SOURCES)]
+        )
+        self._follow = ipywidgets.ToggleButton(
+            value=True, description="Follow", icon="arrow-down", tooltip="show what comes, as it comes"
+        )
+        button = self._acting.button
+        tip = "write these lines to a new file beside the notebook"
+        self._jsonl = button("JSONL", "download", tip, self._exported("jsonl", _write_jsonl))
+        self._csv = button("CSV", "download", tip, self._exported("csv", _write_csv))
+        self._jsonl.add_class("kr-gap")
+
+    def _assemble(self) -> Any:
+        actions = row(self._search, self._level, self._source, self._follow, self._jsonl, self._csv)
+        parts = [ipywidgets.HTML(SHEET), self._head, actions, self._lines, self._acting.said]
+        return ipywidgets.VBox(parts).add_class("kr-panel")
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Take in what has come, if it is to be followed."""
+        number = await asyncio.to_thread(self._read_audit)
+        self._newest = (self._book.newest, number)
+        if self._newest != self._seen:
+            self._draw()
+
+    def _read_audit(self) -> int:
+        """The newest audit records as lines; their last number."""
+        if self._rights is None:
+            return 0
+        number = self._rights.newest()
+        if number != self._newest[1]:
+            self._audit = [_audited(record) for record in self._rights.read().records]
+        return number
+
+    def still(self) -> tuple[str, str]:
+        """The newest lines, as text and as HTML."""
+        lines = list(islice(self._wanted(), MOST_STILL))
+        plain = "\n".join(f"{_when(each)} {each.source:<7}{each.text}" for each in reversed(lines))
+        return plain or "no lines yet", f'{SHEET}<div class="kr-panel">{_heading("")}{_as_html(lines)}</div>'
+
+    def close(self) -> None:
+        """No more looks."""
+        self._ticker.close()
+        self._acting.close()
+
+    def _draw(self) -> None:
+        if not self._follow.value and self._lines.value:
+            self._head.value = _heading("not followed: press Follow for what has come since")
+            return
+        self._seen = self._newest
+        lines = list(islice(self._wanted(), MOST_SHOWN))
+        lost = f", {self._book.lost} pieces are gone already" if self._book.lost else ""
+        self._head.value = _heading(f"the newest {len(lines)} lines{lost}" if lines else "no such lines yet")
+        self._lines.value = _as_html(lines)
+
+    def _wanted(self) -> Iterator[Line]:
+        """Lines that are asked for, the newest first."""
+        wanted = Wanted(level=self._level.value, source=self._source.value, text=self._search.value)
+        every = heapq.merge(self._book.newest_first(), self._audit, key=lambda line: -line.at)
+        return filter(wanted, every)
+
+    # -- what is done ----------------------------------------------------------------------------
+
+    def _exported(
+        self, kind: str, write: Callable[[Any, Iterable[Line]], None]
+    ) -> Callable[[], Awaitable[str]]:
+        async def export() -> str:
+            lines = list(islice(self._wanted(), MOST_EXPORTED))[::-1]
+            path = await asyncio.to_thread(_new_file, self._place, kind, lines, write)
+            return f"{len(lines)} lines written to {path.name}"
+
+        return export
+
+
+def _new_file(
+    place: Path, kind: str, lines: list[Line], write: Callable[[Any, Iterable[Line]], None]
+) -> Path:
+    """A file that was not there before, for its owner alone; no link is followed."""
+    path = place / f"logs-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}.{kind}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="") as file:
+            write(file, lines)
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _write_jsonl(file: Any, lines: Iterable[Line]) -> None:
+    for line in lines:
+        file.write(msgspec.json.encode(line).decode("utf-8", "replace") + "\n")
+
+
+def _write_csv(file: Any, lines: Iterable[Line]) -> None:
+    """What a spreadsheet would take for a formula gets an apostrophe before it."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Line.__struct_fields__)
+    for line in lines:
+        writer.writerow([_plain(value) for value in msgspec.structs.astuple(line)])
+
+
+def _plain(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _audited(record: Record) -> Line:
+    what = f"{record.capability}:{record.resource}".strip(":")
+    text = " ".join(
+        filter(None, (record.event, record.decision, what, f"({brief(record.rule)})" if record.rule else ""))
+    )
+    level = "warning" if record.decision == "deny" else "info"
+    return Line(at=record.at, source="audit", level=level, guest=record.app, text=text)
+
+
+def _when(line: Line) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(line.at))
+
+
+def _heading(text: str) -> str:
+    return f'<div class="kr-head"><b>Logs</b><span>{html_escape(text)}</span></div>'
+
+
+def _as_html(lines: list[Line]) -> str:
+    """The newest last, and in sight: the box is filled from its end."""
+    rows = "".join(
+        f'<span class="kr-l-{line.level}"><time>{_when(line)}</time> <i>{line.source}</i> '
+        f"<bdi>{html_escape(line.text)}</bdi></span>"
+        for line in lines
+    )
+    return f'<pre class="kr-log">{rows}</pre>'

@@ -1,0 +1,218 @@
+"""The panel of permissions: what is asked, granted and denied, the audit trail, and a policy to approve."""
+
+from __future__ import annotations
+
+import asyncio
+from html import escape as html_escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from kernel_runtime.domain.errors import NotFound
+from kernel_runtime.domain.rules import Span
+from kernel_runtime.jupyter.page_text import clean_tex, one_line
+from kernel_runtime.jupyter.panels import permission_html as pictures
+from kernel_runtime.jupyter.panels.acting import Acting, Ticker, offer, row, show
+from kernel_runtime.jupyter.panels.differences import escape
+from kernel_runtime.jupyter.panels.rights import MOST_RECORDS, Reading, matching
+from kernel_runtime.jupyter.panels.style import SHEET
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kernel_runtime.jupyter.panels.rights import Right, Rights
+
+LOOK_SECONDS = 1.0
+RIGHTS, TRAIL, SUGGESTED = "Rights", "Audit trail", "Suggested policy"
+EVENTS = ("decision", "answered", "granted", "revoked", "performed", "changed")
+#: Suggested lines that can be ticked at once.
+MOST_WISHES = 40
+
+
+class PermissionView:
+    """One panel. It looks again by itself, also while a cell runs."""
+
+    def __init__(self, rights: Rights, seconds: float = LOOK_SECONDS) -> None:
+        self._rights = rights
+        self._reading = Reading()
+        self._seen: tuple[object, ...] = ()
+        self._acting = Acting(self._draw)
+        self._make_parts()
+        self.root = self._assemble()
+        for widget in (self.tabs, self._choice, self._search, self._event):
+            widget.observe(lambda _: self._draw(), "value")
+        self._ticker = Ticker(seconds, self.look)
+        self._draw()
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _make_parts(self) -> None:
+        self._head, self._picture, self._records, self._rest = (ipywidgets.HTML() for _ in range(4))
+        self._detail = ipywidgets.HTML()
+        self._picture.add_class("kr-picture")
+        self.tabs = ipywidgets.ToggleButtons(options=[RIGHTS, TRAIL, SUGGESTED]).add_class("kr-tabs")
+        self._choice = ipywidgets.ToggleButtons(options=[]).add_class("kr-rows").add_class("kr-rights")
+        self._search = ipywidgets.Text(placeholder="search", tooltip="words that a record is to have")
+        self._event = ipywidgets.Dropdown(options=[("every event", ""), *((e, e) for e in EVENTS)])
+        self._wishes = ipywidgets.VBox([]).add_class("kr-wishes")
+        self._file = ipywidgets.Dropdown(options=[]).add_class("kr-wide")
+        button = self._acting.button
+        self._session = button(
+            "Allow this session", "check", "until the kernel ends", self._grant(Span.SESSION)
+        )
+        self._session.button_style = "primary"
+        self._always = button(
+            "Always for this version", "check", "until it changes", self._grant(Span.ALWAYS)
+        )
+        self._revoke = button("Revoke", "ban", "take back what was granted", self._revoked)
+        self._write = button(
+            "Write to the policy", "pencil", "allow what is ticked, for ever", self._approved
+        )
+
+    def _assemble(self) -> Any:
+        self._search.add_class("kr-wide")
+        stack = ipywidgets.Box([self._choice, self._picture]).add_class("kr-stack")
+        one = ipywidgets.VBox([stack, self._detail, row(self._session, self._always, self._revoke)])
+        two = ipywidgets.VBox([row(self._search, self._event), self._records])
+        three = ipywidgets.VBox([self._wishes, row(self._file, self._write), self._rest])
+        self._pages = {RIGHTS: one, TRAIL: two, SUGGESTED: three}
+        parts = [ipywidgets.HTML(SHEET), self._head, self.tabs, one, two, three, self._acting.said]
+        return ipywidgets.VBox(parts).add_class("kr-panel")
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    def turn_to_suggestion(self) -> None:
+        """Show the page with the proposed policy."""
+        self.tabs.value = SUGGESTED
+
+    async def look(self) -> None:
+        """Read anew what has changed."""
+        gate = self._rights.gate
+        seen = (await asyncio.to_thread(self._rights.newest), gate.grants, gate.policy)
+        if seen != self._seen:
+            self._reading = await asyncio.to_thread(self._rights.read)
+            self._seen = seen
+            self._draw()
+
+    def still(self) -> tuple[str, str]:
+        """Rights and the newest records, as text and as HTML."""
+        reading = self._reading
+        plain = [
+            f"permissions of {one_line(self._rights.app, 120)}",
+            *(
+                f"{pictures.WORDS[right.effect]:<8}{one_line(right.scope, 200)}  ({one_line(right.rule, 200)})"
+                for right in reading.rights
+            ),
+            self._summary(),
+        ]
+        html = f"{self._head.value}{pictures.rights(reading.rights)}{pictures.records(reading.records[:20])}"
+        if self.tabs.value == SUGGESTED:
+            plain.append(reading.suggestion.toml())
+            html += f"<pre>{html_escape(reading.suggestion.toml())}</pre>"
+        return "\n".join(plain), f'{SHEET}<div class="kr-panel">{html}</div>'
+
+    def close(self) -> None:
+        """No more looks."""
+        self._ticker.close()
+        self._acting.close()
+
+    def _draw(self) -> None:
+        reading = self._reading
+        self._head.value = (
+            f'<div class="kr-head"><b>Permissions</b><bdi>{escape(self._rights.app)}</bdi>'
+            f"<span>{escape(self._summary())}</span></div>"
+        )
+        for name, page in self._pages.items():
+            show(page, name == self.tabs.value)
+        self._picture.value = pictures.rights(reading.rights)
+        offer(self._choice, [(f"{right.scope}, {right.effect}", right.scope) for right in reading.rights])
+        if self.tabs.value == TRAIL:
+            self._records.value = self._found()
+        elif self.tabs.value == SUGGESTED:
+            self._suggest()
+        self._enable()
+
+    def _summary(self) -> str:
+        count = [sum(r.effect is effect for r in self._reading.rights) for effect in pictures.WORDS]
+        words = (
+            f"{number} {word}" for number, word in zip(count, pictures.WORDS.values(), strict=True) if number
+        )
+        return ", ".join(words) or "nothing was asked for yet"
+
+    def _found(self) -> str:
+        records = self._reading.records
+        found = matching(records, self._search.value, self._event.value)
+        bound = f" of its newest {MOST_RECORDS}" if len(records) >= MOST_RECORDS else ""
+        more = f", the newest {pictures.MOST_ROWS} are shown" if len(found) > pictures.MOST_ROWS else ""
+        note = f"{len(found)} records{bound}{more}, newest first"
+        return f'<p class="kr-faint">{note}</p>{pictures.records(found)}'
+
+    def _suggest(self) -> None:
+        suggestion = self._reading.suggestion
+        ticked = {box.scope: box.value for box in self._wishes.children}
+        wishes = suggestion.allow[:MOST_WISHES]
+        if [wish.scope for wish in wishes] != list(ticked):
+            self._wishes.children = [_box(wish.scope, wish.times, wish.apps) for wish in wishes]
+        offer(
+            self._file, [(f"{name}: {path}", name) for name, path in self._rights.files.items()], first=True
+        )
+        nothing = '<p class="kr-faint">Nothing was asked in vain: there is nothing to suggest.</p>'
+        self._rest.value = (
+            ("" if wishes else nothing)
+            + pictures.wishes("Not in the manifest, which would have to ask first:", suggestion.undeclared)
+            + pictures.wishes("Denied by a rule or a condition; not for a suggestion:", suggestion.refused)
+        )
+        for each in (self._file, self._write):
+            each.disabled = not wishes or not self._rights.files
+
+    def _enable(self) -> None:
+        """Only what can be done is offered."""
+        chosen = self._right()
+        self._detail.value = pictures.detail(chosen)
+        idle = self._acting.idle
+        grantable = chosen is not None and chosen.grantable and idle
+        self._session.disabled = self._always.disabled = not grantable
+        self._revoke.disabled = not (chosen is not None and chosen.granted and idle)
+
+    def _right(self) -> Right | None:
+        return next((right for right in self._reading.rights if right.scope == self._choice.value), None)
+
+    # -- what is done ----------------------------------------------------------------------------
+
+    def _grant(self, span: Span) -> Callable[[], Awaitable[str]]:
+        async def grant() -> str:
+            said = self._rights.grant(self._chosen(), span)
+            await self.look()
+            return said
+
+        return grant
+
+    async def _revoked(self) -> str:
+        said = self._rights.revoke(self._chosen())
+        await self.look()
+        return said
+
+    async def _approved(self) -> str:
+        ticked = [box.scope for box in self._wishes.children if box.value]
+        said = await asyncio.to_thread(self._rights.approve, self._file.value, ticked)
+        await self.look()
+        return said
+
+    def _chosen(self) -> str:
+        right = self._right()
+        if right is None:
+            raise NotFound("choose a capability first")
+        return right.scope
+
+
+class _Box(ipywidgets.Checkbox):
+    """A suggested line, to be ticked. ``scope`` is what is written, whatever the page shows."""
+
+    scope = ""
+
+
+def _box(scope: str, times: int, apps: tuple[str, ...]) -> Any:
+    label = f"{scope}   ({times} ×, by {', '.join(apps)})"
+    box = _Box(value=False, indent=False, description=clean_tex(one_line(label, 300)))
+    box.scope = scope
+    return box

@@ -1,0 +1,208 @@
+"""What one app may do, as a person sees it: what it asked, how that stands, and what can be changed.
+
+Plain objects do the work: a gate that decides, the audit log beside it, and policy files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from kernel_runtime.domain.audit import Record
+from kernel_runtime.domain.decide import Request, decide
+from kernel_runtime.domain.errors import Conflict, Invalid
+from kernel_runtime.domain.matching import Index
+from kernel_runtime.domain.outlook import prospect
+from kernel_runtime.domain.rules import Ask, Effect, Grant, Span
+from kernel_runtime.domain.scopes import Kind, parse_scope
+from kernel_runtime.domain.suggestion import Suggestion, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from kernel_runtime.domain.clock import Clock
+    from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.policy import Policy
+    from kernel_runtime.domain.scopes import Scope
+
+#: Records that are looked through, the newest; rights that are listed.
+MOST_RECORDS, MOST_RIGHTS = 2000, 100
+
+
+class Gate(Protocol):
+    """The part of ``broker.gate.Gate`` that is used."""
+
+    manifest: Manifest
+    policy: Policy
+    grants: Index[Grant]
+
+    def grant(self, request: Request, span: Span) -> None: ...
+    def revoke(self, scope: Scope) -> int: ...
+
+
+class Trail(Protocol):
+    """The part of ``store.audit.AuditLog`` that is used."""
+
+    def records(
+        self, equal: Mapping[str, str] | None = None, *, since: float = 0.0, last: int | None = None
+    ) -> Iterable[Record]: ...
+
+
+class Right(msgspec.Struct, frozen=True, kw_only=True):
+    """One scope: how it stands, by which rule. ``why``: the manifest's words; ``times``: how often it was
+    requested lately; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
+    """
+
+    scope: str
+    effect: Effect
+    rule: str
+    why: str = ""
+    times: int = 0
+    declared: bool = False
+    granted: bool = False
+    grantable: bool = False
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the panel shows, of one moment. ``records``: the newest first."""
+
+    rights: list[Right] = []
+    records: list[Record] = []
+    suggestion: Suggestion = Suggestion(allow=(), undeclared=(), refused=())
+
+
+class Rights:
+    """The rights of one app. What reads may block on the disk: call it beside the loop. ``grant`` and
+    ``revoke`` belong into the loop, where the broker changes the gate, too."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        trail: Callable[[], Trail],
+        clock: Callable[[float], Clock],
+        *,
+        principal: str = "",
+        session: str = "",
+        files: Mapping[str, Path] | None = None,
+        approve: Callable[[str, list[str]], Policy] | None = None,
+    ) -> None:
+        """``files``: policy files that may be written to, by name; ``approve`` writes scopes to one and
+        gives the policy that holds then."""
+        self.gate = gate
+        self.files = dict(files or {})
+        self._trail = trail
+        self._clock = clock
+        self._principal = principal
+        self._session = session
+        self._approve = approve
+
+    @property
+    def app(self) -> str:
+        return f"{self.gate.manifest.name} {self.gate.manifest.version}"
+
+    def newest(self) -> int:
+        """The number of the newest record."""
+        return max((record.number for record in self._trail().records(last=1)), default=0)
+
+    def read(self) -> Reading:
+        """How it all stands now."""
+        equal = {"app": self.gate.manifest.id}
+        records = list(self._trail().records(equal, last=MOST_RECORDS))
+        return Reading(rights=self.rights(records), records=records[::-1], suggestion=suggest(records))
+
+    def rights(self, records: Iterable[Record]) -> list[Right]:
+        """What is declared, granted or was requested."""
+        requested = Counter(filter(None, map(_requested, records)))
+        asks: dict[Scope, Ask | None] = {ask.scope: ask for ask in self.gate.manifest.asks or ()}
+        for scope in (*(grant.scope for grant in self.gate.grants), *(s for s, _ in requested.most_common())):
+            asks.setdefault(scope, None)
+        return [self._right(scope, ask, requested[scope]) for scope, ask in list(asks.items())[:MOST_RIGHTS]]
+
+    def grant(self, scope: str, span: Span) -> str:
+        """Grant it; ``Conflict`` where that would not help."""
+        parsed = parse_scope(scope)
+        if not self._grantable(parsed):
+            _, rule = self._stands(parsed, self.gate.grants)
+            raise Conflict(f"a grant would not help: {rule} decides")
+        self.gate.grant(self._request(parsed), span)
+        span_text = "for this session" if span is Span.SESSION else "always, for this version"
+        return f"granted {span_text}: {scope}"
+
+    def revoke(self, scope: str) -> str:
+        """Take back what a person granted."""
+        count = self.gate.revoke(parse_scope(scope))
+        return f"revoked: {scope}" if count else f"no person has granted it: {scope}"
+
+    def approve(self, file: str, scopes: list[str]) -> str:
+        """Write scopes to a policy file; they hold from now on."""
+        if self._approve is None or file not in self.files:
+            raise Conflict("there is no policy file to write to here")
+        if not scopes:
+            raise Conflict("tick what is to be allowed first")
+        self.gate.policy = self._approve(file, scopes)
+        lines = "1 line" if len(scopes) == 1 else f"{len(scopes)} lines"
+        return f"{lines} written to {self.files[file]}: they hold from now on, also for other apps"
+
+    def _right(self, scope: Scope, ask: Ask | None, times: int) -> Right:
+        effect, rule = self._stands(scope, self.gate.grants)
+        return Right(
+            scope=str(scope),
+            effect=effect,
+            rule=rule,
+            why=ask.reason if ask else "",
+            times=times,
+            declared=ask is not None,
+            granted=any(grant.scope == scope for grant in self.gate.grants),
+            grantable=effect is not Effect.ALLOW and self._grantable(scope),
+        )
+
+    def _grantable(self, scope: Scope) -> bool:
+        """Whether a grant would make it allowed."""
+        mine = Grant(scope=scope)
+        return self._stands(scope, Index((*self.gate.grants, mine)))[0] is Effect.ALLOW
+
+    def _stands(self, scope: Scope, grants: Index[Grant]) -> tuple[Effect, str]:
+        """What would become of it now, and what decides; nothing is counted or written down."""
+        gate = self.gate
+        if scope.is_concrete and not (scope.kind is Kind.NET and not scope.port):
+            decision = decide(gate.manifest, grants, gate.policy, self._request(scope), self._clock(0.0), {})
+            return decision.effect, decision.rule
+        found = prospect(Ask(scope=scope), grants, gate.policy)
+        return found.effect, f"{found.rule}{'; but ' + '; '.join(found.but) if found.but else ''}"
+
+    def _request(self, scope: Scope) -> Request:
+        return Request(scope=scope, principal=self._principal, session=self._session)
+
+
+def _requested(record: Record) -> Scope | None:
+    """What was decided on, as a rule would say it: without the usual port."""
+    if record.event != "decision":
+        return None
+    try:
+        scope = parse_scope(
+            f"{record.capability}:{record.resource}" if record.resource else record.capability
+        )
+    except Invalid:
+        return None
+    usual = scope.kind is Kind.NET and scope.port in ("80", "443")
+    return msgspec.structs.replace(scope, port="") if usual else scope
+
+
+def matching(records: Iterable[Record], text: str, event: str = "") -> list[Record]:
+    """Those whose words hold every word of ``text``, in any case."""
+    words = text.casefold().split()
+    return [
+        record
+        for record in records
+        if (not event or record.event == event) and all(word in _words(record) for word in words)
+    ]
+
+
+def _words(record: Record) -> str:
+    fields = (record.event, record.principal, record.tenant, record.app, record.decision, record.rule)
+    return " ".join(
+        (*fields, record.reason, f"{record.capability}:{record.resource}", str(record.number))
+    ).casefold()

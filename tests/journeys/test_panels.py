@@ -1,0 +1,267 @@
+"""The panels of resources, permissions and logs, and the card that asks, in a real JupyterLab: what a person
+presses, and what becomes of it. One server, one browser.
+
+Screenshots in both themes are taken where ``$KERNEL_RUNTIME_SCREENSHOTS`` says where to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.journeys import asking_kernel, lab
+from tests.journeys.lab import Notebook, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from selenium import webdriver
+    from selenium.webdriver.remote.webelement import WebElement
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+
+HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=2</script>"
+#: What the notebook asks for in its metadata.
+MANIFEST = {
+    "name": "Forecasts",
+    "version": "1.2",
+    "permissions": [
+        {
+            "type": "net",
+            "resource": "api.example.org",
+            "actions": ["GET"],
+            "reason": f"to fetch tomorrow's weather {HOSTILE}",
+        },
+        {"type": "cache", "reason": "to keep what was fetched"},
+        {"type": "secret", "resource": "API_KEY", "reason": "the weather service wants one"},
+        {"type": "db", "resource": "stations", "actions": ["read"]},
+    ],
+}
+POLICY = 'allow = ["cache"]\ndeny = ["secret:*"]\n'
+BUSY = """
+import threading, time
+blocks = []
+end = time.monotonic() + 600
+while time.monotonic() < end:
+    if len(blocks) < 32: blocks.append(bytearray(b"x") * (8 << 20))
+    sum(i * i for i in range(200_000)); time.sleep(0.02)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("panels")
+    policy = found / "config" / "kernel-runtime" / "policy.toml"
+    policy.parent.mkdir(parents=True, mode=0o700)
+    policy.write_text(POLICY)
+    policy.chmod(0o600)
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(place: Path, jupyter: dict[str, str], prefix: Path) -> Iterator[str]:
+    asking_kernel.install(prefix)
+    own = {
+        "KERNEL_RUNTIME_WARM": "0",
+        "KERNEL_RUNTIME_MEMORY": "320M",
+        "KERNEL_RUNTIME_STATE": str(place / "state"),
+        "XDG_CONFIG_HOME": str(place / "config"),
+    }
+    with lab.server(place, {**jupyter, **own}) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def driver(place: Path) -> Iterator[webdriver.Chrome]:
+    with lab.browser(place) as found:
+        yield found
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, address: str, place: Path) -> Iterator[Page]:
+    found = Page(driver, address, place)
+    yield found
+    assert driver.execute_script("return window.hacked || 0") == 0, "nothing of a guest has run in the page"
+
+
+class Page(Notebook):
+    """A notebook with panels in the outputs of its cells."""
+
+    def photograph(self, index: int, name: str) -> None:
+        """The page around a cell's panel, in both themes."""
+        place = os.environ.get("KERNEL_RUNTIME_SCREENSHOTS")
+        if not place:
+            return
+        Path(place).mkdir(parents=True, exist_ok=True)
+        for theme in ("Dark", "Light"):
+            self.theme(theme)
+            panel = self.find(".kr-panel", index)
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", panel)
+            self.screenshot(Path(place) / f"{name}_{theme.lower()}.png")
+
+    def theme(self, name: str) -> None:
+        script = "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab ' + arguments[0]})"
+        self.driver.execute_script(script, name)
+        script = "return document.body.dataset.jpThemeLight === arguments[0] && !document.querySelector('#jupyterlab-splash')"
+        light = str(name == "Light").lower()
+        wait_until(lambda: self.driver.execute_script(script, light), 20, f"no theme {name}")
+
+    def button(self, index: int, label: str) -> WebElement | None:
+        """A button in sight, by what stands on it."""
+        buttons = self.cells()[index].find_elements(By.CSS_SELECTOR, ".kr-panel button")
+        return next((each for each in buttons if each.is_displayed() and each.text.strip() == label), None)
+
+    def press_in(self, index: int, label: str, shows: str = "") -> None:
+        """Press a button of a cell's panel once it can be pressed, until the cell shows something."""
+        able = lambda: (found := self.button(index, label)) is not None and found.is_enabled() and found  # noqa: E731
+        button = wait_until(able, 20, f"{label} cannot be pressed")
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+        if shows:
+            self.expect(index, shows, 30)
+
+    def choose(self, index: int, pattern: str) -> None:
+        """Press the row that matches, as a person hits it."""
+        rows = self.cells()[index].find_elements(By.CSS_SELECTOR, ".kr-list tbody tr")
+        place = next(number for number, row in enumerate(rows) if re.search(pattern, row.text))
+        buttons = self.cells()[index].find_elements(By.CSS_SELECTOR, ".kr-rights button")
+        assert len(buttons) == len(rows)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", buttons[place])
+        buttons[place].click()
+
+    def select(self, index: int, option: str) -> None:
+        """The drop-down list that has this option."""
+        script = (
+            "const cell = document.querySelectorAll('.jp-Notebook .jp-CodeCell')[arguments[0]];"
+            "for (const each of cell.querySelectorAll('.kr-panel select')) {"
+            " const found = [...each.options].find(option => option.text.replaceAll('\u00a0', ' ') === arguments[1]);"
+            " if (found) { each.value = found.value; each.dispatchEvent(new Event('change', {bubbles: true})); return true; } }"
+        )
+        assert self.driver.execute_script(script, index, option), f"no option {option!r}"
+
+    def ask_to_stop(self) -> None:
+        self.driver.execute_script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+
+    def said(self, index: int) -> Any:
+        return self.find(".kr-said", index).text
+
+
+def test_resources_are_watched_throttled_paused_and_killed(page):
+    page.open("x = 'kept'", "%resources", BUSY, "x", name="resources.ipynb", kernel=asking_kernel.NAME)
+    page.run(0)
+    page.run(1, "Memory.*CPU.*Processes and threads")
+    page.start(2)
+    page.expect(1, "a cell runs")
+    page.expect(1, r"nearly used up|used up", 60)
+    page.expect(1, r"memory: \d+ MB of 320 MB")
+    page.select(1, "¼ core")
+    page.press_in(1, "Throttle", "It has 0.25 of a core")
+    page.photograph(1, "resources")
+    page.press_in(1, "Pause", "paused")
+    page.press_in(1, "Resume", "It goes on")
+    page.press_in(1, "Kill", "Killed")
+    page.expect(2, "killed by the person")
+    page.wait_idle()
+    assert "kept" in page.run(3, "kept")
+    page.expect(1, "idle")
+
+
+def test_the_card_asks_under_the_cell_that_runs(page):
+    many = "\n".join(
+        f"# ask db:stations:read\n# ask net:api.example.org/GET\n# ask env:VAR{n}" for n in range(12)
+    )
+    page.open(
+        "# ask net:api.example.org/GET\nprint('begun')",
+        "# ask net:api.example.org/GET\n# ask secret:API_KEY\n# ask cache",
+        many,
+        name="card.ipynb",
+        kernel=asking_kernel.NAME,
+        ours={key: value for key, value in MANIFEST.items() if key != "permissions"},
+    )
+    page.start(0)
+    page.expect(0, r"“Forecasts” 1\.2 wants to.*net:api\.example\.org:443/GET.*denied in \d+ s")
+    page.photograph(0, "card")
+    page.press_in(0, "This session", r"net:api.example.org/GET: allow")
+    page.expect(0, "nothing is asked now.*was allowed for this session")
+    page.wait_idle()
+    page.run(1, "net:api.example.org/GET: allow.*secret:API_KEY: deny.*cache: allow")
+    page.start(2)
+    page.expect(2, r"1 of 13 questions.*Waiting behind it.*asked 12 times|1 of 13 questions.*asked 12 times")
+    page.photograph(2, "card_flood")
+    page.press_in(2, "Deny all", "env:VAR11: deny")
+    page.wait_idle()
+    page.photograph(2, "card_over")
+
+
+def test_permissions_are_granted_revoked_searched_and_suggested(page, place):
+    page.open(
+        "# ask net:api.example.org/GET\n# ask secret:API_KEY\n# ask events:publish:news",
+        "%permissions",
+        "# ask net:api.example.org/GET",
+        "%permissions suggest",
+        name="permissions.ipynb",
+        kernel=asking_kernel.NAME,
+        ours=MANIFEST,
+    )
+    page.start(0)
+    page.expect(0, "not checked by anybody")
+    page.expect(0, re.escape(HOSTILE))
+    page.photograph(0, "card_why")
+    page.press_in(0, "Deny", r"net:api.example.org/GET: deny")
+    page.wait_idle()
+    page.run(1, "Forecasts.*net:api.example.org/GET")
+    page.choose(1, "net:api")
+    page.press_in(1, "Allow this session", "Granted for this session")
+    page.photograph(1, "permissions")
+    page.run(2, "net:api.example.org/GET: allow")
+    page.press_in(1, "Revoke", "(?i)revoked: net")
+    page.press_in(1, "Audit trail", "records, newest first")
+    page.find(".kr-panel input[type=text]", 1).send_keys("secret")
+    page.expect(1, "1 records, newest first")
+    page.find(".kr-panel input[type=text]", 1).clear()
+    page.find(".kr-panel input[type=text]", 1).send_keys("e")
+    page.expect(1, "revoked")
+    page.photograph(1, "audit")
+    page.run(3, "Write to the policy")
+    page.find(".kr-wishes input[type=checkbox]", 3).click()
+    page.photograph(3, "suggest")
+    page.press_in(3, "Write to the policy", "1 line written to")
+    text = (place / "config" / "kernel-runtime" / "policy.toml").read_text()
+    assert 'allow = [\n  "net:api.example.org/GET",\n"cache"]' in text
+    (place / "config" / "kernel-runtime" / "policy.toml").write_text(POLICY)
+    page.choose(3, "net:api") if page.button(3, "Rights") is None else page.press_in(3, "Rights")
+    page.expect(3, "2 granted")
+
+
+def test_logs_are_followed_searched_and_exported(page, place):
+    page.open(
+        f"import sys\nprint('loading 120 stations')\nprint('slow answer', file=sys.stderr)\nprint({HOSTILE!r})\n# ask cache",
+        "%logs",
+        "import time\nfor n in range(10_000): print('tick', n); time.sleep(0.2)",
+        "1/0",
+        name="logs.ipynb",
+        kernel=asking_kernel.NAME,
+        ours=MANIFEST,
+    )
+    page.run(0, "cache: allow")
+    page.run(1, "loading 120 stations")
+    page.expect(1, "audit.*decision allow cache")
+    page.start(2)
+    page.expect(1, "tick 3")
+    page.ask_to_stop()
+    page.expect(2, "KeyboardInterrupt")
+    page.wait_idle()
+    page.run(3, "ZeroDivisionError")
+    page.expect(1, "ZeroDivisionError: division by zero")
+    page.expect(1, re.escape(HOSTILE))
+    page.photograph(1, "logs")
+    page.select(1, "error and up")
+    page.expect(1, "the newest 2 lines")
+    page.press_in(1, "JSONL", r"2 lines written to logs-\S+\.jsonl")
+    (file,) = (place / "work").glob("logs-*.jsonl")
+    assert "ZeroDivisionError" in file.read_text()

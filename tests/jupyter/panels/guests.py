@@ -1,0 +1,112 @@
+"""Guests, rights and questions without walls, for panels."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.manifest import Anchors, parse_manifest
+from kernel_runtime.domain.policy import Policy, Source
+from kernel_runtime.domain.rules import Effect, Layer, Rule
+from kernel_runtime.domain.scopes import parse_request, parse_scope
+from kernel_runtime.domain.usage import Usage
+from kernel_runtime.jupyter.panels.sources import rights_of
+from tests.jupyter.panels.boards import HOSTILE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kernel_runtime.jupyter.panels.rights import Rights
+    from kernel_runtime.state import State
+
+MANIFEST = f"""
+id = "weather"
+name = "Weather {HOSTILE.replace('"', "'")}"
+version = "1.2"
+
+[[permissions]]
+type = "net"
+resource = "api.example.org"
+actions = ["GET"]
+reason = "to fetch forecasts {HOSTILE.replace('"', "'")}"
+
+[[permissions]]
+type = "cache"
+reason = "to keep them"
+
+[[permissions]]
+type = "secret"
+resource = "API_KEY"
+"""
+
+
+class FakeGuest:
+    """Obeys ``resource_view.Watched``; remembers what was asked of it."""
+
+    def __init__(self, **amounts: Any) -> None:
+        self.paused = self.executing = False
+        self.partial: dict[str, str] = {}
+        self.asked: list[Any] = []
+        self.amounts: dict[str, Any] = {"limits": Limits(memory=1000), **amounts}
+
+    async def usage(self) -> Usage:
+        return Usage(**self.amounts)
+
+    async def pause(self) -> int:
+        self.paused = True
+        return 2048
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def interrupt(self) -> None:
+        self.asked.append("interrupt")
+
+    def throttle(self, cpus: float | None) -> None:
+        self.asked.append(("throttle", cpus))
+
+    def kill(self) -> None:
+        self.asked.append("kill")
+
+
+def gate_of(state: State) -> Any:
+    """A gate of the manifest above: the cache is allowed by a rule, the secret denied by one."""
+    rules = (
+        Rule(effect=Effect.ALLOW, scope=parse_scope("cache"), place="policy.toml:1"),
+        Rule(effect=Effect.DENY, scope=parse_scope("secret:*"), place=f"policy.toml:2 {HOSTILE}"),
+    )
+    policy = Policy([Source(name="policy.toml", layer=Layer.USER, rules=rules)])
+    return state.gate(parse_manifest(MANIFEST, "app.toml", Anchors()), policy)
+
+
+def rights_in(state: State) -> Rights:
+    """Its rights, over a real log."""
+    from kernel_runtime.broker.gate import host_clock
+
+    return rights_of(gate_of(state), lambda: state.audit, host_clock, principal="ann", session="s1")
+
+
+def request(text: str = "net:api.example.org/GET") -> Request:
+    return Request(scope=parse_request(text), principal="ann", session="s1")
+
+
+async def press(acting: Any, button: Any) -> str:
+    """Press a button that can be pressed; what the panel says then."""
+    assert not button.disabled, button.description
+    button.click()
+    if acting.task is not None:
+        await acting.task
+    return str(acting.said.value)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    """Until something is so; how long that takes is nobody's business here."""
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(story())  # type: ignore[arg-type]

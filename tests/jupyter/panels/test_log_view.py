@@ -1,0 +1,178 @@
+"""The panel of logs: what is kept, found, followed and exported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.jupyter.panels import logbook
+from kernel_runtime.jupyter.panels.logbook import LogBook, Wanted
+from kernel_runtime.state import State
+from tests.jupyter.panels.boards import HOSTILE, stage
+from tests.jupyter.panels.guests import press, request, rights_in, run, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def opened(
+    book: LogBook, place: Path, rights: Any = None, seconds: float = 3600.0
+) -> tuple[Any, Any, dict[str, Any]]:
+    from kernel_runtime.jupyter.panels.log_view import LogView
+
+    theatre, ear, _ = stage()
+    bundle = await theatre.show("l", lambda: LogView(book, rights, place, seconds), b"{}")
+    return theatre.panel("l"), ear, bundle
+
+
+def lines(book: LogBook) -> list[str]:
+    """Oldest first."""
+    return [line.text for line in book.newest_first()][::-1]
+
+
+def test_pieces_of_one_line_are_one_line():
+    book = LogBook()
+    for text in ("a", "b\nc", "d\n", "e\n"):
+        book.stream("stdout", text, 1)
+    book.stream("stderr", "warned\n", 1)
+    book.stream("stdout", "half", 1)
+    book.stream("stdout", "of another cell", 2)
+    assert lines(book) == ["ab", "cd", "e", "warned", "half", "of another cell"]
+
+
+def test_it_is_bounded_in_pieces_and_characters(monkeypatch):
+    monkeypatch.setattr(logbook, "MOST_PIECES", 10)
+    book = LogBook()
+    for number in range(25):
+        book.stream("stdout", f"{number}\n")
+    assert lines(book) == [str(number) for number in range(15, 25)]
+    assert book.lost == 15
+    book.stream("stdout", "x" * (logbook.MOST_PIECE + 100) + "end\n")
+    assert max(map(len, lines(book))) <= logbook.MOST_LINE
+    assert "104 characters left out" in lines(book)[-2]
+    monkeypatch.setattr(logbook, "MOST_CHARACTERS", 100)
+    book.stream("stdout", "y" * 90 + "\n")
+    assert lines(book) == ["y" * 90]
+
+
+def test_what_a_terminal_would_act_on_is_left_out():
+    book = LogBook()
+    book.stream("stdout", "\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202ebackwards\n")
+    assert lines(book)[0].startswith("red")
+    assert not re.search(r"[\x00-\x1f\u202e]", lines(book)[0])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, ["out", "err", "debugged", "failed"]),
+        ({"level": "warning"}, ["err", "failed"]),
+        ({"level": "error"}, ["failed"]),
+        ({"source": "log"}, ["debugged"]),
+        ({"text": "STD RR"}, ["err"]),
+        ({"text": "error"}, ["failed"]),
+    ],
+)
+def test_lines_are_chosen_by_level_source_and_words(wanted, found):
+    book = LogBook()
+    book.stream("stdout", "out\n")
+    book.stream("stderr", "err\n")
+    book.record("debug", "debugged")
+    book.record("error", "failed", source="host")
+    assert [line.text for line in filter(Wanted(**wanted), book.newest_first())][::-1] == found
+
+
+def test_it_follows_until_it_is_told_not_to(tmp_path):
+    async def story():
+        book = LogBook()
+        view, _, _ = await opened(book, tmp_path, seconds=0.001)
+        book.stream("stdout", "first\n")
+        await until(lambda: "first" in view._lines.value)
+        view._follow.value = False
+        book.stream("stdout", "second\n")
+        await view.look()
+        assert "second" not in view._lines.value
+        assert "not followed" in view._head.value
+        view._follow.value = True
+        await until(lambda: "second" in view._lines.value)
+        view.close()
+
+    run(story)
+
+
+def test_the_audit_trail_stands_among_the_lines(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    async def story():
+        with State(tmp_path / "state") as state:
+            rights = rights_in(state)
+            rights.gate.ask(request("secret:API_KEY"))
+            view, _, bundle = await opened(LogBook(), tmp_path, rights)
+            assert "audit  decision deny secret:API_KEY" in bundle["text/plain"]
+            view._level.value = "error"
+            assert "secret" not in view._lines.value
+            rights.gate.ask(request("cache"))
+            view._level.value = "debug"
+            await view.look()
+            assert "decision allow cache" in view._lines.value
+            view.close()
+
+    run(story)
+
+
+def test_what_is_found_is_exported_to_a_new_private_file(tmp_path):
+    async def story():
+        book = LogBook()
+        book.stream("stdout", "=cmd|' /C calc'!A0\nplain, with a comma\n", 3)
+        book.stream("stderr", "other\n")
+        view, _, _ = await opened(book, tmp_path)
+        view._source.value = "stdout"
+        assert "2 lines written to logs-" in await press(view._acting, view._jsonl)
+        assert "2 lines written to logs-" in await press(view._acting, view._csv)
+        (file,) = tmp_path.glob("logs-*.jsonl")
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [(r["text"], r["cell"]) for r in records] == [
+            ("=cmd|' /C calc'!A0", 3),
+            ("plain, with a comma", 3),
+        ]
+        assert file.stat().st_mode & 0o077 == 0
+        (table,) = tmp_path.glob("logs-*.csv")
+        rows = list(csv.reader(io.StringIO(table.read_text())))
+        assert rows[1][-1] == "'=cmd|' /C calc'!A0", "no spreadsheet takes it for a formula"
+
+    run(story)
+
+
+def test_an_export_follows_no_link_and_says_what_prevents_it(tmp_path, monkeypatch):
+    from kernel_runtime.jupyter.panels import log_view
+
+    monkeypatch.setattr(log_view.time, "strftime", lambda *_: "now")
+    monkeypatch.setattr(log_view.os, "urandom", lambda size: bytes(size))
+    target = tmp_path / "target"
+    os.symlink(target, tmp_path / "logs-now-0000.csv")
+    with pytest.raises(Invalid, match="cannot be written"):
+        log_view._new_file(tmp_path, "csv", [], log_view._write_csv)
+    assert not target.exists()
+    assert log_view._new_file(tmp_path, "jsonl", [], log_view._write_jsonl).exists(), "the control"
+
+
+def test_what_a_guest_prints_is_only_text(tmp_path):
+    async def story():
+        book = LogBook()
+        book.stream("stdout", f"{HOSTILE}\n</pre><script>1</script>\n")
+        book.record("info", HOSTILE)
+        view, ear, bundle = await opened(book, tmp_path)
+        view._search.value = "<script>"
+        said = bundle["text/html"] + view._lines.value + str(ear.contents("comm_open"))
+        assert "&lt;script&gt;" in said, "the words are there"
+        assert "<script" not in said
+        assert "<img" not in said
+
+    run(story)
