@@ -179,18 +179,42 @@ def _clock(context: Context) -> Handler:
     return ClockHandler()
 
 
+def _db(context: Context) -> Handler:
+    from kernel_runtime.broker.databases import load_databases
+    from kernel_runtime.broker.db import Databases
+
+    return Databases(load_databases(context.environment), secret=context.secrets.reveal)
+
+
 def _env(context: Context) -> Handler:
     from kernel_runtime.broker.host import EnvHandler
 
     return EnvHandler(context.environment)
 
 
+def _files(context: Context) -> Handler:
+    from kernel_runtime.broker.files import Files
+    from kernel_runtime.broker.roots import own_places
+
+    kept = own_places(context.environment, context.state.directory)
+    return Files(base=os.path.abspath(context.directory) if context.directory else "", kept=kept)
+
+
+def _http(context: Context) -> Handler:
+    from kernel_runtime.broker.http import Http
+
+    return Http(secrets=context.secrets.open)
+
+
 #: What makes the handler of each capability, in the session that first calls it.
 HANDLERS: dict[str, Callable[[Context], Handler]] = {
     "cache": _cache,
     "clock": _clock,
+    "db": _db,
     "env": _env,
     "events": _events,
+    "files": _files,
+    "http": _http,
     "log": _log,
     "secrets": _secrets,
     "storage": _storage,

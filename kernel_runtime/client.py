@@ -28,6 +28,7 @@ from kernel_runtime.domain.errors import Conflict, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
 from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.outside import Outside
 from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.runtime import Runtime, default_settings
 from kernel_runtime.workers.portal import Portal
@@ -140,6 +141,7 @@ class AsyncSession:
         """Start the guest and wait until it takes code."""
         runtime = self._runtime = _runtime(self._workdir)
         if self._session is None:
+            outside = Outside()
             self._session = runtime.open_session(
                 limits=self.limits,
                 level=self.level,
@@ -151,7 +153,9 @@ class AsyncSession:
                 snapshots=self._budget,
                 automatic=self._automatic,
                 broker=lambda session, commons: broker_for(self._powers, session.disclosed, commons),
+                egress=outside,
             )
+            outside.of(self._session)
         if self._on_warning is not None:
             self._session.on_warning(self._on_warning)
         try:

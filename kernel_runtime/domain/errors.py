@@ -134,6 +134,7 @@ TOLD: tuple[type[KernelRuntimeError], ...] = (
     Damaged,
     Invalid,
     NotFound,
+    OutsideFailed,
     StorageFailed,
     StoreUnavailable,
 )

@@ -34,8 +34,10 @@ class RuntimeHouse:
     def open_session(self, settings: Settings) -> Session:
         from kernel_runtime.domain.level import Level
         from kernel_runtime.guest.check_rules import blocked_by
+        from kernel_runtime.outside import Outside
 
-        return self._runtime.open_session(
+        outside = Outside()
+        session = self._runtime.open_session(
             limits=settings.limits,
             level=settings.level,
             name=_name(),
@@ -48,7 +50,10 @@ class RuntimeHouse:
             saving=settings.saving,
             blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
             broker=lambda session, commons: _broker(settings, session, commons),
+            egress=outside,
         )
+        outside.of(session)
+        return session
 
     def warm_up(self) -> None:
         self._runtime.warm_up()
