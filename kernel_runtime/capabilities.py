@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.secrets import Secrets
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.manifest import Manifest
-    from kernel_runtime.domain.policy import Given
+    from kernel_runtime.domain.policy import Given, Policy
     from kernel_runtime.ports import Person
     from kernel_runtime.state import State
     from kernel_runtime.store.audit import AuditLog
@@ -77,22 +77,29 @@ class Powers:
 
     def gate(self, state: State, disclosed: Disclosed) -> Gate:
         """What decides; everything that holds is read now."""
-        from kernel_runtime.broker.policies import load_policy
-
-        read, given = self.read_manifest(), self._given()
+        read = self.read_manifest()
         manifest = replace(read, stamp=_digest(read.stamp, self.place))
-        policy = load_policy(
-            Path(self.directory or os.getcwd()),
-            os.environ,
-            files=[Path(file) for file in self.policy],
-            given=given.source,
-            confirm=Level.STRICT in (self.level, manifest.level),
-        )
         gate = state.gate(
-            manifest, policy, grants=given.grants, headless=self.person is None, redact=disclosed.text
+            manifest,
+            self.held_policy(manifest.level),
+            grants=self._given().grants,
+            headless=self.person is None,
+            redact=disclosed.text,
         )
         gate.recall()
         return gate
+
+    def held_policy(self, level: Level | None) -> Policy:
+        """The rules that hold now, for an app of this level."""
+        from kernel_runtime.broker.policies import load_policy
+
+        return load_policy(
+            Path(self.directory or os.getcwd()),
+            os.environ,
+            files=[Path(file) for file in self.policy],
+            given=self._given().source,
+            confirm=Level.STRICT in (self.level, level),
+        )
 
     def _given(self) -> Given:
         from kernel_runtime.domain.manifest import Anchors
@@ -124,17 +131,22 @@ class Context:
 class SessionBroker(Broker):
     """The broker of one session, with what panels look at. Closes the state that was opened for it."""
 
-    def __init__(self, context: Context, caller: Caller, person: Person | None) -> None:
+    def __init__(self, context: Context, caller: Caller, powers: Powers) -> None:
         self.context = context
+        self._powers = powers
         self.logs = context.logs
         super().__init__(
             context.gate,
             {name: functools.partial(make, context) for name, make in HANDLERS.items()},
-            person,
+            powers.person,
             caller=caller,
             redact=context.disclosed.text,
             on_close=context.state.close,
         )
+
+    def held_policy(self) -> Policy:
+        """All rules, read again."""
+        return self._powers.held_policy(self.gate.manifest.level)
 
     @property
     def audit(self) -> AuditLog:
@@ -252,7 +264,7 @@ def _assembled(powers: Powers, state: State, disclosed: Disclosed, commons: Comm
     caller = Caller(
         principal=state.principal, tenant=powers.tenant, session=f"{os.getpid()}-{secrets.token_hex(4)}"
     )
-    return SessionBroker(context, caller, powers.person)
+    return SessionBroker(context, caller, powers)
 
 
 def _digest(*parts: str) -> str:

@@ -6,6 +6,7 @@ which the guest never sees. What it asks by ``input()`` goes to the guest, and g
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.question import Question
     from kernel_runtime.domain.rules import Span
     from kernel_runtime.jupyter.messages import Message
+    from kernel_runtime.ports import Person
 
 _TRIES = 3
 _NO = ("", "n", "no", "deny")
@@ -58,6 +60,21 @@ class StdinPerson:
             if said in _NO:
                 return None
         return None
+
+
+class FrontPerson(StdinPerson):
+    """The person in front of this kernel: asked by a card under the cell (``card``) where a Jupyter server has
+    started it, for the pages of one show widgets; else through stdin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card: Person | None = None
+
+    async def answer(self, question: Question) -> Span | None:
+        """See ``ports.Person``."""
+        if self.card is not None and "JPY_SESSION_NAME" in os.environ:
+            return await self.card.answer(question)
+        return await super().answer(question)
 
 
 def shown(question: Question, number: str) -> str:

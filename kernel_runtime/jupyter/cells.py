@@ -73,7 +73,7 @@ class Cells:
         self._advice: Advice | None = None
         self._panels = Panels(desk.stage, guest, desk.sources)
         self._place = UnderTheCell(desk)
-        self.person = Asking(desk.stage, self._place)
+        self.person = settings.person.card = Asking(desk.stage, self._place)
         self._line: deque[Message] = deque()
         self._aborted: set[int] = set()
         self._wake = asyncio.Event()

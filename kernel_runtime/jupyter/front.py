@@ -152,7 +152,6 @@ class Front:
         for task in self._tasks:
             task.cancel()
         self._stage.close()
-        self._sources.close()
         try:
             await asyncio.wait_for(self._guest.close(), CLOSE_SECONDS)
         except Exception:  # noqa: BLE001 - the process ends; the zygote's death signal does the rest

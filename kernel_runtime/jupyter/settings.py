@@ -28,7 +28,7 @@ from kernel_runtime.domain.limits import (
 )
 from kernel_runtime.domain.snapshot import Budget, Saving, parse_budget, parse_saving
 from kernel_runtime.jupyter import paths
-from kernel_runtime.jupyter.asking import StdinPerson
+from kernel_runtime.jupyter.asking import FrontPerson
 from kernel_runtime.jupyter.page_hosts import parse_hosts
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Settings(msgspec.Struct, kw_only=True):
     allow: list[str] = []
     deny: list[str] = []
     manifest: str = ""
-    person: StdinPerson = msgspec.field(default_factory=StdinPerson)
+    person: FrontPerson = msgspec.field(default_factory=FrontPerson)
 
 
 class Arguments(msgspec.Struct):

@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime import wire
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import CapabilityDenied
-from kernel_runtime.domain.rules import Effect
 from kernel_runtime.domain.scopes import parse_request
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.jupyter.kernel import RuntimeHouse, build_house, main
-
-try:
-    from tests.jupyter.persons import Asked, person, sources
-except ImportError:  # run as a file, its own directory is what is searched
-    sys.path.append(str(Path(__file__).parent.parent / "jupyter"))
-    from persons import Asked, person, sources
 
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.guest import House, Session
@@ -41,27 +34,13 @@ def install(prefix: Path) -> None:
     (place / "kernel.json").write_text(json.dumps(spec | {"interrupt_mode": "message"}))
 
 
-async def decided(scope: str) -> str:
-    """What becomes of a request, as a broker would have it."""
-    rights = await asyncio.to_thread(sources().rights)
-    gate = rights.gate
-    request = Request(scope=parse_request(scope), principal=rights._principal, session=rights._session)
-    ticket = gate.ask(request)
-    if ticket.decision.effect is Effect.ASK:
-        covering = gate.manifest.asks.covering(request.scope) if gate.manifest.asks else []
-        question = Asked(
-            request=request,
-            rule=ticket.decision.rule,
-            reason=ticket.decision.reason,
-            app=gate.manifest.name,
-            version=gate.manifest.version,
-            why=tuple(ask.reason for ask in covering),
-        )
-        try:
-            ticket = gate.answer(ticket, await person().answer(question))
-        except CapabilityDenied:
-            return f"{scope}: deny\n"
-    return f"{scope}: {ticket.decision.effect}\n"
+async def decided(broker: Any, scope: str) -> str:
+    """What becomes of a request of the guest's, as its broker has it."""
+    try:
+        await broker.demand(Request(scope=parse_request(scope)))
+    except CapabilityDenied:
+        return f"{scope}: deny\n"
+    return f"{scope}: allow\n"
 
 
 def asking_house() -> House:
@@ -79,7 +58,7 @@ def asking_house() -> House:
             scopes = _ASKS.findall(json.loads(request.content).get("code", ""))
             if request.kind != "execute_request" or not scopes:
                 return await submit(request, sink, *arguments, **options)
-            answers = [asyncio.ensure_future(decided(scope)) for scope in scopes]
+            answers = [asyncio.ensure_future(decided(session.broker(), scope)) for scope in scopes]
             verdict = await submit(request, sink, *arguments, **options)
             for text in await asyncio.gather(*answers):
                 sink(wire.Stream(parent=request.id, name="stdout", text=text))

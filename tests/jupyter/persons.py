@@ -31,11 +31,6 @@ def person() -> Asking:
     return _lines[-1].person
 
 
-def sources() -> Any:
-    """What the kernel's panels work on."""
-    return _lines[-1]._desk.sources
-
-
 @dataclass(frozen=True)
 class Asked:
     """Obeys ``questions.Question``."""

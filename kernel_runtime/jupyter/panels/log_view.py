@@ -15,8 +15,10 @@ import ipywidgets
 import msgspec
 
 from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.log import Severity
+from kernel_runtime.jupyter.page_text import one_line
 from kernel_runtime.jupyter.panels.acting import Acting, Ticker, row
-from kernel_runtime.jupyter.panels.logbook import LEVELS, SOURCES, Line, Wanted
+from kernel_runtime.jupyter.panels.logbook import LEVELS, MOST_LINE, SOURCES, Line, Wanted
 from kernel_runtime.jupyter.panels.permission_html import brief
 from kernel_runtime.jupyter.panels.style import SHEET
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kernel_runtime.domain.audit import Record
+    from kernel_runtime.domain.log import LogRecord
     from kernel_runtime.jupyter.panels.logbook import LogBook
     from kernel_runtime.jupyter.panels.rights import Rights
 
@@ -34,16 +37,23 @@ MOST_SHOWN, MOST_STILL, MOST_EXPORTED = 300, 40, 200_000
 
 
 class LogView:
-    """One panel; ``rights``: whose audit trail is shown among the lines, if anybody's."""
+    """One panel; ``rights``: whose audit trail is shown among the lines, if anybody's; ``records``: what
+    guests have logged, the newest first."""
 
     def __init__(
-        self, book: LogBook, rights: Rights | None, place: Path, seconds: float = LOOK_SECONDS
+        self,
+        book: LogBook,
+        rights: Rights | None,
+        place: Path,
+        seconds: float = LOOK_SECONDS,
+        records: Callable[[], Iterable[LogRecord]] = tuple,
     ) -> None:
         self._book = book
         self._rights = rights
         self._place = place
+        self._records = records
         self._audit: list[Line] = []
-        self._newest = self._seen = (-1, -1)
+        self._newest = self._seen = (-1, -1, -1)
         self._acting = Acting(lambda: None)
         self._make_parts()
         self.root = self._assemble()
@@ -84,7 +94,8 @@ class LogView:
     async def look(self) -> None:
         """Take in what has come, if it is to be followed."""
         number = await asyncio.to_thread(self._read_audit)
-        self._newest = (self._book.newest, number)
+        logged = next((record.number for record in self._records()), 0)
+        self._newest = (self._book.newest, number, logged)
         if self._newest != self._seen:
             self._draw()
 
@@ -121,7 +132,8 @@ class LogView:
     def _wanted(self) -> Iterator[Line]:
         """Lines that are asked for, the newest first."""
         wanted = Wanted(level=self._level.value, source=self._source.value, text=self._search.value)
-        every = heapq.merge(self._book.newest_first(), self._audit, key=lambda line: -line.at)
+        logged = map(_logged, self._records())
+        every = heapq.merge(self._book.newest_first(), self._audit, logged, key=lambda line: -line.at)
         return filter(wanted, every)
 
     # -- what is done ----------------------------------------------------------------------------
@@ -175,6 +187,13 @@ def _audited(record: Record) -> Line:
     )
     level = "warning" if record.decision == "deny" else "info"
     return Line(at=record.at, source="audit", level=level, guest=record.app, text=text)
+
+
+def _logged(record: LogRecord) -> Line:
+    fields = "".join(f" {name}={value}" for name, value in record.fields.items())
+    level = "error" if record.level is Severity.CRITICAL else str(record.level)
+    text = one_line(f"{record.message}{fields}", MOST_LINE)
+    return Line(at=record.at, source="log", level=level, guest=record.app, text=text)
 
 
 def _when(line: Line) -> str:

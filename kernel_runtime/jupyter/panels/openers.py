@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,7 @@ class Panels:
         return await self._stage.show(RESOURCES, make, parent)
 
     async def _permissions(self, parent: bytes) -> Bundle:
-        rights = await asyncio.to_thread(self._sources.rights)
+        rights = await self._sources.rights()
 
         def make() -> Panel:
             from kernel_runtime.jupyter.panels.permission_view import PermissionView
@@ -82,11 +81,11 @@ class Panels:
     async def _logs(self, parent: bytes) -> Bundle:
         rights: Rights | None = None
         with contextlib.suppress(KernelRuntimeError):  # without a state on disk there are the lines alone
-            rights = await asyncio.to_thread(self._sources.rights)
+            rights = await self._sources.rights()
 
         def make() -> Panel:
             from kernel_runtime.jupyter.panels.log_view import LogView
 
-            return LogView(self._sources.logs, rights, Path.cwd())
+            return LogView(self._sources.logs, rights, Path.cwd(), records=self._sources.records)
 
         return await self._stage.show(LOGS, make, parent)

@@ -1,71 +1,62 @@
-"""What the panels of one kernel work on: its guests, its rights, its logs. The front fills it in.
-
-A front with a broker hands over the gate that decides the guest's requests (``use_rights``); until
-then the rights are those of a gate of the notebook's own, over the same log and the same policies.
-"""
+"""What the panels of one kernel work on: its guests, its rights, its logs."""
 
 from __future__ import annotations
 
 import os
-import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.jupyter.panels.logbook import LogBook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.clock import Clock
-    from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.log import LogRecord
     from kernel_runtime.domain.policy import Policy
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.panels.resource_view import Watched
     from kernel_runtime.jupyter.panels.rights import Gate, Rights, Trail
-    from kernel_runtime.state import State
 
 
 class Sources:
-    """See the module."""
+    """See the module. The rights are those of the broker that the guest asks, made now if it never did."""
 
     def __init__(self, guest: Guest) -> None:
         self.logs = LogBook()
         self._guest = guest
-        self._state: State | None = None
+        self._broker: SessionBroker | None = None
         self._rights: Rights | None = None
-        self._opening = threading.Lock()
 
     def guests(self) -> Mapping[str, Watched]:
         """The kernel's guest, by the name of its notebook."""
         session = self._guest.session
         return {} if session is None else {notebook_name(): cast("Watched", session)}
 
-    def use_rights(self, rights: Rights) -> None:
-        """From now on the panels show these."""
-        self._rights = rights
+    async def rights(self) -> Rights:
+        """What the guest may do; raises what keeps the state from being opened."""
+        session: Any = self._guest.session or await self._guest.ready()
+        broker = cast("SessionBroker", session.broker())
+        if self._rights is None or broker is not self._broker:
+            self._broker, self._rights = broker, _rights_with(broker)
+        return self._rights
 
-    def rights(self) -> Rights:
-        """Opened when they are first asked for; may block on the disk."""
-        with self._opening:  # two panels may ask at once, in two threads
-            if self._rights is None:
-                self._rights = self._open_rights()
-            return self._rights
+    def records(self) -> Iterable[LogRecord]:
+        """What the guest has logged, the newest first."""
+        return () if self._broker is None else list(reversed(self._broker.logs.records))
 
-    def close(self) -> None:
-        """Idempotent."""
-        if self._state is not None:
-            self._state.close()
 
-    def _open_rights(self) -> Rights:
-        from kernel_runtime.broker.gate import host_clock
-        from kernel_runtime.state import State
+def _rights_with(broker: SessionBroker) -> Rights:
+    from kernel_runtime.broker.gate import host_clock
 
-        state = self._state = State()
-        gate = state.gate(_manifest(), held_policy())
-        return rights_of(
-            gate, lambda: state.audit, host_clock, principal=state.principal, session=str(os.getpid())
-        )
+    return rights_of(
+        broker.gate,
+        lambda: broker.audit,
+        host_clock,
+        principal=broker.caller.principal,
+        session=broker.caller.session,
+        policy=broker.held_policy,
+    )
 
 
 def rights_of(
@@ -75,8 +66,10 @@ def rights_of(
     *,
     principal: str,
     session: str,
+    policy: Callable[[], Policy],
 ) -> Rights:
-    """The rights that a gate decides on, with this person's policy files to write to."""
+    """The rights that a gate decides on, with this person's policy files to write to; ``policy`` reads all
+    rules again."""
     from kernel_runtime.broker.approving import approve
     from kernel_runtime.broker.policies import user_file
     from kernel_runtime.domain.rules import Layer
@@ -86,40 +79,11 @@ def rights_of(
 
     def approved(file: str, scopes: list[str]) -> Policy:
         approve(files[file], scopes, Layer.USER)
-        return held_policy()
+        return policy()
 
-    return Rights(
-        gate,
-        trail,
-        clock,
-        principal=principal,
-        session=session,
-        files=files,
-        approve=approved,
-    )
-
-
-def held_policy() -> Policy:
-    """The rules that hold where this kernel runs."""
-    from kernel_runtime.broker.policies import load_policy
-
-    return load_policy(Path.cwd(), os.environ)
+    return Rights(gate, trail, clock, principal=principal, session=session, files=files, approve=approved)
 
 
 def notebook_name() -> str:
     """What a person calls it."""
     return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "this kernel"
-
-
-def _manifest() -> Manifest:
-    """The notebook's own; one that cannot be read declares nothing, and all of it is asked."""
-    from kernel_runtime.apps.manifests import read_manifest
-    from kernel_runtime.domain.manifest import undeclared
-
-    path = Path(os.environ.get("JPY_SESSION_NAME", ""))
-    try:
-        if path.suffix == ".ipynb":
-            return read_manifest(path)
-    except KernelRuntimeError:
-        pass
-    return undeclared(path.stem or "kernel")

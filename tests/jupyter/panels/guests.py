@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.decide import Request
@@ -84,8 +86,16 @@ def gate_of(state: State) -> Any:
 def rights_in(state: State) -> Rights:
     """Its rights, over a real log."""
     from kernel_runtime.broker.gate import host_clock
+    from kernel_runtime.broker.policies import load_policy
 
-    return rights_of(gate_of(state), lambda: state.audit, host_clock, principal="ann", session="s1")
+    return rights_of(
+        gate_of(state),
+        lambda: state.audit,
+        host_clock,
+        principal="ann",
+        session="s1",
+        policy=lambda: load_policy(Path.cwd(), os.environ),
+    )
 
 
 def request(text: str = "net:api.example.org/GET") -> Request:
