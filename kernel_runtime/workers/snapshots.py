@@ -512,9 +512,8 @@ class Snapshots:
         branch = await self._live.ready()
         if branch.executing or self._restoring:
             return await self._switch(snapshot, how)  # which refuses, with the reason
-        self._leaving = (
-            True  # what is left is one more for a moment: nothing is dropped for it, least of all the aim
-        )
+        # What is left is one more for a moment: nothing is dropped for it, least of all the aim.
+        self._leaving = True
         try:
             if self.budget.automatic:
                 with suppress(KernelRuntimeError):  # else it can be left, but not come back to
