@@ -19,7 +19,7 @@ from kernel_runtime.sandbox import image as images
 from kernel_runtime.sandbox import landlock
 from kernel_runtime.sandbox.plan import GUEST_TMP, plan_guest
 from kernel_runtime.sandbox.rungs import ACCEPT, choose_rung
-from kernel_runtime.workers import probe, registry, scratch
+from kernel_runtime.workers import meter, probe, registry, scratch
 from kernel_runtime.workers.ground import make_ground
 from kernel_runtime.workers.launch import BARE, Launch
 from kernel_runtime.workers.pool import Pool
@@ -221,6 +221,7 @@ class Runtime:
             without=self.settings.without,
             ground=make_ground(image),
             egress=terms.egress,
+            copies=meter.room_for_copies(terms.snapshots),
         )
 
     def _home(self) -> str:

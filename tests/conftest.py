@@ -39,7 +39,6 @@ KNOWN_REASONS = (
     r"needs a memory control group",
     r"came with Python 3\.\d+",
     r"needs a host with a network device",
-    r"needs a host with polars",  # threads like its own are tested everywhere
     r"needs a kernel with ",  # attacks on what this one was built without
 )
 

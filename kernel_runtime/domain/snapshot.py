@@ -13,7 +13,7 @@ from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_seconds, parse_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 _NAME = re.compile(r"[^\W\d][\w.\-]{0,63}")
 
@@ -146,19 +146,23 @@ def find(snapshots: Sequence[Snapshot], name: str | int) -> Snapshot:
     raise NotFound(f"there is no snapshot {text!r} (it may have been dropped); there are: {known}")
 
 
-def over_budget(snapshots: Sequence[Snapshot], budget: Budget) -> list[Snapshot]:
+def over_budget(
+    snapshots: Sequence[Snapshot], budget: Budget, spared: Set[int] = frozenset()
+) -> list[Snapshot]:
     """Which to drop: of the automatic ones and of the others the oldest beyond their counts, then the
-    oldest of all beyond the memory. Pinned ones stay whatever they take.
+    oldest of all beyond the memory. Pinned ones stay whatever they take; so do the ``spared`` ones, which
+    are counted all the same.
     """
     loose = sorted((s for s in snapshots if not s.pinned), key=lambda s: s.number)
     automatic = [s for s in loose if s.automatic]
     others = [s for s in loose if not s.automatic]
-    dropped = [*_oldest(automatic, budget.automatic), *_oldest(others, budget.count)]
+    beyond = [*_oldest(automatic, budget.automatic), *_oldest(others, budget.count)]
+    dropped = [s for s in beyond if s.number not in spared]
     held = sum(s.size or 0 for s in snapshots if s not in dropped)
     for snapshot in loose:
         if held <= budget.memory:
             break
-        if snapshot not in dropped:
+        if snapshot not in dropped and snapshot.number not in spared:
             dropped.append(snapshot)
             held -= snapshot.size or 0
     return dropped

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _MAX_NAMES, _MAX_NAME = 64, 200
 #: Collecting what was frozen takes at most this share of the time.
 _COLLECTING = 1 / 300
+#: About what one object takes then, in seconds.
+_COLLECTED_EACH = 0.4e-6
 _FDS = 3
 _OLDEST = 2
 #: How long the original waits for the copy to make shared memory its own.
@@ -196,7 +198,10 @@ class Branching:
     def _tend_garbage(self) -> None:
         """What is frozen is not collected any more, so that collecting does not touch, and thereby
         copy, all that the branches share; from time to time it is, or cycles would stay for ever."""
-        if self._collecting < _COLLECTING * (time.monotonic() - self._collected):
+        due = _COLLECTING * (time.monotonic() - self._collected)
+        if self._collecting < due:  # what it takes is not known before the first time, nor after a restore
+            self._collecting = max(self._collecting, gc.get_freeze_count() * _COLLECTED_EACH)
+        if self._collecting < due:
             begun = time.monotonic()
             gc.unfreeze()
             gc.collect()

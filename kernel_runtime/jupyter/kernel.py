@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.jupyter.guest import House, Session
     from kernel_runtime.jupyter.settings import Settings
     from kernel_runtime.ports import Broker
     from kernel_runtime.runtime import Runtime
-    from kernel_runtime.workers import session as workers
 
 
 class RuntimeHouse:
@@ -49,7 +49,7 @@ class RuntimeHouse:
             key=_key(),
             saving=settings.saving,
             blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
-            broker=lambda session, commons: _broker(settings, session, commons),
+            broker=lambda session, commons: broker_of(settings, session.disclosed, commons),
             egress=outside,
         )
         outside.of(session)
@@ -62,7 +62,7 @@ class RuntimeHouse:
         await self._runtime.close()
 
 
-def _broker(settings: Settings, session: workers.Session, commons: Commons) -> Broker:
+def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons) -> Broker:
     """What the guest asks; a notebook that declares nothing may ask for everything, and the person decides."""
     from kernel_runtime.capabilities import Powers, broker_for
 
@@ -78,7 +78,7 @@ def _broker(settings: Settings, session: workers.Session, commons: Commons) -> B
         deny=settings.deny,
         person=settings.person,
     )
-    return broker_for(powers, session.disclosed, commons)
+    return broker_for(powers, disclosed, commons)
 
 
 def build_house() -> House:

@@ -76,10 +76,15 @@ class Group:
         cpus = limits.cpus if cpus is None else cpus
         if limits.memory is not None:
             self._limit_memory(limits.memory)
-        if limits.pids is not None and (place := self._places.get("pids")):
-            cgroup_files.write(place.directory / "pids.max", str(limits.pids))
+        if limits.pids is not None:
+            self.limit_pids(limits.pids)
         if cpus is not None:
             self.limit_cpu(cpus)
+
+    def limit_pids(self, amount: int) -> None:
+        """Set how many processes and threads there may be."""
+        if place := self._places.get("pids"):
+            cgroup_files.write(place.directory / "pids.max", str(amount))
 
     def limit_cpu(self, cpus: float | None) -> None:
         """Set the CPU share; None lifts it, for a group that is to end."""

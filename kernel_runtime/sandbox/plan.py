@@ -149,11 +149,12 @@ def plan_guest(
     without: frozenset[str] = frozenset(),
     ground: Ground | None = None,
     egress: bool = False,
+    copies: int = 0,
 ) -> GuestPlan:
     """The plan of one guest, on the rung that its image was described for.
 
     ``ground`` is needed on the rung ``landlock``. ``without`` removes walls by name (for tests'
-    positive controls).
+    positive controls). ``copies``: processes for which there is to be room beside the guest's own.
     """
     spaces = image.rung is Rung.NAMESPACES
     if not spaces and ground is None:
@@ -180,7 +181,7 @@ def plan_guest(
         covers=covered,
         disk=layer(limits),
         inodes=limits.inodes,
-        rlimits=_rlimits(limits, None if spaces else ground),
+        rlimits=_rlimits(limits, None if spaces else ground, copies),
         program=seccomp.compile_program(arch, **refused),
         calls=seccomp.denied_names(arch, **refused),
         egress=egress and "net" in walls,
@@ -225,7 +226,7 @@ def covers(image: ImagePlan, workdir: str | None) -> list[Cover]:
     ]
 
 
-def _rlimits(limits: Limits, ground: Ground | None) -> dict[str, tuple[int, int]]:
+def _rlimits(limits: Limits, ground: Ground | None, copies: int) -> dict[str, tuple[int, int]]:
     """The second line behind the cgroup; memory (RLIMIT_DATA) is set in the live branch,
     which knows what it already holds."""
     amounts = {
@@ -241,5 +242,5 @@ def _rlimits(limits: Limits, ground: Ground | None) -> dict[str, tuple[int, int]
         # pid 1 counts, too, and must always be able to fork the next live branch. Without a user
         # namespace all of the user's processes count: then it only slows a fork bomb down.
         others = 0 if ground is None or ground.crowd is None else ground.crowd + _CROWD_GROWTH
-        amounts["RLIMIT_NPROC"] = (limits.pids + 2 + others,) * 2
+        amounts["RLIMIT_NPROC"] = (limits.pids + 2 + copies + others,) * 2
     return amounts

@@ -45,6 +45,8 @@ class Frozen:
         self.external: list[str] = []
         self._init = init
         self._clean = clean
+        self._has_room = True
+        init.meter.leave_room(1)
         self._lock = asyncio.Lock()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
@@ -129,6 +131,7 @@ class Frozen:
         """End it. One that has not said its pid yet sees its socket close."""
         self._guest_socket.close()
         self._end()
+        self._give_room_back()
         if not self._link.closed:
             self._link.close()
             self._fail(GuestLost(Verdict(reason=Reason.EXIT, evidence="the snapshot was dropped")))
@@ -156,6 +159,12 @@ class Frozen:
             self._init.drop(pid)
         self.pid = self.thawing = 0
 
+    def _give_room_back(self) -> None:
+        """It is none of the guest's processes any longer, once."""
+        if self._has_room:
+            self._has_room = False
+            self._init.meter.leave_room(-1)
+
     def _ask(self, frame: wire.Frame, fds: list[int] | None = None) -> None:
         self._link.send(frame, fds)
         self._init.wake(self.pid)
@@ -180,6 +189,7 @@ class Frozen:
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
         self._end()
+        self._give_room_back()
         self._fail(GuestLost(_lost(str(error or "its process ended"))))
         self.on_gone()
 

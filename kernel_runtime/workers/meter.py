@@ -7,6 +7,7 @@ once, and the files in its layer, which are memory, too).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -25,13 +26,15 @@ from kernel_runtime.workers.processes import Process, Processes
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.snapshot import Budget
     from kernel_runtime.sandbox.plan import ImagePlan
 
 #: What stands in for a controller that this host does not offer, by the limit it holds.
 PARTIAL = {
     "memory": "no control group: RLIMIT_DATA for each process, and the sum is looked at every 50 ms; a burst "
     "between two looks can exceed it, and files without a name (memfd) are not seen",
-    "pids": "no control group: RLIMIT_NPROC of the guest's own user, two more than the limit",
+    "pids": "no control group: RLIMIT_NPROC of the guest's own user, two more than the limit; the copies "
+    "that snapshots keep count",
     "cpu": "no control group: the sum over its processes; a child that nobody waits for is missed",
     "cpus": "no control group: its processes are stopped for moments; a short burst can exceed it",
 }
@@ -73,6 +76,12 @@ def partial(limits: Limits, image: ImagePlan) -> dict[str, str]:
     }
 
 
+def room_for_copies(budget: Budget) -> int:
+    """How many frozen copies RLIMIT_NPROC must leave room for: those of the budget, and the one being
+    made. None where it alone holds ``pids``: there the copies count."""
+    return budget.automatic + budget.count + 1 if "pids" in world().limits else 0
+
+
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """A quick look: ``memory`` bytes (no less than they are: where there is no control group, pages
     that several processes hold count for each), ``cpu`` seconds and ``pids`` so far and now,
@@ -105,6 +114,7 @@ class Meter:
         self._oom_kills = 0
         self.kills_told = 0
         self._forks_told = 0
+        self._copies = 0
         self._held_since: float | None = None
         self._held = 0.0
         self._cell: tuple[float, float | None] | None = None
@@ -158,7 +168,9 @@ class Meter:
         return Look(
             memory=memory,
             cpu=counted.cpu if counted and self._counts_cpu else sum(p.cpu for p in found),
-            pids=counted.pids if counted and self._counts_pids else sum(p.threads for p in found),
+            pids=max(0, counted.pids - self._copies)
+            if counted and self._counts_pids
+            else sum(p.threads for p in found),
             kills=counted.oom_kills if counted else 0,
             processes=found,
         )
@@ -264,6 +276,14 @@ class Meter:
             used=min(counted.peak, limit) if limit else counted.peak,
             evidence=f"the control group counted {kills} out-of-memory kill(s)",
         )
+
+    def leave_room(self, copies: int) -> None:
+        """So many more (or fewer) frozen copies, which stand beside the processes that a guest may have:
+        where the kernel counts them, ``pids`` is of the guest's own."""
+        self._copies += copies
+        if self._group is not None and self._counts_pids and self.limits.pids is not None:
+            with contextlib.suppress(OSError):  # the group is being removed; else it has less room, not more
+                self._group.limit_pids(self.limits.pids + self._copies)
 
     def release_cpu(self, released: bool) -> None:
         """Let it run without its CPU share (a tree that is to end must not wait for its turn)."""

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -111,6 +111,7 @@ class Snapshots:
         self._tending: set[asyncio.Task[None]] = set()
         self._weighing: asyncio.Task[None] | None = None
         self._restoring = False
+        self._leaving = False
         self._cost = 0.0
         self._costs: deque[float] = deque(maxlen=3)
         self._computed = 0.0
@@ -513,14 +514,19 @@ class Snapshots:
         branch = await self._live.ready()
         if branch.executing or self._restoring:
             return await self._switch(snapshot, how)  # which refuses, with the reason
+        # What is left is one more for a moment: nothing is dropped for it, least of all the aim.
+        self._leaving = True
         try:
-            kept = await self.take(automatic=True)
-        except KernelRuntimeError:
-            kept = None  # it can be left, but not come back to
-        restoration = await self._switch(snapshot, how)
+            if self.budget.automatic:
+                with suppress(KernelRuntimeError):  # else it can be left, but not come back to
+                    kept = await self.take(automatic=True)
+            restoration = await self._switch(snapshot, how)
+        finally:
+            self._leaving = False
         self._past = [number for number in self._past if number not in undone]
         if kept is not None and kept.number in self._known:
             self._future.append((kept.number, undone))
+        self._keep_budget()
         self._changed()
         return restoration
 
@@ -591,7 +597,11 @@ class Snapshots:
     # -- keeping within the budget ---------------------------------------------------------------
 
     def _keep_budget(self) -> None:
-        dropped = over_budget([s for s in self.listing() if s.number not in self._in_use()], self.budget)
+        if self._leaving:
+            return
+        apart = self._apart()
+        counted = [snapshot for snapshot in self.listing() if snapshot.number not in apart]
+        dropped = over_budget(counted, self.budget, set(self._past[-1:]))
         if dropped:
             self._forget([snapshot.number for snapshot in dropped])
             told = [snapshot for snapshot in dropped if not snapshot.automatic]
@@ -599,9 +609,12 @@ class Snapshots:
                 self.on_dropped(told)
 
     def _in_use(self) -> set[int]:
-        """The one before the running cell, the heads of lines, and what redo goes to."""
-        last = self._past[-1:]
-        return {*last, *self._heads.values(), *(number for number, _ in self._future)}
+        """The one before the running cell, and those that are apart."""
+        return {*self._past[-1:], *self._apart()}
+
+    def _apart(self) -> set[int]:
+        """The heads of lines, and what redo goes to: in no count."""
+        return {*self._heads.values(), *(number for number, _ in self._future)}
 
     def expendable(self) -> list[Snapshot]:
         """What may be given up when memory is short, in that order; the one before the running cell last."""

@@ -15,7 +15,7 @@ from benchmarks.bars import bars_of
 from benchmarks.registry import BENCHMARKS, PROFILES
 from tests.conftest import unmeasured
 
-KEYS = {"schema", "taken", "scale", "machine", "figures", "failed"}
+KEYS = {"schema", "taken", "scale", "machine", "figures", "failed", "absent"}
 FIGURE_KEYS = {"name", "what", "unit", "subjects", "ratios", "bars"}
 SUBJECT_KEYS = {"median", "least", "most", "count", "values"}
 

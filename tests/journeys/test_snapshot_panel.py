@@ -234,6 +234,28 @@ def test_it_comes_back_after_a_reload_also_while_a_cell_runs(panel):
     panel.interrupt()
 
 
+def test_a_reload_while_a_cell_runs_beside_the_guests_own_widgets(panel):
+    """The guest answers for its widgets when its cell is over: then they and the panel are back, and work."""
+    slider = "import ipywidgets\nslider = ipywidgets.IntSlider(value=3, description='mine')\nslider"
+    panel.open(
+        *CELLS, slider, "import time\ntime.sleep(600)", "slider.value", name="both.ipynb", kernel=PATIENT
+    )
+    panel.run(0)
+    panel.run(5, "mine")
+    panel.show(3)
+    panel.start(6)
+    panel.reload()
+    wait_until(lambda: panel.status() == "busy", 60, "the cell does not go on")
+    panel.interrupt()
+    panel.wait_idle()
+    panel.wait_rows("#2")
+    panel.choose("#1")
+    panel.press_panel("Pin", "#1 is kept")
+    panel.find(".noUi-handle", 5).send_keys(Keys.ARROW_RIGHT)
+    panel.wait_idle()
+    panel.run(7, "4")
+
+
 def test_after_a_restart_of_the_kernel_a_new_panel_opens(panel):
     panel.open(*CELLS, name="restart.ipynb", kernel=PATIENT)
     panel.run(0)

@@ -16,10 +16,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
+from kernel_runtime.broker.commons import Commons
 from kernel_runtime.domain.checkpoint import About, Checkpoint
+from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import CapabilityDenied, NotFound, ProtocolViolation, WallUnavailable
 from kernel_runtime.domain.verdict import Reason, Verdict
-from kernel_runtime.jupyter.kernel import main
+from kernel_runtime.jupyter.kernel import broker_of, main
 from kernel_runtime.workers.meter import Usage
 
 try:
@@ -45,7 +47,9 @@ class Died(Exception):
 class ScriptedSession:
     """Obeys the part of the session's interface that the front uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._broker: Any = None
         self.execution_count = 0
         self.walls = ["user", "mount"]
         self.missing: dict[str, str] = {}
@@ -65,6 +69,12 @@ class ScriptedSession:
         awaited = os.environ.get("SCRIPTED_START")
         while awaited and not os.path.exists(awaited):
             await asyncio.sleep(0.01)
+
+    def broker(self) -> Any:
+        """The real one."""
+        if self._broker is None:
+            self._broker = broker_of(self._settings, Disclosed(), Commons())
+        return self._broker
 
     @property
     def is_ready(self) -> bool:
@@ -252,14 +262,18 @@ class ScriptedSession:
 
 
 class ScriptedHouse:
+    _session: ScriptedSession | None = None
+
     def open_session(self, settings: Settings) -> ScriptedSession:
-        return ScriptedSession()
+        self._session = ScriptedSession(settings)
+        return self._session
 
     def warm_up(self) -> None:
         pass
 
     async def close(self) -> None:
-        pass
+        if self._session is not None and self._session._broker is not None:
+            await self._session._broker.close()
 
 
 if __name__ == "__main__":

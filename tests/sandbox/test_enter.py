@@ -242,4 +242,6 @@ def test_limits_never_ask_for_more_than_the_host_gives(
 def test_pids_leave_room_for_the_first_process() -> None:
     limited = plan_guest(IMAGE, Level.MODERATE, Limits(pids=8), arch="x86_64").rlimits["RLIMIT_NPROC"]
     assert limited == (10, 10)
+    roomy = plan_guest(IMAGE, Level.MODERATE, Limits(pids=8), arch="x86_64", copies=5).rlimits
+    assert roomy["RLIMIT_NPROC"] == (15, 15)
     assert "RLIMIT_NPROC" not in plan_guest(IMAGE, Level.MODERATE, Limits(pids=None), arch="x86_64").rlimits

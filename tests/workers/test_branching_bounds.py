@@ -112,6 +112,58 @@ def test_a_budget_that_makes_no_sense(wrong: dict[str, Any]) -> None:
         kernel_runtime.Session(snapshots=Budget(**wrong))
 
 
+def test_as_many_automatic_ones_as_the_budget_says_and_all_of_them_can_be_gone_back_to(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    """What an undo leaves for redo is in no count: it drops neither its aim nor what is undone."""
+    session = open_session(snapshots=Budget(automatic=3))
+    for value in range(6):
+        session.run(f"x = {value}")
+    assert inner_of(session).snapshots.undoable == 3
+    assert len([one for one in session.snapshots() if one.automatic]) == 3
+    session.undo(3)
+    assert session.value("x") == 2
+    session.redo()
+    assert session.value("x") == 5
+
+
+#: As many threads as there may be.
+THREADS = """
+import threading
+stop, made = threading.Event(), 0
+threading.stack_size(1 << 16)
+try:
+    for _ in range(200):
+        threading.Thread(target=stop.wait, daemon=True).start()
+        made += 1
+except RuntimeError:
+    pass
+stop.set()
+for thread in threading.enumerate()[1:]: thread.join()
+"""
+
+
+@pytest.mark.skipif("pids" not in meter.world().limits, reason="needs cgroup v1 or v2 that counts processes")
+def test_copies_do_not_count_among_the_processes_of_the_guest(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    """The control has none; the copies that are dropped take their room with them."""
+    made = []
+    for snapshots in ([], ["a", "b", "c", "d", "e"]):
+        session = open_session(pids=16, automatic=False)
+        for name in snapshots:
+            session.snapshot(name)
+        session.run(THREADS)
+        made.append(session.value("made"))
+    assert 8 < made[0] < 16
+    assert made[1] == made[0]
+    assert session.usage().pids < 5
+    for name in snapshots:
+        session.drop(name)
+    session.run(THREADS)
+    assert session.value("made") <= made[0]
+
+
 def test_too_many_undos_and_nothing_to_redo(session: kernel_runtime.Session) -> None:
     session.run("x = 1")
     for cells in (0, -1, 99):
@@ -133,7 +185,7 @@ def test_the_oldest_that_is_not_pinned_goes_first_and_is_told(
         session.snapshot(name, pin=name == "a")
     assert [one.name for one in session.snapshots() if not one.automatic] == ["a", "c", "d"]
     assert told == ["b"]
-    assert len([one for one in session.snapshots() if one.automatic]) <= 3
+    assert len([one for one in session.snapshots() if one.automatic]) == 2
     session.restore("a")
     assert session.value("x") == "a"
     assert only_live_runs(inner_of(session))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -58,7 +57,6 @@ def test_it_works_in_every_branch(session: kernel_runtime.Session, library: Libr
         session.snapshot()
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("polars"), reason="needs a host with polars")
 def test_polars_is_refused_by_name(session: kernel_runtime.Session) -> None:
     session.run(
         "import polars as pl\n_ = pl.DataFrame({'x': range(99)}).lazy().group_by('x').len().collect()"
