@@ -191,7 +191,7 @@ def test_the_card_asks_under_the_cell_that_runs(page):
     page.wait_idle()
     page.run(1, "net:api.example.org/GET: allow.*secret:API_KEY: deny.*cache: allow")
     page.start(2)
-    page.expect(2, r"1 of 13 questions.*Waiting behind it.*asked 12 times|1 of 13 questions.*asked 12 times")
+    page.expect(2, r"1 of 8 questions.*Waiting behind it")  # beyond that nobody is asked: denied at once
     page.photograph(2, "card_flood")
     page.press_in(2, "Deny all", "env:VAR11: deny")
     page.wait_idle()
