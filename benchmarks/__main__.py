@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import machine, profiles, report, suite  # noqa: F401 — profiles and suite register themselves
+from benchmarks import kishu, machine, profiles, report, suite  # noqa: F401 — profiles and suite register themselves
 from benchmarks.figures import Figure, Reading
-from benchmarks.registry import BENCHMARKS, PROFILES, Benchmark
+from benchmarks.registry import ABSENT, BENCHMARKS, PROFILES, Benchmark
 from benchmarks.scale import SCALES, Scale
 
 if TYPE_CHECKING:
@@ -32,9 +33,17 @@ _DEFAULT_OUT = Path("out/benchmarks.json")
 )
 @click.option("--profile", "explained", multiple=True, type=click.Choice(list(PROFILES)),
               help="Show where the time goes instead (repeatable).")  # fmt: skip
+@click.option(
+    "--kishu",
+    "with_kishu",
+    is_flag=True,
+    help="Measure kishu as well, in an environment of its own that is made when first asked for.",
+)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), default=_DEFAULT_OUT,
               show_default=True, help="Where the figures are written.")  # fmt: skip
-def main(size: str | None, names: Sequence[str], explained: Sequence[str], out: Path) -> None:
+def main(
+    size: str | None, names: Sequence[str], explained: Sequence[str], with_kishu: bool, out: Path
+) -> None:
     """Measure kernel_runtime beside plain ipykernel, a plain fork and bubblewrap.
 
     Exit status 1 when a benchmark could not be run; a missed bar is told, and no failure.
@@ -47,12 +56,23 @@ def main(size: str | None, names: Sequence[str], explained: Sequence[str], out: 
             _explain(console, name, scale)
         return
     about = machine.describe()
+    if with_kishu:
+        _prepare_kishu(console)
     figures, failed = _measure(console, [BENCHMARKS[name] for name in names or BENCHMARKS], scale)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report.document(figures, scale, about, failed), indent=1) + "\n")
     console.print(report.table(figures))
     _say_the_rest(console, figures, failed, out)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed or (with_kishu and kishu.KISHU in ABSENT) else 0)
+
+
+def _prepare_kishu(console: Console) -> None:
+    """Where it cannot be had, its figures are missing, and the reason is told."""
+    try:
+        with console.status("kishu: its own environment"):
+            console.print(f"beside us: {kishu.prepare()}")
+    except kishu.NotToBeHad as error:
+        ABSENT[kishu.KISHU] = str(error)
 
 
 def _measure(
@@ -95,6 +115,8 @@ def _say_the_rest(console: Console, figures: list[Figure], failed: dict[str, str
         console.print(
             f"Bars missed: {', '.join(missed)}. Where the time goes: --profile {' | '.join(PROFILES)}"
         )
+    for name, why in ABSENT.items():
+        console.print(f"[yellow]Left out: {name} ({escape(why)})[/yellow]")
     if failed:
         console.print(f"[red]Not run to the end: {', '.join(failed)}[/red]")
     console.print(f"Written: {out}")

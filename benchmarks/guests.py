@@ -16,13 +16,14 @@ from benchmarks.processes import pid_of
 from kernel_runtime import wire
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.runtime import PRELOAD, default_settings, guest_environment
 from kernel_runtime.sandbox.plan import GuestPlan, plan_guest
 from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.branch import Branch, Pending
 from kernel_runtime.workers.launch import Launch
 from kernel_runtime.workers.link import Link
-from kernel_runtime.workers.meter import Meter
+from kernel_runtime.workers.meter import Meter, room_for_copies
 from kernel_runtime.workers.session import Session
 from kernel_runtime.workers.terms import Terms
 from kernel_runtime.workers.zygote import Zygote
@@ -54,25 +55,28 @@ class Stand:
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
 
-    def plan(self, *without: str) -> GuestPlan:
+    def plan(self, *without: str, limits: Limits = _LIMITS) -> GuestPlan:
         """All walls of the default level but ``without``."""
         return plan_guest(
-            self.zygote.image, Level.MODERATE, _LIMITS, arch=os.uname().machine, without=frozenset(without)
-        )
+            self.zygote.image, Level.MODERATE, limits, arch=os.uname().machine, without=frozenset(without),
+            copies=room_for_copies(Budget()),
+        )  # fmt: skip
 
-    def session(self, *, automatic: bool = True) -> Session:
-        """A session as the runtime makes them, of this zygote. To be made within the loop."""
+    def session(self, *, automatic: bool = True, limits: Limits = _LIMITS) -> Session:
+        """A session as the runtime makes them, of this zygote; what its snapshots take is bounded by its
+        memory alone. To be made within the loop."""
         workdir = self.workdir
         env = guest_environment(self.zygote.image.home)
         terms = Terms(
             level=Level.MODERATE,
-            limits=_LIMITS,
+            limits=limits,
+            snapshots=Budget(memory=limits.memory or 0),
             workdir=workdir,
             cwd=workdir or "/",
             env=env,
             automatic=automatic,
         )
-        return Session(terms, self._provide, lambda _: self.plan())
+        return Session(terms, self._provide, lambda _: self.plan(limits=limits))
 
     async def _provide(self) -> Zygote:
         return self.zygote

@@ -33,6 +33,8 @@ class Profile:
     explain: Explain
 
 
+#: What this run leaves out, and why: told below the table, and in the JSON.
+ABSENT: dict[str, str] = {}
 BENCHMARKS: dict[str, Benchmark] = {}
 PROFILES: dict[str, Profile] = {}
 

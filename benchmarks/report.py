@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from benchmarks.bars import Bar, bars_of
+from benchmarks.registry import ABSENT
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure, Spread
@@ -110,6 +111,7 @@ def document(
         "machine": machine,
         "figures": [_figure(figure) for figure in figures],
         "failed": failed,
+        "absent": ABSENT,
     }
 
 

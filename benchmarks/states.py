@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
+_MB = 1_000_000
+_DICTS = 435  # of a megabyte of state, as they are in memory
+
 MIX = """
 import numpy as np, pandas as pd
 def make(size):
@@ -19,3 +25,37 @@ def touch(state, share):
     for name in ("random", "ordered"):
         state[name][: int(len(state[name]) * share) : 512] += 1.0
 """
+
+
+def state_of(kind: str, megabytes: int) -> dict[str, Any]:
+    """Half of the numbers are random; the mix is 60 % arrays, 20 % frame, 20 % dicts."""
+    import numpy as np
+    import pandas as pd
+
+    rng, dice = np.random.default_rng(1), random.Random(1)
+    count = megabytes * _MB // 80
+    arrays = 10 if kind == "arrays" else 6
+    state: dict[str, Any] = {
+        f"a{n}": rng.random(count) if n % 2 else np.arange(float(count)) for n in range(arrays)
+    }
+    if kind == "mix":
+        state["frame"] = pd.DataFrame(rng.random((count * 2 // 10, 10)))
+        state["records"] = [
+            {"id": n, "name": f"user {n}", "score": dice.random(), "tags": ["a", "b", f"c{n % 100}"]}
+            for n in range(_DICTS * megabytes)
+        ]
+    return state
+
+
+def change(state: dict[str, Any], turn: int) -> None:
+    """One hundredth of each variable."""
+    for value in state.values():
+        size = max(1, len(value) // 100)
+        start = turn * size % len(value)
+        if isinstance(value, list):
+            for record in value[start : start + size]:
+                record["score"] += 1
+        elif hasattr(value, "iloc"):
+            value.iloc[start : start + size] += 1
+        else:
+            value[start : start + size] += 1

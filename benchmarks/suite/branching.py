@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import subprocess
 import sys
 import time
@@ -12,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figures import OURS, Reading, Spec, percentile
 from benchmarks.guests import run, stand
+from benchmarks.kishu import KISHU, is_asked_for, notebook
 from benchmarks.registry import benchmark
+from benchmarks.sizes import SIZES, sizes
 from benchmarks.states import MIX
 from benchmarks.turns import turns
-from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.amounts import GIB, MIB
+from kernel_runtime.domain.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +26,10 @@ if TYPE_CHECKING:
     from benchmarks.scale import Scale
     from kernel_runtime.workers.session import Session
 
-#: Set to measure 4 GB as well: it takes minutes, and memory for three of it.
-LARGE = "KERNEL_RUNTIME_BENCHMARK_4GB"
-_NAMES = {10 * MIB: "10MB", 100 * MIB: "100MB", 1024 * MIB: "1GB"}
-if os.environ.get(LARGE):
-    _NAMES[4096 * MIB] = "4GB"
+#: A dump, what is loaded from it and the state itself: so many times its size must be free.
+_PILE = 3.5
+#: The largest state that kishu is shown here: what it takes grows to minutes a cell.
+_KISHU_MOST = 100 * MIB
 #: Picklers of whole sessions, where they are installed (the extra ``bench``).
 PEERS = ("cloudpickle", "dill")
 _PEER = """
@@ -41,14 +42,13 @@ begun = time.perf_counter(); pickler.loads(data); print(dumped, time.perf_counte
 
 
 def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
-    return tuple(
-        Spec(name=f"branching.{name}.{size}", what=f"{what}, {size}", unit=unit) for size in _NAMES.values()
-    )
+    return tuple(Spec(name=f"branching.{name}.{size}", what=f"{what}, {size}", unit=unit) for size in SIZES)
 
 
 @benchmark(
     "branching",
     *_by_size("pause", "the session stands still for a snapshot"),
+    *_by_size("pause_again", "the same, 10 % of the arrays changed since the last one"),
     *_by_size("restore", "restore asked for → first reply of the state that came back"),
     *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
     *_by_size("first_write", "10 % of the arrays written, the first time after a snapshot"),
@@ -61,14 +61,16 @@ def branching(scale: Scale) -> Iterator[Reading]:
     """Each size in a guest of its own; dumps of the same state in fresh interpreters in between."""
     with stand() as ours:
         for _ in range(max(1, scale.rounds // 3)):
-            for size, label in _NAMES.items():
-                carried = size // 100 if scale.name == "tiny" else size
+            for label, carried in sizes(scale, "branching", _PILE):
                 for name, value in ours.wait(_carried(ours, carried)):
                     yield Reading(f"branching.{name}.{label}", OURS, value)
                 for peer in filter(importlib.util.find_spec, PEERS):
                     dumped, loaded = _dumped(peer, carried)
                     yield Reading(f"branching.pause.{label}", peer, dumped)
                     yield Reading(f"branching.restore.{label}", peer, loaded)
+                if is_asked_for() and carried <= _KISHU_MOST:
+                    for name, value in _under_kishu(carried):
+                        yield Reading(f"branching.{name}.{label}", KISHU, value)
 
 
 def _dumped(peer: str, size: int) -> list[float]:
@@ -79,8 +81,17 @@ def _dumped(peer: str, size: int) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
+def _under_kishu(size: int) -> Iterator[tuple[str, float]]:
+    """The same state as variables of their own: kishu stores a variable as a whole."""
+    with notebook() as watched:
+        watched.run(MIX)
+        yield "pause", watched.run(f"random, ordered, table, objects = make({size}).values()")[0]
+        yield "pause_again", watched.run("touch({'random': random, 'ordered': ordered}, 0.1)")[0]
+        yield "restore", watched.back(2, "ordered[1]")
+
+
 async def _carried(ours: Stand, size: int) -> list[tuple[str, float]]:
-    session = ours.session(automatic=False)
+    session = ours.session(automatic=False, limits=Limits(memory=int(_PILE * size) + 4 * GIB))
     found: list[tuple[str, float]] = []
     try:
         await run(session, f"{MIX}\nstate = make({size})")
@@ -101,6 +112,7 @@ async def _moments(session: Session) -> list[tuple[str, float]]:
         ("first_write", await _timed(session, write)),
         ("second_write", await _timed(session, write)),
     ]
+    found.append(("pause_again", (await session.snapshots.take()).pause))
     begun = time.perf_counter()
     await session.snapshots.restore("first")
     await run(session, "state['ordered'][1]")

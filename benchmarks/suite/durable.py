@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import pickle
-import random
 import shutil
 import socket
 import tempfile
@@ -19,7 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import OURS, Reading, Spec
+from benchmarks.kishu import KISHU, is_asked_for, notebook
 from benchmarks.registry import benchmark
+from benchmarks.sizes import SIZES, sizes
+from benchmarks.states import change, state_of
 from kernel_runtime import wire
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.store.checkpoints import DiskStore
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
     from benchmarks.scale import Scale
 
 _MB = 1_000_000
-_DICTS = 435  # of a megabyte of state, as they are in memory
+#: The state, what its writer copies of it, and what comes back: so many times its size must be free.
+_PILE = 3.0
+#: Megabytes of state up to which kishu takes turns as often as the other peers.
+_KISHU_OFTEN = 100
 
 _SPECS = tuple(
     spec
@@ -55,49 +60,17 @@ _SPECS = tuple(
 def durable(scale: Scale) -> Iterator[Reading]:
     """Each kind of state in turn, at ``scale.state`` megabytes."""
     for kind in ("arrays", "mix"):
-        state = _state(kind, scale.state)
+        state = state_of(kind, scale.state)
         gc.collect()
         gc.freeze()
         try:
             with _directory() as place:
                 yield from _ours(kind, state, place, scale.rounds)
                 yield from _peers(kind, state, place / "peer", scale.rounds)
+            if is_asked_for():
+                yield from _kishu(kind, scale)
         finally:
             gc.unfreeze()
-
-
-def _state(kind: str, megabytes: int) -> dict[str, Any]:
-    """Half of the numbers are random; the mix is 60 % arrays, 20 % frame, 20 % dicts."""
-    import numpy as np
-    import pandas as pd
-
-    rng, dice = np.random.default_rng(1), random.Random(1)
-    count = megabytes * _MB // 80
-    arrays = 10 if kind == "arrays" else 6
-    state: dict[str, Any] = {
-        f"a{n}": rng.random(count) if n % 2 else np.arange(float(count)) for n in range(arrays)
-    }
-    if kind == "mix":
-        state["frame"] = pd.DataFrame(rng.random((count * 2 // 10, 10)))
-        state["records"] = [
-            {"id": n, "name": f"user {n}", "score": dice.random(), "tags": ["a", "b", f"c{n % 100}"]}
-            for n in range(_DICTS * megabytes)
-        ]
-    return state
-
-
-def _change(state: dict[str, Any], turn: int) -> None:
-    """One hundredth of each variable."""
-    for value in state.values():
-        size = max(1, len(value) // 100)
-        start = turn * size % len(value)
-        if isinstance(value, list):
-            for record in value[start : start + size]:
-                record["score"] += 1
-        elif hasattr(value, "iloc"):
-            value.iloc[start : start + size] += 1
-        else:
-            value[start : start + size] += 1
 
 
 @contextlib.contextmanager
@@ -114,7 +87,7 @@ def _ours(kind: str, state: dict[str, Any], place: Path, rounds: int) -> Iterato
     with contextlib.closing(DiskStore(place / "store", NoKey())) as store:
         yield Reading(f"durable.{kind}_first", OURS, _save(store, state)[0])
         for turn in range(rounds):
-            _change(state, turn)
+            change(state, turn)
             taken, pause = _save(store, state)
             yield Reading(f"durable.{kind}_changed", OURS, taken)
             yield Reading("durable.pause", OURS, pause)
@@ -190,7 +163,7 @@ def _peers(kind: str, state: dict[str, Any], file: Path, rounds: int) -> Iterato
     dumps: dict[str, Callable[..., None]] = {"cloudpickle": cloudpickle.dump, "dill": dill.dump}
     for turn in range(min(rounds, 3)):
         for name, dump in dumps.items():
-            _change(state, turn)
+            change(state, turn)
             begun = time.perf_counter()
             with file.open("wb") as out:
                 dump(state, out, protocol=5)
@@ -202,3 +175,53 @@ def _peers(kind: str, state: dict[str, Any], file: Path, rounds: int) -> Iterato
             with file.open("rb") as source:
                 pickle.load(source)
             yield Reading(f"durable.{kind}_restore", name, time.perf_counter() - begun)
+
+
+_BY_SIZE = (
+    ("pause", "the fork of a writer", "s"),
+    ("changed", "1 % of a mix changed, on disk", "s"),
+    ("bytes", "bytes that the change took on disk", "B"),
+    ("restore", "restored into another process", "s"),
+)
+
+
+@benchmark(
+    "durable_sizes",
+    *(
+        Spec(name=f"durable.{name}.{size}", what=f"{what}, {size}", unit=unit)
+        for name, what, unit in _BY_SIZE
+        for size in SIZES
+    ),
+)
+def durable_sizes(scale: Scale) -> Iterator[Reading]:
+    """The mix at each size; beside others, and with the first checkpoint, it is in ``durable``."""
+    for label, size in sizes(scale, "durable", _PILE):
+        state = state_of("mix", max(1, size // _MB))
+        gc.collect()
+        gc.freeze()
+        try:
+            with _directory() as place:
+                for reading in _ours("mix", state, place, 1):
+                    name = reading.figure.removeprefix("durable.").removeprefix("mix_")
+                    if name in {known for known, *_ in _BY_SIZE}:
+                        yield Reading(f"durable.{name}.{label}", OURS, reading.value)
+        finally:
+            gc.unfreeze()
+            del state
+
+
+def _kishu(kind: str, scale: Scale) -> Iterator[Reading]:
+    """Cells of a notebook under kishu, which takes a checkpoint after each; once: at 1 GB each takes minutes."""
+    turns = 1 if scale.state > _KISHU_OFTEN else min(scale.rounds, 3)
+    with notebook() as watched:
+        watched.run("from benchmarks.states import change, state_of")
+        seconds, _ = watched.run(f"globals().update(state_of({kind!r}, {scale.state}))")
+        yield Reading(f"durable.{kind}_first", KISHU, seconds)
+        watched.run(f"names = list(state_of({kind!r}, 1))")
+        for turn in range(turns):
+            code = f"change({{name: globals()[name] for name in names}}, {turn})"
+            seconds, added = watched.run(code)
+            yield Reading(f"durable.{kind}_changed", KISHU, seconds)
+            yield Reading(f"durable.{kind}_bytes", KISHU, added)
+            yield Reading(f"durable.{kind}_same", KISHU, watched.run("1 + 1")[0])
+        yield Reading(f"durable.{kind}_restore", KISHU, watched.back(2, "a0[1]"))
