@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.shell import Shell
 
 _BRANCH_FDS = 3
+#: How long killed processes may take to be gone, before there is none to be had.
+_ROOM_SECONDS = 5.0
 #: Ends of processes that were no branch then, and may turn out to be one that was just thawed.
 _REMEMBERED = 64
 
@@ -203,13 +205,25 @@ class Init:
         fds = self._control.take_fds(_BRANCH_FDS)
         if self._denials is not None:
             self._denials.forget()
-        pid = os.fork()
+        pid = self._fork_with_patience()
         if pid == 0:
             self._become_live(frame, fds)
         for fd in fds:
             os.close(fd)
         self._branches[pid] = frame.branch
         self._control.send(wire.Forked(branch=frame.branch, pid=pid))
+
+    def _fork_with_patience(self) -> int:
+        """What has just been killed counts as a process until it is buried: there is room then."""
+        deadline = time.monotonic() + _ROOM_SECONDS
+        while True:
+            try:
+                return os.fork()
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+            self._reap()
+            time.sleep(0.002)
 
     def _become_live(self, frame: wire.Fork, fds: list[int]) -> NoReturn:
         try:
