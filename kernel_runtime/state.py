@@ -70,12 +70,13 @@ class State:
         from kernel_runtime.broker.datakeys import DataKeys
         from kernel_runtime.broker.sealed import seal_rest
 
-        with (
-            contextlib.closing(Database(self.directory / NAME, self._patience)) as ledger,
-            contextlib.closing(self.storage()) as store,
-        ):
+        def seal_what_is_there(key: bytes) -> None:
+            with contextlib.closing(self.storage()) as store:
+                seal_rest(store, space, key)
+
+        with contextlib.closing(Database(self.directory / NAME, self._patience)) as ledger:
             keys = DataKeys(SqlLedger(ledger), self._master_keys(), principal=self.principal)
-            return keys.key(space, lambda key: seal_rest(store, space, key), make=make)
+            return keys.key(space, seal_what_is_there, make=make)
 
     def wait_at_most(self, seconds: float) -> None:
         """For a state that others write, before gates deny: who holds a loop waits little, and asks again."""

@@ -112,6 +112,19 @@ def test_a_row_in_anothers_place_is_noticed(keyed: State, space: str, key: str) 
         once(keyed, "get", space=space, key=key)
 
 
+def test_a_value_is_bound_to_its_app_whatever_key_seals_it(state: State) -> None:
+    store = state.storage()
+    sealed = SealedStorage(store, bytes(32))
+    sealed.set("app 1", "a", b"1", 10_000)
+    kept = store.get("app 1", "a")
+    assert kept is not None
+    store.set("app 2", "a", kept, 10_000)
+    assert sealed.get("app 1", "a") == b"1"  # the control
+    with pytest.raises(Damaged):
+        sealed.get("app 2", "a")
+    store.close()
+
+
 @pytest.mark.parametrize("value", [packed.pack("planted"), MARK, MARK + bytes(40), b""])
 def test_what_the_app_did_not_write_is_refused(keyed: State, value: bytes) -> None:
     once(keyed, "set", key="a", value=VALUE)
@@ -181,9 +194,12 @@ def test_what_lay_in_the_open_is_sealed_when_the_app_first_asks(keyed: State) ->
     once(keyed, "set", sealed=False, key="big", value=OTHER * 1000)
     once(keyed, "set", sealed=False, space="app 2", key="a", value="of another")
     assert VALUE.encode() in on_disk(keyed)  # the control
+    other = App(keyed, sealed=False, space="app 2")  # open all the while: the file's log stays
+    assert other("get", key="a")["value"] == "of another"
     assert once(keyed, "get", key="a")["value"] == VALUE
     assert VALUE.encode() not in on_disk(keyed)
     assert OTHER.encode() not in on_disk(keyed)
+    other.end()
     assert once(keyed, "get", key="big")["value"] == OTHER * 1000
     assert once(keyed, "get", sealed=False, space="app 2", key="a")["value"] == "of another"
     counted = sql(keyed, "storage.db", "SELECT sum(size) FROM storage WHERE app = 'app 1'")
