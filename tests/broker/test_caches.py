@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kernel_runtime.broker.cache import CacheHandler, MemoryCache, taken
 from kernel_runtime.broker.cache_redis import RedisCache
-from kernel_runtime.broker.caches import Server, load_cache, parse_cache
-from kernel_runtime.broker.commons import Commons
-from kernel_runtime.capabilities import Powers, broker_for
-from kernel_runtime.domain.disclosed import Disclosed
-from kernel_runtime.domain.errors import CapabilityDenied, Damaged, Invalid, KernelRuntimeError, OutsideFailed
+from kernel_runtime.broker.caches import Server
+from kernel_runtime.domain.errors import CapabilityDenied, Damaged, Invalid, OutsideFailed
 from tests.broker import redis_server
 from tests.broker.granting import Desk
-from tests.broker.redis_server import PASSWORD, RedisServer
+from tests.broker.redis_server import PASSWORD
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
     from kernel_runtime.broker.cache import Cache
     from kernel_runtime.state import State
+    from tests.broker.redis_server import RedisServer
 
 MOST = 3500
-VALUE = "a value that nobody else may read"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    pytest.importorskip("redis")
-    with redis_server.running() as started:
-        yield started
-
-
-@pytest.fixture
-def empty(server: RedisServer) -> RedisServer:
-    with server.client() as client:
-        client.flushall()
-    return server
 
 
 @pytest.fixture(params=["embedded", "server"])
@@ -48,7 +30,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Cache]:
     """Makes the cache that a test is about, with room for ``MOST`` bytes of each app."""
     if request.param == "embedded":
         return lambda: MemoryCache(most=MOST)
-    server = request.getfixturevalue("empty")
+    server = request.getfixturevalue("empty_redis")
     return lambda: RedisCache(Server(url=server.url), PASSWORD, most=MOST)
 
 
@@ -158,21 +140,16 @@ def test_a_guest_asks_for_it_and_gets_plain_data(make: Callable[[], Cache], stat
 # -- the server --------------------------------------------------------------------------------------------
 
 
-def on_server(server: RedisServer) -> dict[bytes, bytes | None]:
-    with server.client() as client:
-        return {key: client.get(key) if client.type(key) == b"string" else None for key in client.keys()}
-
-
-def test_values_on_the_server_end_there_and_are_counted(empty: RedisServer) -> None:
+def test_values_on_the_server_end_there_and_are_counted(empty_redis: RedisServer) -> None:
     def make() -> Cache:
-        return RedisCache(Server(url=empty.url), PASSWORD)
+        return RedisCache(Server(url=empty_redis.url), PASSWORD)
 
     async def tell(cache: Cache) -> None:
         for key in ("x", "y"):
             await cache.set("app", key, bytes(1000), 60.0)
 
     story(make, tell)
-    with empty.client() as client:
+    with empty_redis.client() as client:
         keys = sorted(client.keys())
         assert len(keys) == 4
         assert all(key.startswith(b"kernel-runtime:cache:{") for key in keys)
@@ -181,9 +158,9 @@ def test_values_on_the_server_end_there_and_are_counted(empty: RedisServer) -> N
         assert int(client.hget(sizes, "")) == taken("x", bytes(1000)) + taken("y", bytes(1000))
 
 
-def test_sessions_share_what_is_on_the_server(empty: RedisServer) -> None:
+def test_sessions_share_what_is_on_the_server(empty_redis: RedisServer) -> None:
     async def told() -> None:
-        one, other = (RedisCache(Server(url=empty.url), PASSWORD, most=MOST) for _ in range(2))
+        one, other = (RedisCache(Server(url=empty_redis.url), PASSWORD, most=MOST) for _ in range(2))
         await one.set("app", "x", b"1", 60.0)
         assert await other.get("app", "x") == b"1"
         await asyncio.gather(
@@ -219,7 +196,7 @@ def test_a_server_that_is_lost_is_told_and_found_again(state: State) -> None:
         asyncio.run(told(server))
 
 
-def test_trouble_tells_neither_where_the_server_is_nor_its_password(empty: RedisServer) -> None:
+def test_trouble_tells_neither_where_the_server_is_nor_its_password(empty_redis: RedisServer) -> None:
     async def told(url: str, password: str) -> str:
         cache = RedisCache(Server(url=url), password)
         with pytest.raises(OutsideFailed) as caught:
@@ -227,19 +204,21 @@ def test_trouble_tells_neither_where_the_server_is_nor_its_password(empty: Redis
         await cache.close()
         return str(caught.value)
 
-    for url in (empty.url, "redis://someone@127.0.0.1:1/0"):
+    for url in (empty_redis.url, "redis://someone@127.0.0.1:1/0"):
         said = asyncio.run(told(url, "a wrong password"))
-        assert not any(word in said for word in ("password", "127.0.0.1", "someone", str(empty.socket)))
+        assert not any(word in said for word in ("password", "127.0.0.1", "someone", str(empty_redis.socket)))
     with pytest.raises(Invalid, match=r"see cache\.toml"):
         RedisCache(Server(url="redis://h:port/0"))
 
 
-def test_what_somebody_else_wrote_there_is_not_taken_for_a_value(empty: RedisServer, state: State) -> None:
+def test_what_somebody_else_wrote_there_is_not_taken_for_a_value(
+    empty_redis: RedisServer, state: State
+) -> None:
     async def told() -> None:
-        handler = CacheHandler(lambda: RedisCache(Server(url=empty.url), PASSWORD), "app")
+        handler = CacheHandler(lambda: RedisCache(Server(url=empty_redis.url), PASSWORD), "app")
         desk = Desk(handler, state, "cache")
         await desk("set", key="x", value=1)
-        with empty.client() as client:
+        with empty_redis.client() as client:
             (place,) = client.keys("*:value:x")
             client.set(place, b"\xdd\xff\xff\xff\xff")
         with pytest.raises(Damaged):
@@ -247,106 +226,3 @@ def test_what_somebody_else_wrote_there_is_not_taken_for_a_value(empty: RedisSer
         await handler.close()
 
     asyncio.run(told())
-
-
-# -- the operator's choice ---------------------------------------------------------------------------------
-
-
-def place(tmp_path: Path, who: str, text: str, mode: int = 0o600) -> Path:
-    path = tmp_path / who / "kernel-runtime" / "cache.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    path.chmod(mode)
-    return path.parent / "policy.toml"
-
-
-def test_the_machines_choice_goes_before_the_persons(tmp_path: Path) -> None:
-    mine = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
-    assert load_cache(mine, system=tmp_path / "none" / "policy.toml") is None
-    place(tmp_path, "config", "[cache]\nurl = 'redis://mine'")
-    assert load_cache(mine, system=tmp_path / "none" / "policy.toml") == Server(url="redis://mine")
-    system = place(tmp_path, "etc", "[cache]\nurl = 'valkey://machine'\nsecret = 'PIN'")
-    assert load_cache(mine, system=system) == Server(url="valkey://machine", secret="PIN")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[cache]\nurl = 5", r"c.toml:2"),
-        ("[cache]\nsecret = 'x'", "url"),
-        ("[cache]\nurl = 'redis://h'\nurll = 'y'", "no key is called 'urll'"),
-        ("[other]\nurl = 'redis://h'", "other"),
-        ("[cache]\nurl = 'http://h'", "begins with redis://"),
-        ("[cache", "not valid TOML"),
-    ],
-)
-def test_what_is_wrong_is_told_with_its_place(text: str, said: str) -> None:
-    with pytest.raises(Invalid, match=said):
-        parse_cache(text, "c.toml")
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "said"),
-    [
-        ("[cache]\nurl = 'redis://u:pin@h'", 0o644, "others may read this password"),
-        ("[cache]\nurl = 'unix:///s?password=pin'", 0o640, "others may read this password"),
-        ("[cache]\nurl = 'redis://h'", 0o666, "other users may write"),
-    ],
-)
-def test_a_choice_that_cannot_be_relied_on_is_refused(tmp_path: Path, text: str, mode: int, said: str) -> None:
-    system = place(tmp_path, "etc", text, mode)
-    with pytest.raises(Invalid, match=said):
-        load_cache({"XDG_CONFIG_HOME": str(tmp_path / "none")}, system=system)
-    (system.parent / "cache.toml").chmod(0o600)
-    assert load_cache({"XDG_CONFIG_HOME": str(tmp_path / "none")}, system=system) is not None  # the control
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_a_session_takes_the_server_that_the_operator_named(
-    tmp_path: Path, empty: RedisServer, state: State, monkeypatch: pytest.MonkeyPatch, encrypted: bool
-) -> None:
-    """Its password is a secret; an app that asks for encryption has what it caches sealed."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(state.directory))
-    place(tmp_path, "config", f"[cache]\nurl = '{empty.url}'\nsecret = 'CACHE_PASSWORD'")
-    state.vault().set("CACHE_PASSWORD", PASSWORD.encode())
-    manifest = tmp_path / "app.toml"
-    manifest.write_text(f"id = 'app'\n[security]\ndata_encryption = {str(encrypted).lower()}")
-    powers = Powers(manifest=str(manifest), allow=("cache",), directory=str(tmp_path))
-    disclosed = Disclosed()
-
-    async def told() -> None:
-        broker = broker_for(powers, disclosed, Commons())
-        await broker.call("cache", "set", {"key": "x", "value": VALUE})
-        await broker.call("storage", "set", {"key": "x", "value": VALUE})
-        await broker.close()
-        again = broker_for(powers, Disclosed(), Commons())
-        for capability in ("cache", "storage"):
-            found = (await again.call(capability, "get", {"key": "x"})).value
-            assert found == {"found": True, "value": VALUE}
-        await again.close()
-
-    asyncio.run(told())
-    there = b"".join(value for value in on_server(empty).values() if value)
-    on_disk = (state.directory / "storage.db").read_bytes()
-    assert there
-    assert [VALUE.encode() in place for place in (there, on_disk)] == [not encrypted] * 2
-    assert disclosed.text(PASSWORD) == "[secret CACHE_PASSWORD]"
-
-
-def test_without_the_secret_there_is_no_cache(
-    tmp_path: Path, empty: RedisServer, state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And not the embedded one instead, unseen."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(state.directory))
-    place(tmp_path, "config", f"[cache]\nurl = '{empty.url}'\nsecret = 'NONE'")
-
-    async def told() -> None:
-        broker = broker_for(Powers(allow=("cache",), directory=str(tmp_path)), Disclosed(), Commons())
-        with pytest.raises(KernelRuntimeError, match="NONE"):
-            await broker.call("cache", "set", {"key": "x", "value": VALUE})
-        await broker.close()
-
-    asyncio.run(told())
-    assert on_server(empty) == {}

@@ -16,8 +16,6 @@ from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import Conflict, Damaged
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kernel_runtime.state import State
 
 VALUE, OTHER = "a value that nobody else may read", "another one that nobody may read"
@@ -138,7 +136,11 @@ def test_what_the_app_did_not_write_is_refused(keyed: State, value: bytes) -> No
 def test_the_key_of_another_app_or_state_does_not_open(keyed: State) -> None:
     once(keyed, "set", key="a", value=VALUE)
     once(keyed, "set", space="app 2", key="a", value=VALUE)
-    sql(keyed, "state.db", "UPDATE data_keys SET wrapped = (SELECT wrapped FROM data_keys WHERE space = 'app 2')")
+    sql(
+        keyed,
+        "state.db",
+        "UPDATE data_keys SET wrapped = (SELECT wrapped FROM data_keys WHERE space = 'app 2')",
+    )
     assert once(keyed, "get", space="app 2", key="a")["value"] == VALUE  # the control
     with pytest.raises(Damaged, match="key of this app's data"):
         once(keyed, "get", key="a")
@@ -206,7 +208,9 @@ def test_what_lay_in_the_open_is_sealed_when_the_app_first_asks(keyed: State) ->
     assert once(keyed, "used")["used"] == counted[0][0]
 
 
-def test_sealing_that_was_broken_off_is_done_to_its_end(keyed: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sealing_that_was_broken_off_is_done_to_its_end(
+    keyed: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     once(keyed, "set", sealed=False, key="a", value=VALUE)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("kernel_runtime.broker.datakeys.DataKeys._finish", _interrupt)
