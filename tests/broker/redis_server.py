@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -62,6 +63,16 @@ class RedisServer:
         if process is not None:
             with process:
                 process.kill()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It takes connections, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def client(self) -> Any:
         """What the operator sees."""

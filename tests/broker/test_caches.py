@@ -196,6 +196,38 @@ def test_a_server_that_is_lost_is_told_and_found_again(state: State) -> None:
         asyncio.run(told(server))
 
 
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    empty_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told() -> None:
+        patient = RedisCache(Server(url=empty_redis.url), PASSWORD)
+        await patient.set("app", "x", b"1", 60.0)
+        monkeypatch.setattr("kernel_runtime.broker.cache_redis.SECONDS", 0.1)
+        hasty = RedisCache(Server(url=empty_redis.url), PASSWORD)
+        with empty_redis.stopped(), pytest.raises(OutsideFailed, match="cannot be used"):
+            await hasty.get("app", "x")
+        assert await patient.get("app", "x") == b"1"  # the control
+        for cache in (hasty, patient):
+            await cache.close()
+
+    asyncio.run(told())
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis://h", "Connection"),
+        ("valkey://h", "Connection"),
+        ("rediss://h", "SSLConnection"),
+        ("valkeys://h", "SSLConnection"),
+        ("unix:///s", "UnixDomainSocketConnection"),
+    ],
+)
+def test_the_url_says_how_it_is_reached(url: str, kind: str) -> None:
+    pytest.importorskip("redis")
+    assert RedisCache(Server(url=url))._client.connection_pool.connection_class.__name__ == kind
+
+
 def test_trouble_tells_neither_where_the_server_is_nor_its_password(empty_redis: RedisServer) -> None:
     async def told(url: str, password: str) -> str:
         cache = RedisCache(Server(url=url), password)
