@@ -19,6 +19,7 @@ from kernel_runtime.domain.level import Level
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kernel_runtime.broker.cache import Cache
     from kernel_runtime.broker.commons import Commons
     from kernel_runtime.broker.gate import Gate
     from kernel_runtime.broker.handler import Handler
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Given, Policy
-    from kernel_runtime.ports import Person
+    from kernel_runtime.ports import Person, Storage
     from kernel_runtime.state import State
     from kernel_runtime.store.audit import AuditLog
 
@@ -163,7 +164,10 @@ def _log(context: Context) -> Handler:
 def _storage(context: Context) -> Handler:
     from kernel_runtime.broker.storage import StorageHandler
 
-    return StorageHandler(context.state.storage, context.space, context.manifest.storage)
+    def drawer() -> Storage:
+        return context.state.drawer(context.space, sealed=context.manifest.encrypted)
+
+    return StorageHandler(drawer, context.space, context.manifest.storage)
 
 
 def _secrets(context: Context) -> Handler:
@@ -175,7 +179,23 @@ def _secrets(context: Context) -> Handler:
 def _cache(context: Context) -> Handler:
     from kernel_runtime.broker.cache import CacheHandler
 
-    return CacheHandler(context.commons.cache, context.space)
+    return CacheHandler(lambda: _chosen_cache(context), context.space)
+
+
+def _chosen_cache(context: Context) -> Cache:
+    """The operator's server, where one is named. There an app that asks for encryption has its values sealed."""
+    from kernel_runtime.broker.caches import load_cache
+
+    server = load_cache(context.environment)
+    if server is None:
+        return context.commons.cache
+    from kernel_runtime.broker.cache_redis import RedisCache
+    from kernel_runtime.broker.sealed import SealedCache
+
+    password = context.secrets.reveal(server.secret).decode() if server.secret else ""
+    key = context.state.data_key(context.space, make=context.manifest.encrypted)
+    cache = RedisCache(server, password)
+    return cache if key is None else SealedCache(cache, key)
 
 
 def _events(context: Context) -> Handler:

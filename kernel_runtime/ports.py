@@ -93,6 +93,16 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
+class DataKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What seals the data of one app. ``space``: whose; ``key``: which master key wraps it. ``whole``: nothing of
+    that app lies in the open any more."""
+
+    space: str
+    key: str
+    wrapped: bytes
+    whole: bool = False
+
+
 class Turn(Protocol):
     """One transaction: everything done in it is committed together, or nothing is."""
 
@@ -117,6 +127,12 @@ class Turn(Protocol):
 
     def drop(self, name: str, version: int) -> None:
         """Destroy one version."""
+
+    def data_keys(self, space: str = "") -> list[DataKey]:
+        """Of one app (one, or none), or of all."""
+
+    def keep_data_key(self, key: DataKey) -> None:
+        """Add or replace one."""
 
     def granted(self, app: str) -> list[Grant]:
         """What a person granted an app always, whichever version and principal it was for."""
@@ -162,6 +178,9 @@ class Storage(Protocol):
 
     def keys(self, app: str, prefix: str, after: str, most: int) -> list[str]:
         """In order, those after ``after``."""
+
+    def rewrite(self, app: str, change: Callable[[str, bytes], bytes]) -> None:
+        """Put what ``change`` makes of key and value in each value's place: all of them, or none."""
 
     def used(self, app: str) -> int:
         """Bytes that count for the quota."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from kernel_runtime.broker.master import MasterKeys
     from kernel_runtime.broker.vault import Vault
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
+    from kernel_runtime.ports import Storage
 
 
 class State:
@@ -55,17 +58,40 @@ class State:
         """What apps keep; who asks closes it."""
         return SqlStorage(self.directory, self._patience)
 
+    def drawer(self, space: str, *, sealed: bool) -> Storage:
+        """What the app of ``space`` keeps, sealed if it asks for that or ever did; who asks closes it."""
+        from kernel_runtime.broker.sealed import SealedStorage
+
+        key = self.data_key(space, make=sealed)
+        return self.storage() if key is None else SealedStorage(self.storage(), key)
+
+    def data_key(self, space: str, *, make: bool) -> bytes | None:
+        """What seals an app's data, on connections of its own: nobody's loop waits. See ``DataKeys.key``."""
+        from kernel_runtime.broker.datakeys import DataKeys
+        from kernel_runtime.broker.sealed import seal_rest
+
+        def seal_what_is_there(key: bytes) -> None:
+            with contextlib.closing(self.storage()) as store:
+                seal_rest(store, space, key)
+
+        with contextlib.closing(Database(self.directory / NAME, self._patience)) as ledger:
+            keys = DataKeys(SqlLedger(ledger), self._master_keys(), principal=self.principal)
+            return keys.key(space, seal_what_is_there, make=make)
+
     def wait_at_most(self, seconds: float) -> None:
         """For a state that others write, before gates deny: who holds a loop waits little, and asks again."""
         self._database.wait_at_most(seconds)
 
     def vault(self, **options: Any) -> Vault:
         """The secrets; ``options``: those of ``Vault`` (``ttl``)."""
-        from kernel_runtime.broker.master import MasterKeys, sources
         from kernel_runtime.broker.vault import Vault
 
-        keys = MasterKeys(sources(os.environ, self.directory))
-        return Vault(self.ledger, keys, principal=self.principal, **options)
+        return Vault(self.ledger, self._master_keys(), principal=self.principal, **options)
+
+    def _master_keys(self) -> MasterKeys:
+        from kernel_runtime.broker.master import MasterKeys, sources
+
+        return MasterKeys(sources(os.environ, self.directory))
 
     def gate(self, manifest: Manifest, policy: Policy, **options: Any) -> Gate:
         """What decides the requests of one app; ``options``: those of ``Gate`` (``grants``, ``headless``, ``redact``)."""

@@ -1,7 +1,8 @@
-"""Capability ``cache``: values for a while, by key and app. In the memory of this process."""
+"""Capability ``cache``: values for a while, by key and app. In the memory of this process, or on a server."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -13,6 +14,7 @@ from kernel_runtime.broker.handler import Performed
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.errors import Damaged, ProtocolViolation
 from kernel_runtime.domain.scopes import Kind, make_scope
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Cache(Protocol):
     async def get(self, app: str, key: str) -> bytes | None: ...
     async def set(self, app: str, key: str, value: bytes, ttl: float) -> None: ...
     async def delete(self, app: str, key: str) -> bool: ...
+    async def close(self) -> None: ...
 
 
 class MemoryCache:
@@ -78,33 +81,39 @@ class MemoryCache:
         self._drop(app, key)
         kept = self._apps.setdefault(app, OrderedDict())
         kept[key] = (self._ticks() + ttl, value)
-        self._bytes[app] = self._bytes.get(app, 0) + _taken(key, value)
+        self._bytes[app] = self._bytes.get(app, 0) + taken(key, value)
         while self._bytes[app] > self._most and kept:
             self._drop(app, next(iter(kept)))
 
     async def delete(self, app: str, key: str) -> bool:
         return self._drop(app, key)
 
+    async def close(self) -> None:
+        """It is the runtime's, and ends with it."""
+
     def _drop(self, app: str, key: str) -> bool:
         kept = self._apps.get(app)
         if kept is None or key not in kept:
             return False
-        self._bytes[app] -= _taken(key, kept.pop(key)[1])
+        self._bytes[app] -= taken(key, kept.pop(key)[1])
         return True
 
 
-def _taken(key: str, value: bytes) -> int:
+def taken(key: str, value: bytes) -> int:
+    """Bytes that count."""
     return len(key) + len(value) + _OVERHEAD
 
 
 class CacheHandler:
-    """Asks for ``cache`` before each thing it does."""
+    """Asks for ``cache`` before each thing it does. ``make``: what to keep values in, when it is first needed."""
 
     name = "cache"
 
-    def __init__(self, cache: Cache, space: str) -> None:
-        self._cache = cache
+    def __init__(self, make: Callable[[], Cache], space: str) -> None:
+        self._make = make
         self._space = space
+        self._cache: Cache | None = None
+        self._opening = asyncio.Lock()
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``get``, ``set`` (for ``ttl`` seconds), ``delete``."""
@@ -112,15 +121,29 @@ class CacheHandler:
         data = packed.pack(asked.value) if isinstance(asked, Set) else b""
         request = Request(scope=make_scope(Kind.CACHE, ""), arguments={"key": asked.key}, size=len(data))
         await demand(request)
-        cache = self._cache
+        cache = await self._opened()
         if isinstance(asked, Set):
             await cache.set(self._space, asked.key, data, asked.ttl)
             return Performed(size=len(data))
         if isinstance(asked, Delete):
             return Performed(value=await cache.delete(self._space, asked.key))
-        found = await cache.get(self._space, asked.key)
-        value = None if found is None else packed.unpack(found)
-        return Performed(value={"found": found is not None, "value": value}, size=len(found or b""))
+        return _got(await cache.get(self._space, asked.key))
 
     async def close(self) -> None:
-        """The cache is the runtime's."""
+        if self._cache is not None:
+            await self._cache.close()
+
+    async def _opened(self) -> Cache:
+        """Made in a thread: it may read secrets."""
+        async with self._opening:
+            if self._cache is None:
+                self._cache = await asyncio.to_thread(self._make)
+            return self._cache
+
+
+def _got(found: bytes | None) -> Performed:
+    try:
+        value = None if found is None else packed.unpack(found)
+    except ProtocolViolation:
+        raise Damaged("cache: what is there under this key is not what was written") from None
+    return Performed(value={"found": found is not None, "value": value}, size=len(found or b""))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
+from kernel_runtime.broker.sealed import MARK
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +63,7 @@ class StorageHandler:
         self._space = space
         self._store: Storage | None = None
         self._quota = QUOTA if quota is None else quota
+        self._opening = threading.Lock()
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``get``, ``set``, ``delete``, ``keys``, ``used``."""
@@ -73,12 +77,11 @@ class StorageHandler:
             await asyncio.to_thread(store.close)
 
     def _done(self, asked: Arguments) -> Performed:
-        store = self._store = self._store or self._make()
+        with self._opening:
+            store = self._store = self._store or self._make()
         app = self._space
         if isinstance(asked, Get):
-            found = store.get(app, asked.key)
-            value = None if found is None else packed.unpack_answer(found)
-            return Performed(value={"found": found is not None, "value": value}, size=len(found or b""))
+            return _got(store.get(app, asked.key))
         if isinstance(asked, Set):
             data = packed.pack(asked.value)
             store.set(app, asked.key, data, self._quota)
@@ -88,3 +91,11 @@ class StorageHandler:
         if isinstance(asked, Keys):
             return Performed(value=store.keys(app, asked.prefix, asked.after, MAX_KEYS))
         return Performed(value={"used": store.used(app), "quota": self._quota})
+
+
+def _got(found: bytes | None) -> Performed:
+    if found is None:
+        return Performed(value={"found": False, "value": None})
+    if found.startswith(MARK):
+        raise Conflict("storage: another session of this app has sealed it meanwhile; start this one anew")
+    return Performed(value={"found": True, "value": packed.unpack_answer(found)}, size=len(found))

@@ -7,16 +7,15 @@ does not open.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from kernel_runtime.broker.datakeys import rewrapped
 from kernel_runtime.broker.master import key_id
+from kernel_runtime.broker.sealing import about, new_key, seal, unseal
 from kernel_runtime.domain.audit import Entry
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.redaction import MIN_SECRET, Redactor
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 TTL = 60.0
 MAX_SECRET = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_NONCE = 12
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,13 +107,15 @@ class Vault:
         self.forget()
 
     def rotate_master(self) -> int:
-        """Wrap every secret's key with a new master key; how many there were. A crash in the middle
+        """Wrap every secret's key, and those of apps' data, with a new master key; how many secrets. A crash in the middle
         leaves both keys and whole secrets; to begin again is right then."""
         with self._ledger.turn() as turn:  # of several processes one at a time makes keys
             new = self._keys.add() if self._keys.writable else self._keys.current()
             envelopes = turn.envelopes()
             for envelope in envelopes:
                 turn.keep(self._rewrapped(envelope, new))
+            for key in turn.data_keys():
+                turn.keep_data_key(rewrapped(key, self._keys, new))
             self._write_down(turn, "*", "wrapped anew", f"master key {key_id(new)}")
         self._keys.keep_only_current()
         self.forget()
@@ -180,28 +180,28 @@ class Vault:
         return envelope.until is not None and envelope.until <= self._now()
 
     def _seal(self, master: bytes, name: str, version: int, value: bytes) -> Envelope:
-        own = AESGCM.generate_key(256)
+        own = new_key()
         return Envelope(
             name=name,
             version=version,
             key=key_id(master),
-            wrapped=_encrypt(master, own, _about(name, version, "key")),
-            sealed=_encrypt(own, value, _about(name, version, "value")),
+            wrapped=seal(master, own, about("key", name, version)),
+            sealed=seal(own, value, about("value", name, version)),
             created=self._now(),
         )
 
     def _open(self, envelope: Envelope) -> bytes:
         own = self._unwrapped(envelope)
-        return _decrypt(own, envelope.sealed, _about(envelope.name, envelope.version, "value"), envelope.name)
+        return _decrypt(own, envelope.sealed, about("value", envelope.name, envelope.version), envelope.name)
 
     def _unwrapped(self, envelope: Envelope) -> bytes:
         master = self._keys.named(envelope.key)
         return _decrypt(
-            master, envelope.wrapped, _about(envelope.name, envelope.version, "key"), envelope.name
+            master, envelope.wrapped, about("key", envelope.name, envelope.version), envelope.name
         )
 
     def _rewrapped(self, envelope: Envelope, master: bytes) -> Envelope:
-        wrapped = _encrypt(master, self._unwrapped(envelope), _about(envelope.name, envelope.version, "key"))
+        wrapped = seal(master, self._unwrapped(envelope), about("key", envelope.name, envelope.version))
         return msgspec.structs.replace(envelope, key=key_id(master), wrapped=wrapped)
 
     def _write_down(self, turn: Turn, name: str, what: str, detail: str) -> None:
@@ -227,17 +227,8 @@ def _check(name: str, value: bytes) -> None:
         raise Invalid(f"a secret of more than {MAX_SECRET >> 10} KB is not kept")
 
 
-def _about(name: str, version: int, what: str) -> bytes:
-    return msgspec.json.encode(["kernel-runtime", 1, what, name, version])
-
-
-def _encrypt(key: bytes, text: bytes, about: bytes) -> bytes:
-    nonce = os.urandom(_NONCE)
-    return nonce + AESGCM(key).encrypt(nonce, text, about)
-
-
-def _decrypt(key: bytes, sealed: bytes, about: bytes, name: str) -> bytes:
-    try:
-        return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], about)
-    except (InvalidTag, ValueError):
-        raise Invalid(f"the secret {name!r} does not open: its row or the master key was changed") from None
+def _decrypt(key: bytes, sealed: bytes, bound: bytes, name: str) -> bytes:
+    value = unseal(key, sealed, bound)
+    if value is None:
+        raise Invalid(f"the secret {name!r} does not open: its row or the master key was changed")
+    return value

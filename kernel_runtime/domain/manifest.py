@@ -33,7 +33,7 @@ class Manifest:
     """A manifest that was read. ``asks``: scopes, indexed; ``None``: it declares nothing.
 
     ``stamp`` changes with every word of it: a grant that was remembered is for one stamp.
-    ``calls``: the quota of all requests together; ``storage``: bytes.
+    ``calls``: the quota of all requests together; ``storage``: bytes. ``encrypted``: what it keeps is to be sealed.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Manifest:
     calls: Conditions | None = None
     storage: int | None = None
     level: Level | None = None
+    encrypted: bool = False
     table: ManifestTable
     place: str = ""
 
@@ -124,6 +125,7 @@ def build_manifest(table: ManifestTable, place: Place, anchors: Anchors) -> Mani
         calls=calls,
         storage=_storage(table, place),
         level=table.security.level,
+        encrypted=table.security.data_encryption,
         table=table,
         place=place.name,
     )

@@ -91,6 +91,11 @@ class Database:
         with self._lock, self._explained():
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
+    def truncate_log(self) -> None:
+        """Move what the write-ahead log holds into the file, and empty it, as far as readers let that happen."""
+        with self._lock, self._explained():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _refuse_nesting(self) -> None:
         if self._connection.in_transaction:
             raise Conflict("a transaction of this store is open already")

@@ -12,7 +12,7 @@ from kernel_runtime.domain.audit import FIELDS, Entry, Head, Record, sealed
 from kernel_runtime.domain.counters import Count
 from kernel_runtime.domain.rules import Grant, Span
 from kernel_runtime.domain.scopes import Scope, parse_scope
-from kernel_runtime.ports import Envelope
+from kernel_runtime.ports import DataKey, Envelope
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,6 +25,8 @@ _NEW_HEAD = "UPDATE audit_head SET number = ?, hash = ?, latest = ?"
 _COUNT = "SELECT period, calls, bytes, tokens, at FROM counters WHERE key = ?"
 _GRANTED = "SELECT version, principal, scope, place FROM grants WHERE app = ?"
 _ENVELOPES = "SELECT name, version, key, wrapped, sealed, created, until FROM secrets"
+_DATA_KEYS = "SELECT space, key, wrapped, whole FROM data_keys"
+_KEEP_DATA_KEY = "INSERT OR REPLACE INTO data_keys (space, key, wrapped, whole) VALUES (?, ?, ?, ?)"
 
 
 class SqlLedger:
@@ -83,6 +85,14 @@ class SqlTurn:
 
     def drop(self, name: str, version: int) -> None:
         self._connection.execute("DELETE FROM secrets WHERE name = ? AND version = ?", (name, version))
+
+    def data_keys(self, space: str = "") -> list[DataKey]:
+        where = " WHERE space = ?" if space else ""
+        rows = self._connection.execute(_DATA_KEYS + where, (space,) if space else ()).fetchall()
+        return [DataKey(space=s, key=k, wrapped=w, whole=bool(done)) for s, k, w, done in rows]
+
+    def keep_data_key(self, key: DataKey) -> None:
+        self._connection.execute(_KEEP_DATA_KEY, msgspec.structs.astuple(key))
 
     def granted(self, app: str) -> list[Grant]:
         rows = self._connection.execute(_GRANTED, (app,)).fetchall()

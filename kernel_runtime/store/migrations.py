@@ -46,6 +46,10 @@ _LOGS = """
 CREATE TABLE logs (number INTEGER PRIMARY KEY, at REAL NOT NULL, app TEXT NOT NULL, session TEXT NOT NULL,
     level TEXT NOT NULL, message TEXT NOT NULL, fields TEXT NOT NULL)
 """
+_DATA_KEYS = """
+CREATE TABLE data_keys (space TEXT PRIMARY KEY, key TEXT NOT NULL, wrapped BLOB NOT NULL,
+    whole INTEGER NOT NULL) WITHOUT ROWID
+"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -59,6 +63,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _SECRETS,
     ),
     (_GRANTS, _LOGS, "CREATE INDEX logs_of_app ON logs (app, at)"),
+    (_DATA_KEYS,),
 )
 
 #: What apps keep: a file of its own, which may be large and is none of the platform's state.

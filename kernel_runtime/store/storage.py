@@ -12,11 +12,13 @@ from kernel_runtime.store.migrations import STORAGE
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "storage.db"
 #: Bytes that a key takes beside its text and its value.
 OVERHEAD = 64
+_VALUE = "SELECT value FROM storage WHERE app = ? AND key = ?"
 _SET = "INSERT OR REPLACE INTO storage (app, key, value, size, changed) VALUES (?, ?, ?, ?, ?)"
 _USE = "INSERT OR REPLACE INTO used (app, bytes) VALUES (?, ?)"
 
@@ -30,13 +32,11 @@ class SqlStorage:
 
     def get(self, app: str, key: str) -> bytes | None:
         with self._database.reading() as connection:
-            row = connection.execute(
-                "SELECT value FROM storage WHERE app = ? AND key = ?", (app, key)
-            ).fetchone()
+            row = connection.execute(_VALUE, (app, key)).fetchone()
         return None if row is None else bytes(row[0])
 
     def set(self, app: str, key: str, value: bytes, quota: int) -> None:
-        size = len(value) + len(key.encode()) + OVERHEAD
+        size = _taken(key, value)
         with self._database.transaction() as connection:
             used = _used(connection, app) - _size(connection, app, key) + size
             if used > quota:
@@ -59,12 +59,31 @@ class SqlStorage:
             ).fetchall()
         return [key for (key,) in rows]
 
+    def rewrite(self, app: str, change: Callable[[str, bytes], bytes]) -> None:
+        """What was there is overwritten with zeros where it was, and leaves the log of the file."""
+        with self._database.transaction() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            keys = connection.execute("SELECT key FROM storage WHERE app = ?", (app,)).fetchall()
+            used = _used(connection, app)
+            for (key,) in keys:
+                size = _size(connection, app, key)
+                value = change(key, bytes(connection.execute(_VALUE, (app, key)).fetchone()[0]))
+                new = _taken(key, value)
+                used += new - size
+                connection.execute(_SET, (app, key, value, new, time.time()))
+            connection.execute(_USE, (app, used))
+        self._database.truncate_log()
+
     def used(self, app: str) -> int:
         with self._database.reading() as connection:
             return _used(connection, app)
 
     def close(self) -> None:
         self._database.close()
+
+
+def _taken(key: str, value: bytes) -> int:
+    return len(value) + len(key.encode()) + OVERHEAD
 
 
 def _used(connection: sqlite3.Connection, app: str) -> int:

@@ -1,4 +1,4 @@
-"""A state of its own for each test, and a clock that tests move."""
+"""A state of its own for each test, and a server of Redis for each module that asks for one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.state import State
+from tests.broker import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.broker.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -20,3 +23,17 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
     monkeypatch.setattr("kernel_runtime.broker.master._keyring", lambda: None)
     with State(tmp_path / "state", patience=0.0) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    pytest.importorskip("redis")
+    with redis_server.running() as started:
+        yield started
+
+
+@pytest.fixture
+def empty_redis(redis: RedisServer) -> RedisServer:
+    with redis.client() as client:
+        client.flushall()
+    return redis

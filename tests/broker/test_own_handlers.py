@@ -236,10 +236,10 @@ def test_values_are_cached_for_a_while_and_for_one_app() -> None:
     async def test() -> None:
         now = [0.0]
         cache = MemoryCache(ticks=lambda: now[0])
-        handler, demands = CacheHandler(cache, "app"), Demands()
+        handler, demands = CacheHandler(lambda: cache, "app"), Demands()
         await perform(handler, "set", demands, key="x", value=[1], ttl=10.0)
         assert await value(handler, "get", demands, key="x") == {"found": True, "value": [1]}
-        assert (await value(CacheHandler(cache, "other"), "get", key="x"))["found"] is False
+        assert (await value(CacheHandler(lambda: cache, "other"), "get", key="x"))["found"] is False
         now[0] = 10.0
         assert (await value(handler, "get", key="x"))["found"] is False
         await perform(handler, "set", key="x", value=None)
