@@ -15,9 +15,9 @@ from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.sdk.door import Ask, both, same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
-    Params = dict[str, Any] | Sequence[Any]
+    Params = Mapping[str, Any]
 
 __all__ = ["Rows", "aexecute", "aquery", "execute", "query"]
 
@@ -61,7 +61,7 @@ def _answer(value: Any) -> Any:
 def _asked(
     name: str, sql: str, params: Params | None, limit: int | None, timeout: float | None
 ) -> dict[str, Any]:
-    given: Any = params if params is None or isinstance(params, dict) else list(params)
+    given = None if params is None else dict(params)
     seconds = None if timeout is None else float(timeout)
     return {"name": name, "sql": sql, "params": given, "limit": limit, "timeout": seconds}
 
