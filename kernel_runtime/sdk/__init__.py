@@ -12,6 +12,18 @@ from kernel_runtime.domain.errors import (
     Invalid,
     KernelRuntimeError,
     NotFound,
+    OutsideFailed,
+    StorageFailed,
+    StoreUnavailable,
 )
 
-__all__ = ["CapabilityDenied", "Conflict", "Invalid", "KernelRuntimeError", "NotFound"]
+__all__ = [
+    "CapabilityDenied",
+    "Conflict",
+    "Invalid",
+    "KernelRuntimeError",
+    "NotFound",
+    "OutsideFailed",
+    "StorageFailed",
+    "StoreUnavailable",
+]
