@@ -99,5 +99,5 @@ changelog: $(STAMPS)/package  ## what the next release's changelog would say
 
 clean:  ## remove everything the targets above made
 	rm -rf $(VENV) $(OUT) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
-	  docs/_build docs/jupyter_execute build dist
+	  docs/_build docs/jupyter_execute notebooks/out build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
