@@ -14,7 +14,7 @@ FIND_PYTHON = for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12
 	    && { echo "$$python"; exit 0; }; \
 	done; exit 1
 
-.PHONY: help setup demo test fuzz soak matrix lab bench check docs lock changelog clean
+.PHONY: help setup demo test fuzz soak matrix lab services bench check docs lock changelog clean
 
 help:  ## show this list
 	@echo "kernel_runtime: what this Makefile can do (each target sets up .venv by itself)"
@@ -73,6 +73,9 @@ matrix:  ## the walls with every library, on each Python 3.11 to 3.14 that is fo
 lab: $(STAMPS)/kernelspec  ## JupyterLab with the kernel "Python (kernel_runtime)"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
 
+services: $(STAMPS)/kernelspec  ## the same beside the small shop that notebooks/03_permissions.ipynb asks
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python notebooks/services.py jupyter lab --notebook-dir=notebooks $(ARGS)
+
 bench: $(STAMPS)/kernelspec  ## speed and memory, as ratios against plain ipykernel and bubblewrap
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -96,5 +99,5 @@ changelog: $(STAMPS)/package  ## what the next release's changelog would say
 
 clean:  ## remove everything the targets above made
 	rm -rf $(VENV) $(OUT) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
-	  docs/_build docs/jupyter_execute build dist
+	  docs/_build docs/jupyter_execute notebooks/out build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,19 +15,21 @@ from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.sdk.door import Ask, both, same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
-    Params = dict[str, Any] | Sequence[Any]
+    Params = Mapping[str, Any]
 
 __all__ = ["Rows", "aexecute", "aquery", "execute", "query"]
 
 
 class Rows:
-    """The answer to a query: ``columns``, and each row as a dict when it is iterated."""
+    """The answer to a query: ``columns``, and each row as a dict when it is iterated. ``truncated``: there
+    were more rows than were asked for, or than fit into an answer."""
 
-    def __init__(self, columns: list[str], rows: list[list[Any]]) -> None:
+    def __init__(self, columns: list[str], rows: list[list[Any]], truncated: bool = False) -> None:
         self.columns = columns
         self.rows = rows
+        self.truncated = truncated
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,7 +38,8 @@ class Rows:
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
 
     def __repr__(self) -> str:
-        return f"<{len(self.rows)} rows of {', '.join(self.columns)}>"
+        more = ", and there are more" if self.truncated else ""
+        return f"<{len(self.rows)} rows of {', '.join(self.columns)}{more}>"
 
     def frame(self) -> Any:
         """A pandas DataFrame."""
@@ -48,7 +51,7 @@ class Rows:
 def _answer(value: Any) -> Any:
     """Rows; or, where they come as an Arrow stream, an Arrow table."""
     if isinstance(value, dict) and "columns" in value:
-        return Rows(list(value["columns"]), list(value["rows"]))
+        return Rows(list(value["columns"]), list(value["rows"]), bool(value.get("truncated")))
     data = value.get("arrow") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         raise Invalid("db: the host's answer is no table")
@@ -61,7 +64,7 @@ def _answer(value: Any) -> Any:
 def _asked(
     name: str, sql: str, params: Params | None, limit: int | None, timeout: float | None
 ) -> dict[str, Any]:
-    given: Any = params if params is None or isinstance(params, dict) else list(params)
+    given = None if params is None else dict(params)
     seconds = None if timeout is None else float(timeout)
     return {"name": name, "sql": sql, "params": given, "limit": limit, "timeout": seconds}
 

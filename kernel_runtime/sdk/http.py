@@ -77,6 +77,7 @@ def _request(
     data: Data | None = None,
     timeout: float | None = None,
     credential: str | None = None,
+    max_bytes: int | None = None,
 ) -> Ask[Response]:
     """Make one request; redirects are followed where each step is granted."""
     arguments = {
@@ -88,6 +89,7 @@ def _request(
         "data": _pairs(data) if hasattr(data, "items") else data,
         "timeout": None if timeout is None else float(timeout),
         "credential": credential,
+        "max_bytes": max_bytes,
     }
     return Ask("http", "request", arguments, _response)
 
@@ -111,6 +113,7 @@ class Options(TypedDict, total=False):
     data: Data | None
     timeout: float | None
     credential: str | None
+    max_bytes: int | None
 
 
 def _get(url: str, **options: Unpack[Options]) -> Ask[Response]:

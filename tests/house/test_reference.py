@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 
 import click
 import pytest
 
+from kernel_runtime.broker import cache, db, events, files, host, http, log, secrets, storage
+from kernel_runtime.capabilities import HANDLERS
 from kernel_runtime.cli import commands, outcome
 from kernel_runtime.cli.options import LIMIT_OPTIONS
-from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.amounts import KIB, MIB, show_amount
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.log import MAX_FIELDS, MAX_MESSAGE, MAX_TEXT
 from kernel_runtime.domain.manifest import Anchors, parse_manifest
 from kernel_runtime.domain.policy import parse_policy_file
 from kernel_runtime.domain.rules import Layer
@@ -111,3 +116,141 @@ def test_each_option_of_the_magic_is_documented(root):
     assert magics is not None
     options = set(re.findall(r'"(--[a-z]+)"', source))
     assert [option for option in options if not re.search(rf"`{option}\b", page)] == []
+
+
+#: What the guest's functions are in; its twins to be awaited are the same by another name.
+SDK = ("cache", "clock", "db", "env", "events", "files", "http", "log", "secrets", "storage")
+
+
+def functions(module: str) -> dict[str, str]:
+    """What a module of the sdk offers: name → what it takes, without types."""
+    loaded = importlib.import_module(f"kernel_runtime.sdk.{module}")
+    found = {}
+    for name in loaded.__all__:
+        if inspect.isfunction(value := getattr(loaded, name)):
+            taken = inspect.signature(value)
+            bare = [
+                parameter.replace(annotation=inspect.Parameter.empty)
+                for parameter in taken.parameters.values()
+            ]
+            found[name] = str(taken.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+    return found
+
+
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, up to the next."""
+    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def test_each_module_for_guests_is_looked_at(root):
+    modules = {path.stem for path in (root / "kernel_runtime/sdk").glob("*.py")}
+    assert modules - {"__init__", "door", "branches", "checkpoint"} == set(SDK) == set(HANDLERS)
+
+
+@pytest.mark.parametrize("module", SDK)
+def test_each_function_for_guests_is_documented_with_what_it_takes(root, module):
+    page = (root / "docs/reference/sdk.md").read_text()
+    heading = "## clock, env" if module in ("clock", "env") else f"## {module}"
+    said, offered = section(page, heading), functions(module)
+    waiting = {name: taken for name, taken in offered.items() if f"a{name}" in offered}
+    assert {f"a{name}": taken for name, taken in waiting.items()} | waiting == offered, "each has its twin"
+    assert [f"`{name}{taken}`" for name, taken in waiting.items() if f"`{name}{taken}`" not in said] == []
+    loaded = importlib.import_module(f"kernel_runtime.sdk.{module}")
+    classes = [name for name in loaded.__all__ if name not in offered]
+    assert [name for name in classes if f"`{name}`" not in said] == []
+
+
+def test_each_error_for_guests_is_documented(root):
+    from kernel_runtime import sdk
+
+    page = (root / "docs/reference/sdk.md").read_text()
+    assert [name for name in sdk.__all__ if f"| `{name}` |" not in page] == []
+
+
+#: What each handler decodes: action → its arguments.
+ACTIONS = {
+    "cache": {"get": cache.Get, "set": cache.Set, "delete": cache.Delete},
+    "clock": {"now": host.Now},
+    "db": dict.fromkeys(("query", "execute"), db.Asked),
+    "env": {"get": host.Get},
+    "events": {
+        "publish": events.Publish,
+        "subscribe": events.Subscribe,
+        "poll": events.Poll,
+        "unsubscribe": events.Unsubscribe,
+    },
+    "files": {
+        "open": files.Open,
+        "read": files.Read,
+        "list": files.Named,
+        "stat": files.Named,
+        "write": files.Write,
+        "remove": files.Named,
+    },
+    "http": {"request": http._KNOWN},
+    "log": {"write": log.Write},
+    "secrets": {"get": secrets.Get},
+    "storage": {
+        "get": storage.Get,
+        "set": storage.Set,
+        "delete": storage.Delete,
+        "keys": storage.Keys,
+        "used": storage.Used,
+    },
+}
+IN_CODE = {
+    "cache": cache._ACTIONS,
+    "db": db._WAYS,
+    "events": events._ACTIONS,
+    "files": files.Files()._actions,
+    "storage": storage._ACTIONS,
+}
+
+
+@pytest.mark.parametrize("capability", HANDLERS)
+def test_each_action_of_a_handler_is_documented_with_its_arguments(root, capability):
+    said = section((root / "docs/reference/capabilities.md").read_text(), f"### `{capability}`")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", said, re.MULTILINE))
+    actions = ACTIONS[capability]
+    assert set(rows) == set(actions) == set(IN_CODE.get(capability, actions))
+    for action, taken in actions.items():
+        names = set(getattr(taken, "__struct_fields__", taken))
+        assert set(re.findall(r"`(\w+)`", rows[action])) == names, action
+
+
+@pytest.mark.parametrize(
+    ("capability", "bounds"),
+    [
+        ("cache", [f"{cache.MEMORY // MIB} MB", "30 days", "512 characters"]),
+        ("db", [f"{db.MOST_ROWS:,} at most", f"{db.MOST_SECONDS:g} s", f"{db.MOST_AT_ONCE} queries"]),
+        (
+            "events",
+            [
+                f"{events.MAX_MESSAGE // KIB} KB",
+                f"{events.MAX_SUBSCRIPTIONS} subscriptions",
+                f"{events.WAITING:,} messages",
+                f"{events.WAITING_BYTES // MIB} MB",
+            ],
+        ),
+        ("files", [f"{files.MOST_BYTES >> 20} MiB", f"{files.MOST_ENTRIES:,} entries"]),
+        (
+            "http",
+            [
+                f"{http.MAX_BYTES // MIB} MB",
+                f"{http.MAX_SECONDS:g} s",
+                f"{http._MOST_REDIRECTS} redirects",
+                f"{http._ATTEMPTS} attempts",
+            ],
+        ),
+        (
+            "log",
+            [f"{MAX_MESSAGE:,} characters", f"{MAX_FIELDS} fields of {MAX_TEXT:,}", f"{log.IN_MEMORY:,}"],
+        ),
+        ("storage", [f"{storage.QUOTA // MIB} MB", f"{storage.MAX_KEYS:,} keys"]),
+    ],
+)
+def test_each_bound_of_a_handler_is_documented(root, capability, bounds):
+    said = section((root / "docs/reference/capabilities.md").read_text(), f"### `{capability}`")
+    assert [bound for bound in bounds if bound not in said] == []

@@ -115,7 +115,12 @@ def test_the_data_set_is_the_one_its_source_page_describes(root):
 
 @pytest.mark.parametrize(
     ("name", "kernel"),
-    [("00_start", "kernel-runtime"), ("01_sandbox_magic", "python3"), ("02_time_travel", "kernel-runtime")],
+    [
+        ("00_start", "kernel-runtime"),
+        ("01_sandbox_magic", "python3"),
+        ("02_time_travel", "kernel-runtime"),
+        ("03_permissions", "kernel-runtime"),
+    ],
 )
 def test_notebooks_name_their_kernel_and_were_run(root, name, kernel):
     notebook = json.loads((root / f"notebooks/{name}.ipynb").read_text())

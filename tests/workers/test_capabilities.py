@@ -30,6 +30,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("KERNEL_RUNTIME_STATE", str(place / "state"))
         patch.setenv("XDG_CONFIG_HOME", str(place / "config"))
         patch.setenv("KERNEL_RUNTIME_MASTER_KEY", "A" * 43 + "=")
+        patch.setenv("REGION", "north")
+        (place / "shelf").mkdir()
         with State() as state:
             state.vault().set("api-token", SECRET.encode())
         yield place
@@ -52,7 +54,10 @@ def granted(place: Path, directory: Path) -> Iterator[kernel_runtime.Session]:
         workdir=directory,
         memory="512M",
         name="granted",
-        allow=["cache", "secret:*", "events:publish:t", "events:subscribe:t"],
+        allow=[
+            *("cache", "secret:*", "events:publish:t", "events:subscribe:t", "clock", "env:REGION"),
+            *(f"files:{way}:{place}/shelf/**" for way in ("read", "write")),
+        ],
         deny=["secret:other"],
     ) as session:
         yield session
@@ -83,6 +88,34 @@ def test_an_app_keeps_and_finds_and_caches(granted: kernel_runtime.Session) -> N
         "print(storage.get('x'), await cache.aget('y'), storage.keys())"
     )
     assert done.stdout == "5\n{'a': [1, b'2']} 3 ['x']\n"
+
+
+def test_files_of_the_host_are_written_read_listed_and_removed(
+    granted: kernel_runtime.Session, place: Path
+) -> None:
+    shelf = place / "shelf"
+    done = granted.run(
+        f"from kernel_runtime.sdk import files\nplace = {str(shelf)!r}\n"
+        "files.write_text(place + '/a.txt', 'one ')\nfiles.write_bytes(place + '/a.txt', b'two', append=True)\n"
+        "with files.open(place + '/a.txt', 'rb') as file: print(file.read())\n"
+        "print(files.read_text(place + '/a.txt'), files.listdir(place), files.stat(place + '/a.txt')['size'])"
+    )
+    assert done.stdout == "b'one two'\none two ['a.txt'] 7\n"
+    assert (shelf / "a.txt").read_text() == "one two"
+    with pytest.raises(GuestCodeError, match="open is for reading"):
+        granted.run("files.open(place + '/a.txt', 'w')")
+    granted.run("files.remove(place + '/a.txt')")
+    assert list(shelf.iterdir()) == []
+
+
+def test_time_and_single_variables_of_the_host(granted: kernel_runtime.Session) -> None:
+    done = granted.run(
+        "import time\nfrom kernel_runtime.sdk import clock, env\n"
+        "print(env.get('REGION'), abs(clock.now().timestamp() - time.time()) < 600, (await clock.anow()).tzinfo is not None)"
+    )
+    assert done.stdout == "north True True\n"
+    with pytest.raises(GuestCodeError, match="--allow env:HOME grants it"):
+        granted.run("env.get('HOME')")
 
 
 def test_headless_denials_name_the_flag(granted: kernel_runtime.Session) -> None:
