@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
+from kernel_runtime.guest.passing import receive_fds
 
 if TYPE_CHECKING:
     import msgspec
@@ -40,7 +41,7 @@ class Channel:
     def receive(self) -> Any | None:
         """The next frame, waiting for it; None at the end of the connection."""
         while not self._frames:
-            data, fds, _, _ = socket.recv_fds(self._socket, _CHUNK, _MAX_FDS)
+            data, fds = receive_fds(self._socket, _CHUNK, _MAX_FDS)
             self.fds.extend(fds)
             if not data:
                 return None

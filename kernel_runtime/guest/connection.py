@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import ProtocolViolation
+from kernel_runtime.guest.passing import receive_fds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ _CHUNK = 64 * 1024
 _SMALL = 16 * 1024
 #: Milliseconds.
 _ANSWER_POLL = 200
-_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 
 
 def lift(fd: int, at_least: int = HIGH_FD) -> int:
@@ -104,7 +104,7 @@ class Connection:
         """Take in what has arrived, without waiting; False when the host has hung up (or talks nonsense)."""
         with self._interrupts, self._reading:
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, _CHUNK, 1, _FLAGS)
+                data, fds = receive_fds(self._socket, _CHUNK, 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
             except OSError:

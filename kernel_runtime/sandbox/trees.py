@@ -55,6 +55,7 @@ def _from_helper(path: str) -> int:
         raise OSError(
             1, f"no read-only view of {path}: {said.decode(errors='replace') or 'no user namespaces'}"
         )
+    os.set_inheritable(fds[0], False)
     return fds[0]
 
 

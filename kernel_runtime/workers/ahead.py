@@ -13,6 +13,8 @@ import socket
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from kernel_runtime.guest.passing import receive_fds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -126,7 +128,7 @@ def receive(fd: int) -> list[int]:
     """Say that all is ready, and wait for the guest's descriptors; without any, this process ends."""
     with socket.socket(fileno=fd) as sock:
         sock.sendall(_STANDS)
-        data, fds, _, _ = socket.recv_fds(sock, 1, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, fds = receive_fds(sock, 1, _MOST_FDS)
     if not data:
         os._exit(1)
     return fds

@@ -14,6 +14,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import GuestLost, WallUnavailable
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.guest.passing import receive_fds
 from kernel_runtime.sandbox import landlock
 from kernel_runtime.sandbox.rungs import ABSENT, ACCEPT
 from kernel_runtime.workers import scratch, tree
@@ -39,7 +40,7 @@ def _has_ended(pidfd: int) -> bool:
 def _received(door: socket.socket) -> socket.socket | None:
     """The listening socket that came before pid 1 was born, if one did: no guest has run by then."""
     try:
-        data, fds, _, _ = socket.recv_fds(door, 1, 1, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+        data, fds = receive_fds(door, 1, 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
         return None
     return socket.socket(fileno=fds[0]) if data and fds else None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime import wire
 from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import ProtocolViolation
+from kernel_runtime.guest.passing import receive_fds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +149,7 @@ class Link:
                 return self._receive_named()
             if not self._takes_fds:
                 return self._socket.recv(_CHUNK)
-            data, fds, _, _ = socket.recv_fds(self._socket, _CHUNK, _MAX_FDS)
+            data, fds = receive_fds(self._socket, _CHUNK, _MAX_FDS)
             self.fds.extend(fds)
             return data
         except BlockingIOError:

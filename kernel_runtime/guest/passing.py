@@ -1,0 +1,19 @@
+"""Descriptors that lie beside bytes on a Unix socket."""
+
+from __future__ import annotations
+
+import array
+import socket
+
+_SIZE = array.array("i").itemsize
+
+
+def receive_fds(sock: socket.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Bytes and descriptors, which no program that is executed inherits. ``socket.recv_fds`` takes flags, and
+    leaves them out."""
+    data, beside, _, _ = sock.recvmsg(size, socket.CMSG_LEN(most * _SIZE), flags | socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, held in beside:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(held[: len(held) - len(held) % _SIZE])
+    return data, list(fds)
