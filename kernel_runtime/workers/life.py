@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded, ProtocolViolation
+from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded, ProtocolViolation, ZygoteLost
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.account import Account
@@ -154,7 +154,7 @@ class Life(Keeper, Owner):
         try:
             init = self._init
             if init is None or init.closed:
-                return await self._fork(await self._spawn())
+                return await self._fork(await self._first_process())
             if self._ending is not None:
                 await self._ending
             return await self._recover() or await self._fork(init)
@@ -172,6 +172,13 @@ class Life(Keeper, Owner):
             return None
         self.state = _state_after(restoration, self.snapshots.before)
         return self._branch
+
+    async def _first_process(self) -> Init:
+        """From another zygote where the one that is to fork it is just ending, and nobody knew."""
+        try:
+            return await self._spawn()
+        except ZygoteLost:
+            return await self._spawn()
 
     async def _spawn(self) -> Init:
         """A first process, behind its walls and in its control groups."""
