@@ -342,11 +342,15 @@ def _run_hook(hook: Callable[[], object]) -> None:
 
 def _lead_a_session(group: int) -> None:
     """One of its own, or the kernel would hang it up when the original ends: it does so with what is
-    stopped. The leader of a group, which the original may have made of it, cannot: it goes back first."""
+    stopped. The leader of a group, which the original may have made of it, cannot: it goes back first.
+    Where the original has ended already, with its group, there is nothing left that hangs up."""
     try:
         os.setsid()
     except PermissionError:
-        os.setpgid(0, group)
+        try:
+            os.setpgid(0, group)
+        except PermissionError:
+            return
         os.setsid()
 
 
