@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.settings import Settings
 
 HISTORY_SECONDS = 0.5
+#: A client answers what an output widget captured with comm messages. nbclient sends them beside its event
+#: loop, and does not see a reply that arrives at that very moment: it waits until its timeout.
+CAPTURED_SECONDS = 0.1
 #: Characters of a cell that the check reads in some milliseconds; longer ones are read beside the loop.
 READ_AT_ONCE = 4000
 #: Bytes of a request that only opens a panel, at most.
@@ -295,6 +298,8 @@ class Cells:
         message = relay.message
         try:
             verdict = await submit()
+            if relay.captured:
+                await asyncio.sleep(CAPTURED_SECONDS)
         except asyncio.CancelledError:
             if _being_cancelled():
                 raise

@@ -66,7 +66,7 @@ class Desk:
 
 
 class Relay:
-    """The sink of one request: publishes its frames, keeps its reply."""
+    """The sink of one request: publishes its frames, keeps its reply. ``captured``: a widget has taken output."""
 
     def __init__(
         self, desk: Desk, message: Message, *, count: int = 0, allow_stdin: bool = False, output: int = 0
@@ -74,6 +74,7 @@ class Relay:
         self.message = message
         self.reply: contents.Content | None = None
         self.denied: list[str] = []
+        self.captured = False
         self._desk = desk
         self._count = count
         self._allow_stdin = allow_stdin
@@ -126,6 +127,9 @@ class Relay:
         if target == CONTROL_TARGET and isinstance(admitted, contents.CommData) and "states" in admitted.data:
             admitted.data = self._desk.stage.add_states(admitted.data)
         self._send(self._outgoing(frame.kind, admitted, metadata, buffers))
+        if isinstance(admitted, contents.CommData):
+            state = admitted.data.get("state")
+            self.captured |= isinstance(state, dict) and "msg_id" in state
         if frame.kind == "comm_close" and isinstance(admitted, contents.CommData):
             self._desk.comms.guest_closed(admitted.comm_id)
 
