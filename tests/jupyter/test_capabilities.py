@@ -18,11 +18,7 @@ ASK = "from kernel_runtime.sdk import cache\ncache.set('x', 1)\nprint('kept', ca
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     place = tmp_path_factory.mktemp("state")
-    env = {
-        "KERNEL_RUNTIME_STATE": str(place),
-        "XDG_CONFIG_HOME": str(place),
-        "JPY_SESSION_NAME": "prices.ipynb",
-    }
+    env = {"KERNEL_RUNTIME_STATE": str(place), "XDG_CONFIG_HOME": str(place)}  # no server started it: no card
     with running(
         REAL, "--KernelRuntime.allow=clock;env:REGION", "--KernelRuntime.deny=process", env=env
     ) as one:
@@ -48,7 +44,7 @@ def test_the_person_is_asked_by_the_front_and_their_answer_grants(kernel: Kernel
     asked(kernel)  # the guest's imitation, answered as it asks
     kernel.kc.input("once 11")
     prompt = asked(kernel)
-    assert "prices.ipynb 0 wants: cache" in prompt
+    assert "notebook 0 wants: cache" in prompt
     number = re.search(r"session (\d\d)", prompt)
     assert number is not None
     kernel.kc.input(f"session {number[1]}")
@@ -70,7 +66,7 @@ def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
     _, outputs = kernel.run("%cap")
     (shown,) = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
     text = shown["text/plain"]
-    assert "prices.ipynb 0 declares nothing: it may ask for anything" in text
+    assert "notebook 0 declares nothing: it may ask for anything" in text
     assert re.search(r"^granted +clock ", text, re.MULTILINE)
     assert re.search(r"^denied +process ", text, re.MULTILINE)
     assert "<td>env:REGION</td>" in shown["text/html"]
