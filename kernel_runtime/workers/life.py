@@ -251,10 +251,11 @@ class Life(Keeper, Owner):
         self._count += 1
         new = Branch(self._count, self)
         try:
-            token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
-            async with asyncio.timeout(_THAW_SECONDS):
-                await asyncio.shield(new.ready)
-                await frozen.wait()
+            with init.meter.room():  # beside the present one, which may have taken all that it may have
+                token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
+                async with asyncio.timeout(_THAW_SECONDS):
+                    await asyncio.shield(new.ready)
+                    await frozen.wait()
             if new.token != token or new.pid != frozen.thawing:
                 raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
         except BaseException as error:

@@ -25,6 +25,8 @@ from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.processes import Process, Processes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.snapshot import Budget
     from kernel_runtime.sandbox.plan import ImagePlan
@@ -284,6 +286,15 @@ class Meter:
         if self._group is not None and self._counts_pids and self.limits.pids is not None:
             with contextlib.suppress(OSError):  # the group is being removed; else it has less room, not more
                 self._group.limit_pids(self.limits.pids + self._copies)
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Room for one process more, for as long as this holds."""
+        self.leave_room(1)
+        try:
+            yield
+        finally:
+            self.leave_room(-1)
 
     def release_cpu(self, released: bool) -> None:
         """Let it run without its CPU share (a tree that is to end must not wait for its turn)."""

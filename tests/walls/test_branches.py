@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.workers import frozen, life
+from kernel_runtime.workers import frozen, life, meter
 from tests.workers.branches import only_live_runs, processes, strays
 
 if TYPE_CHECKING:
@@ -274,14 +274,45 @@ def test_a_child_that_poses_as_the_copy_does_not_outlive_the_kill(open_guest: Ca
     assert guest.answer("__import__('os').path.getsize('/tmp/poser')") == written
 
 
-def test_without_processes_to_be_had_there_is_no_copy_and_nothing_is_lost(
+#: As many children as there may be.
+FULL = """
+import os, time, signal
+children = []
+try:
+    while True:
+        pid = os.fork()
+        if pid == 0: time.sleep(600)
+        children.append(pid)
+except OSError: pass
+x = 2
+"""
+
+
+@pytest.mark.skipif("pids" not in meter.world().limits, reason="needs cgroup v1 or v2 that counts processes")
+def test_a_guest_that_has_all_its_processes_is_copied_and_brought_back(
     open_guest: Callable[..., Guest],
 ) -> None:
     guest = open_guest(pids=24)
-    guest.run("import os, time, signal\nx = 1")
+    guest.run("x = 1")
     guest.snapshot("point")
-    full = "children = []\ntry:\n    while True:\n        pid = os.fork()\n        if pid == 0: time.sleep(600)\n        children.append(pid)\nexcept OSError: pass\nx = 2"
-    guest.run(full)
+    guest.run(FULL)
+    assert "no snapshot" not in guest.run("y = 1").stderr
+    guest.snapshot("full")
+    guest.restore("point")
+    assert guest.answer("x") == "1"
+    guest.restore("full")
+    assert guest.answer("x, y") == "(2, 1)"
+
+
+def test_without_processes_to_be_had_there_is_no_copy_and_nothing_is_lost(
+    open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a host that has no more processes to give: copies get no room of their own."""
+    monkeypatch.setattr(meter.Meter, "leave_room", lambda *_: None)
+    guest = open_guest(pids=24)
+    guest.run("x = 1")
+    guest.snapshot("point")
+    guest.run(FULL)
     told = guest.run("y = 1").stderr + guest.run("z = 1").stderr
     assert "no snapshot" in told
     with pytest.raises(KernelRuntimeError, match=r"BlockingIOError|room for two processes"):
