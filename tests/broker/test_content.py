@@ -34,7 +34,9 @@ def test_gzip_is_unpacked_however_it_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"no gzip at all", gzip.compress(b"hello")[:-3], gzip.compress(b"x") + b"junk"]
+    "data",
+    [b"no gzip at all", gzip.compress(b"hello")[:-3], gzip.compress(b"x") + b"junk"],
+    ids=["none", "cut", "more"],  # what is packed holds the time
 )
 def test_what_is_no_whole_gzip_is_told(data: bytes) -> None:
     with pytest.raises(OutsideFailed, match="gzip"):

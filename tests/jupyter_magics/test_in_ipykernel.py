@@ -134,9 +134,14 @@ def test_the_panel_of_resources_follows_the_guests_while_a_cell_runs(
     assert "application/vnd.jupyter.widget-view+json" in shown
     cell = kernel[1].execute("%%sandbox --name watched\nprint('begun')\nimport time; time.sleep(600)")
     began = drawn = False
+    seen: list[Any] = []
     while not (began and drawn):  # what is drawn belongs to the panel's cell, not to the running one
         message = kernel[1].get_iopub_msg(timeout=60)
-        began |= message["msg_type"] == "stream" and message["parent_header"]["msg_id"] == cell
+        mine = message["parent_header"].get("msg_id") == cell
+        seen.append((message["msg_type"], mine, str(message["content"])[:300]))
+        assert not (mine and "idle" in message["content"].values()), seen
+        assert len(seen) < 200, seen
+        began |= message["msg_type"] == "stream" and mine
         drawn |= message["msg_type"] == "comm_msg" and "a cell runs" in str(message["content"]["data"])
     kernel[0].interrupt_kernel()
     while message["msg_type"] != "error":
