@@ -43,7 +43,8 @@ class Watched(Protocol):
 
 
 class ResourceView:
-    """One panel for all guests; ``guests()`` says which there are, by name."""
+    """One panel for all guests; ``guests()`` says which there are, by name. It shows the one in which a cell
+    runs, until somebody chooses."""
 
     def __init__(self, guests: Callable[[], Mapping[str, Watched]], seconds: float = LOOK_SECONDS) -> None:
         self._guests = guests
@@ -51,7 +52,8 @@ class ResourceView:
         self._acting = Acting(self._draw)
         self._make_parts()
         self.root = self._assemble()
-        self._which.observe(lambda _: self._draw(), "value")
+        self._chosen = self._drawing = False
+        self._which.observe(lambda _: self._choose(), "value")
         self._ticker = Ticker(seconds, self.look)
         self._draw()
 
@@ -105,15 +107,32 @@ class ResourceView:
         self._ticker.close()
         self._acting.close()
 
+    def _choose(self) -> None:
+        if not self._drawing:
+            self._chosen = True
+            self._draw()
+
     def _draw(self) -> None:
-        names = list(self._samples)
-        offer(self._which, [(name, name) for name in names], first=True)
-        show(self._which, len(names) > 1)
-        name = self._which.value
-        samples = self._samples.get(name)
+        self._drawing = True
+        try:
+            name = self._draw_choice(list(self._samples))
+        finally:
+            self._drawing = False
+        samples = self._samples.get(name) if name else None
         self._head.value = self._heading(name)
         self._picture.value = gauges.as_html(samples) if samples else "<p>No guest runs yet; run a cell.</p>"
         self._enable(self._guests().get(name) if name else None)
+
+    def _draw_choice(self, names: list[str]) -> str | None:
+        guests = self._guests()
+        running = [name for name in names if name in guests and guests[name].executing]
+        self._chosen = self._chosen and self._which.value in names
+        offer(self._which, [(f"{name} ▸" if name in running else name, name) for name in names], first=True)
+        show(self._which, len(names) > 1)
+        if running and not self._chosen and self._which.value not in running:
+            self._which.value = running[0]
+        chosen: str | None = self._which.value
+        return chosen
 
     def _enable(self, guest: Watched | None) -> None:
         able = guest is not None and self._acting.idle

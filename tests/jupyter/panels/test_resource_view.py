@@ -135,6 +135,27 @@ def test_a_guest_that_goes_is_no_longer_offered():
     run(story)
 
 
+def test_the_guest_in_which_a_cell_runs_is_shown_until_somebody_chooses():
+    async def story():
+        guests = {name: FakeGuest(memory=1) for name in "abc"}
+        view, _, _ = await opened(guests)
+        assert view._which.value == "a"
+        guests["b"].executing = True
+        await view.look()
+        assert view._which.value == "b"
+        assert "a cell runs" in view._head.value
+        assert [label for label, _ in view._which.options] == ["a", "b ▸", "c"]
+        view._which.value = "c"  # as a person does
+        guests["a"].executing = True
+        await view.look()
+        assert view._which.value == "c"
+        del guests["c"]
+        await view.look()
+        assert view._which.value == "a"
+
+    run(story)
+
+
 def test_it_looks_by_itself_until_it_is_closed():
     async def story():
         guest = FakeGuest(memory=1)
