@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,12 +21,14 @@ from kernel_runtime.domain.exchange import ASKED, REPLY, Asked
 from kernel_runtime.domain.level import Level
 from kernel_runtime.guest.serving import MAGIC
 from kernel_runtime.outside import Outside
-from kernel_runtime.runtime import Runtime, default_settings
+from kernel_runtime.runtime import Runtime, Settings, default_settings
 from kernel_runtime.sandbox.image import why_hidden
+from kernel_runtime.workers.launch import BARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from kernel_runtime.broker.apps import Entry
     from kernel_runtime.broker.call import Called
     from kernel_runtime.domain.level import Rung
     from kernel_runtime.domain.limits import Limits
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Called guests of one front at a time, whoever called them; apps whose zygotes are kept.
 MOST_GUESTS, MOST_KEPT = 32, 8
+#: Behind the name of the package in a requirement.
+_NOT_OF_NAMES = re.compile(r"[^\w.-]")
 _CELL = "import kernel_runtime.guest.serving as __kernel_runtime_call__\n__kernel_runtime_call__.serve(globals())\n"
 _STRICT_CELL = f"get_ipython().run_line_magic({MAGIC!r}, '')\n"
 
@@ -69,7 +74,7 @@ class Callees:
         guests = sum(home.guests for home in self._homes.values())
         if guests >= MOST_GUESTS:
             raise Conflict(f"{guests} called apps run already: wait for some of them")
-        home = self._home(called.entry.directory)
+        home = self._home(called.entry)
         session = _open(home.runtime, called, terms)
         home.guests += 1
         try:
@@ -84,8 +89,9 @@ class Callees:
         while self._homes:
             await self._homes.popitem()[1].runtime.close()
 
-    def _home(self, directory: str) -> _Home:
+    def _home(self, entry: Entry) -> _Home:
         """By what the directory is now: one that was put in its place is another one."""
+        directory = entry.directory
         try:
             status = os.stat(directory)
         except OSError as error:
@@ -94,7 +100,7 @@ class Callees:
         if key not in self._homes:
             if why_hidden(directory):
                 raise CallFailed("the app lies where no guest may look: give it a directory of its own")
-            self._homes[key] = _Home(Runtime(msgspec.structs.replace(default_settings(directory), kind="")))
+            self._homes[key] = _Home(Runtime(settings_for(entry)))
         self._homes.move_to_end(key)
         home = self._homes[key]
         home.calls += 1
@@ -123,6 +129,14 @@ class Callees:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
+
+
+def settings_for(entry: Entry) -> Settings:
+    """Its warm zygote, from the second call on, has imported what the manifest depends on, and not all that there is."""
+    settings = default_settings(entry.directory)
+    declared = {_NOT_OF_NAMES.split(one)[0].lower() for one in entry.manifest.table.dependencies}
+    warm = tuple(name for name in settings.warm if name in BARE or name.partition(".")[0] in declared)
+    return msgspec.structs.replace(settings, kind="", warm=warm)
 
 
 def _open(runtime: Runtime, called: Called, terms: Terms) -> Session:

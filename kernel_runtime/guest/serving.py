@@ -18,7 +18,6 @@ import msgspec
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import Invalid, KernelRuntimeError
 from kernel_runtime.domain.exchange import ASKED, MAX_REPLY, REPLY, Asked, Reply
-from kernel_runtime.domain.places import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +111,8 @@ def _given(
     for name, raw in arguments.items():
         known = name if name in named else rest
         if known is None:
+            from kernel_runtime.domain.places import advice  # difflib: not for each call
+
             raise Unfit("caller", f"it takes no argument {name!r}; {advice(name, named)}")
         values[name] = _read(raw, hints.get(known, Any), "caller", f"the argument {name!r}")
     try:

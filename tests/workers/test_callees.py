@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from kernel_runtime.broker.apps import Apps
+from kernel_runtime.callees import settings_for
 from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.client import AsyncSession
 from kernel_runtime.domain.disclosed import Disclosed
@@ -21,6 +23,7 @@ from kernel_runtime.domain.errors import (
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.runtime import Runtime, Settings
 from kernel_runtime.state import State
+from kernel_runtime.workers.launch import BARE
 from kernel_runtime.workers.portal import Portal
 from tests.broker.calling import install, write
 
@@ -92,7 +95,7 @@ def back():
 def hang():
     return call("tool.stubborn", timeout=500)
 """
-BARE = """permissions = []
+ASKS_NOTHING = """permissions = []
 ---
 from kernel_runtime.sdk import clock
 
@@ -102,7 +105,8 @@ def one():
 def moment():
     return clock.now().year
 """
-TIGHT = """limits = { memory = "256M" }
+TIGHT = """dependencies = ["pandas >= 2"]
+limits = { memory = "256M" }
 security = { level = "strict" }
 ---
 def fill() -> int:
@@ -183,7 +187,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         with State() as state:
             state.vault().set("pin", SECRET.encode())
         (place / "work").mkdir()
-        install(place / "config", place / "apps", tool=TOOL, back=BACK, bare=BARE, tight=TIGHT)
+        install(place / "config", place / "apps", tool=TOOL, back=BACK, bare=ASKS_NOTHING, tight=TIGHT)
         rules = 'allow = ["call:*", "clock", "secret:pin", "events:publish:t"]\n'
         write(place / "config" / "kernel-runtime" / "policy.toml", rules)
         yield place
@@ -253,6 +257,15 @@ def test_the_called_app_lives_with_its_own_level_and_limits(front: Front) -> Non
         front("tight.peek")
     with pytest.raises(CallFailed, match=r"tight\.fill: .*memory than its limit of 256"):
         front("tight.fill")
+
+
+def test_only_what_an_app_depends_on_is_imported_beforehand(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KERNEL_RUNTIME_WARM")
+    apps = Apps({"XDG_CONFIG_HOME": str(place / "config")}, system=place / "none" / "policy.toml")
+    assert settings_for(apps.find("tight", "add")).warm == (*BARE, "pandas")
+    assert settings_for(apps.find("bare", "one")).warm == BARE
 
 
 def test_what_a_handler_tells_of_a_secret_is_taken_out(front: Front) -> None:
