@@ -128,7 +128,7 @@ class Context:
     logs: Logs
     commons: Commons
     journey: Journey
-    rung: Rung | None = None
+    powers: Powers
     space: str = ""
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -141,14 +141,13 @@ class Context:
 class SessionBroker(Broker):
     """The broker of one session, with what panels look at. Closes the state that was opened for it."""
 
-    def __init__(self, context: Context, caller: Caller, powers: Powers) -> None:
+    def __init__(self, context: Context, caller: Caller) -> None:
         self.context = context
-        self._powers = powers
         self.logs = context.logs
         super().__init__(
             context.gate,
             {name: functools.partial(make, context) for name, make in HANDLERS.items()},
-            powers.person,
+            context.powers.person,
             caller=caller,
             redact=context.disclosed.text,
             on_close=context.state.close,
@@ -156,7 +155,7 @@ class SessionBroker(Broker):
 
     def held_policy(self) -> Policy:
         """All rules, read again."""
-        return self._powers.held_policy(self.gate.manifest.level)
+        return self.context.powers.held_policy(self.gate.manifest.level)
 
     @property
     def audit(self) -> AuditLog:
@@ -222,7 +221,8 @@ def _call(context: Context) -> Handler:
 
 
 def _terms_of(called: Called, context: Context) -> Terms:
-    """A called app's own powers, and nothing of its caller's; nobody is asked. Topics and cache are the front's."""
+    """A called app's own powers: of its caller's no more than what is denied. Nobody is asked. Topics and cache are
+    the front's."""
     from kernel_runtime.callees import Terms
 
     manifest = called.entry.manifest
@@ -232,13 +232,14 @@ def _terms_of(called: Called, context: Context) -> Terms:
         directory=called.entry.directory,
         level=level,
         manifest=manifest,
-        tenant=called.tenant,
-        rung=context.rung,
+        deny=context.powers.deny,
+        tenant=context.powers.tenant,
+        rung=context.powers.rung,
     )
     return Terms(
         limits=limits,
         level=level,
-        rung=context.rung,
+        rung=powers.rung,
         broker=lambda session: broker_for(powers, session.disclosed, context.commons, called.journey),
     )
 
@@ -330,14 +331,14 @@ def _assembled(
         logs=Logs(),
         commons=commons,
         journey=journey or Journey(stops=(Stop(gate.manifest.id, powers.place),)),
-        rung=powers.rung,
+        powers=powers,
         space=f"{gate.manifest.id} {_digest(powers.place)}",
         directory=powers.directory,
     )
     caller = Caller(
         principal=state.principal, tenant=powers.tenant, session=f"{os.getpid()}-{secrets.token_hex(4)}"
     )
-    return SessionBroker(context, caller, powers)
+    return SessionBroker(context, caller)
 
 
 def _digest(*parts: str) -> str:

@@ -45,12 +45,11 @@ class Run(Arguments, frozen=True, kw_only=True):
 
 
 class Called(NamedTuple):
-    """What is to be run: a handler with packed arguments, for whom, and as which stop of which journey."""
+    """What is to be run: a handler with packed arguments, as the last stop of a journey."""
 
     entry: Entry
     arguments: bytes
     journey: Journey
-    tenant: str
 
 
 class Answered(NamedTuple):
@@ -84,7 +83,7 @@ class CallHandler:
         entry = await asyncio.to_thread(self._apps.find, asked.app, asked.handler)
         stop = Stop(asked.app, entry.manifest.place)
         journey = self._journey.on_to(stop, asked.timeout, time.monotonic())
-        answered = await self._within(Called(entry, arguments, journey, call.tenant))
+        answered = await self._within(Called(entry, arguments, journey))
         return Performed(value=_value(name, answered), size=len(arguments) + len(answered.reply))
 
     async def close(self) -> None:

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from kernel_runtime import callees
 from kernel_runtime.broker.apps import Apps
-from kernel_runtime.callees import settings_for
+from kernel_runtime.callees import Callees, settings_for
 from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.client import AsyncSession
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import (
     CallFailed,
     CapabilityDenied,
+    Conflict,
     GuestCodeError,
     KernelRuntimeError,
     OutsideFailed,
 )
 from kernel_runtime.domain.rules import Span
-from kernel_runtime.runtime import Runtime, Settings
+from kernel_runtime.runtime import Runtime, Settings, _announced
 from kernel_runtime.state import State
 from kernel_runtime.workers.launch import BARE
 from kernel_runtime.workers.portal import Portal
@@ -63,7 +65,7 @@ def tell():
     raise ValueError("with " + secrets.get("pin"))
 
 def on(app: str, seconds: float = 500):
-    return call(app, timeout=seconds)
+    return call(app, {"a": 1} if app == "tight.add" else None, timeout=seconds)
 
 def leave():
     os._exit(7)
@@ -169,6 +171,20 @@ class Front:
     def guests(self) -> int:
         return sum(home.guests for home in self.homes)
 
+    def settled(self) -> int:
+        """Guests when all has ended that is ending."""
+
+        async def settle() -> None:
+            while ending := self.commons.callees._ending:  # type: ignore[union-attr]
+                await asyncio.wait(ending)
+
+        self.portal.call(settle())
+        return self.guests
+
+
+def listed(place: Path) -> Apps:
+    return Apps({"XDG_CONFIG_HOME": str(place / "config")}, system=place / "none" / "policy.toml")
+
 
 async def ask(broker: SessionBroker, handler: str, arguments: dict[str, Any], timeout: float = 300.0) -> Any:
     app, _, name = handler.rpartition(".")
@@ -228,6 +244,12 @@ def test_the_called_app_has_its_own_powers_and_not_the_callers(front: Front) -> 
     front.portal.call(test())
 
 
+def test_what_is_denied_to_the_caller_is_denied_to_whom_it_calls(front: Front) -> None:
+    assert front.portal.call(front.ask("tool.on", {"app": "tight.add"}, deny=["clock"])) == 3  # the control
+    with pytest.raises(CallFailed, match=r"CapabilityDenied: clock: .*--deny"):
+        front.portal.call(front.ask("tool.moment", {}, deny=["clock"]))
+
+
 def test_nobody_is_asked_for_a_called_app(front: Front) -> None:
     class Person:
         def __init__(self) -> None:
@@ -259,11 +281,19 @@ def test_the_called_app_lives_with_its_own_level_and_limits(front: Front) -> Non
         front("tight.fill")
 
 
+def test_an_app_lies_where_a_guest_may_look(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = listed(place).find("bare", "one")
+    assert Callees()._home(entry).runtime.settings.workdir == entry.directory  # the control
+    monkeypatch.setenv("HOME", entry.directory)
+    with pytest.raises(CallFailed, match="where no guest may look"):
+        Callees()._home(entry)
+
+
 def test_only_what_an_app_depends_on_is_imported_beforehand(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KERNEL_RUNTIME_WARM")
-    apps = Apps({"XDG_CONFIG_HOME": str(place / "config")}, system=place / "none" / "policy.toml")
+    apps = listed(place)
     assert settings_for(apps.find("tight", "add")).warm == (*BARE, "pandas")
     assert settings_for(apps.find("bare", "one")).warm == BARE
 
@@ -295,7 +325,7 @@ def test_a_deadline_holds_for_calls_within(front: Front) -> None:
     """tool waits for back, which waits for tool in vain: nothing of them is left."""
     with pytest.raises(OutsideFailed, match=r"back\.hang did not answer within 2 s"):
         front("back.hang", timeout=2.0)
-    assert front.guests == 0
+    assert front.settled() == 0
 
 
 # -- every end -------------------------------------------------------------------------------------------
@@ -319,7 +349,7 @@ def test_a_guest_that_gives_no_answer_is_told(front: Front, handler: str, said: 
 def test_who_ignores_the_deadline_is_ended(front: Front) -> None:
     with pytest.raises(OutsideFailed, match=r"tool\.stubborn did not answer within 1 s"):
         front("tool.stubborn", timeout=1.0)
-    assert front.guests == 0
+    assert front.settled() == 0
 
 
 def test_a_caller_that_gives_up_ends_the_called_guest(front: Front) -> None:
@@ -333,6 +363,7 @@ def test_a_caller_that_gives_up_ends_the_called_guest(front: Front) -> None:
         task.cancel()
         await asyncio.wait([task])
         assert (task.cancelled(), front.guests) == (True, 0)
+        assert sessions[0] not in _announced  # it would be listed as this front's own
         await asyncio.to_thread(process.wait, 60)
 
     front.portal.call(test())
@@ -365,6 +396,26 @@ def test_outside_a_guest_there_is_nobody_to_call() -> None:
 
     with pytest.raises(KernelRuntimeError, match="asks the host of a sandboxed guest, and this is none"):
         call("tight.add", {"a": 1})
+
+
+def test_called_guests_of_a_front_are_bounded(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    front("bare.one")  # the control
+    monkeypatch.setattr(callees, "MOST_GUESTS", 0)
+    with pytest.raises(Conflict, match="called apps run already"):
+        front("bare.one")
+
+
+def test_an_app_in_anothers_place_is_another_and_of_many_the_oldest_goes(
+    front: Front, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callees, "MOST_KEPT", 1)
+    own = place / "apps" / "bare"
+    assert front("bare.one") == 1
+    own.rename(place / "apps" / "before")
+    write(own / "app.toml", (place / "apps" / "before" / "app.toml").read_text())
+    write(own / "bare_app.py", "def one():\n    return 'another'\n")
+    assert front("bare.one") == "another"
+    assert (front.settled(), len(front.homes)) == (0, 1)
 
 
 def test_with_the_front_the_zygotes_of_called_apps_end(front: Front) -> None:
