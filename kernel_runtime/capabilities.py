@@ -14,18 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel_runtime.broker.broker import Broker, Caller
+from kernel_runtime.domain.journey import Journey, Stop
 from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kernel_runtime.broker.cache import Cache
+    from kernel_runtime.broker.call import Called
     from kernel_runtime.broker.commons import Commons
     from kernel_runtime.broker.gate import Gate
     from kernel_runtime.broker.handler import Handler
     from kernel_runtime.broker.log import Logs
     from kernel_runtime.broker.secrets import Secrets
+    from kernel_runtime.callees import Terms
     from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.domain.level import Rung
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Given, Policy
     from kernel_runtime.ports import Person, Storage
@@ -40,7 +45,8 @@ _QUICK = 0.005
 class Powers:
     """What decides for one session. ``manifest``: a file, or one that was read; without one everything may be
     asked for. ``policy``: files beside those that hold in ``directory``. ``allow`` and ``deny``: scopes, as on
-    a command line. ``person``: who is asked; without one asking is denying."""
+    a command line. ``person``: who is asked; without one asking is denying. ``rung``: the weakest that was
+    accepted, for the guests of apps that this one calls, too."""
 
     name: str = ""
     directory: str = ""
@@ -51,6 +57,7 @@ class Powers:
     deny: Sequence[str] = ()
     person: Person | None = None
     tenant: str = ""
+    rung: Rung | None = None
 
     def check(self) -> Powers:
         """Itself; ``Invalid`` for scopes that are none, or a manifest that cannot be read."""
@@ -112,7 +119,7 @@ class Powers:
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What handlers of one session are made with. ``secrets`` opens granted ones, and keeps them out of outputs;
-    ``space``: under what an app's things are kept, apart from all others'."""
+    ``space``: under what an app's things are kept, apart from all others'; ``journey``: which calls led to it."""
 
     state: State
     gate: Gate
@@ -120,6 +127,8 @@ class Context:
     secrets: Secrets
     logs: Logs
     commons: Commons
+    journey: Journey
+    powers: Powers
     space: str = ""
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -132,14 +141,13 @@ class Context:
 class SessionBroker(Broker):
     """The broker of one session, with what panels look at. Closes the state that was opened for it."""
 
-    def __init__(self, context: Context, caller: Caller, powers: Powers) -> None:
+    def __init__(self, context: Context, caller: Caller) -> None:
         self.context = context
-        self._powers = powers
         self.logs = context.logs
         super().__init__(
             context.gate,
             {name: functools.partial(make, context) for name, make in HANDLERS.items()},
-            powers.person,
+            context.powers.person,
             caller=caller,
             redact=context.disclosed.text,
             on_close=context.state.close,
@@ -147,7 +155,7 @@ class SessionBroker(Broker):
 
     def held_policy(self) -> Policy:
         """All rules, read again."""
-        return self._powers.held_policy(self.gate.manifest.level)
+        return self.context.powers.held_policy(self.gate.manifest.level)
 
     @property
     def audit(self) -> AuditLog:
@@ -198,6 +206,44 @@ def _chosen_cache(context: Context) -> Cache:
     return cache if key is None else SealedCache(cache, key)
 
 
+def _call(context: Context) -> Handler:
+    from kernel_runtime.broker.apps import Apps
+    from kernel_runtime.broker.call import CallHandler
+    from kernel_runtime.callees import Callees
+
+    commons = context.commons
+    commons.callees = callees = commons.callees or Callees()
+    return CallHandler(
+        Apps(context.environment),
+        lambda called: callees.run(called, _terms_of(called, context)),
+        context.journey,
+    )
+
+
+def _terms_of(called: Called, context: Context) -> Terms:
+    """A called app's own powers: of its caller's no more than what is denied. Nobody is asked. Topics and cache are
+    the front's."""
+    from kernel_runtime.callees import Terms
+
+    manifest = called.entry.manifest
+    limits, level = manifest.tightened(Limits(), Level.MODERATE)
+    powers = Powers(
+        name=manifest.id,
+        directory=called.entry.directory,
+        level=level,
+        manifest=manifest,
+        deny=context.powers.deny,
+        tenant=context.powers.tenant,
+        rung=context.powers.rung,
+    )
+    return Terms(
+        limits=limits,
+        level=level,
+        rung=powers.rung,
+        broker=lambda session: broker_for(powers, session.disclosed, context.commons, called.journey),
+    )
+
+
 def _events(context: Context) -> Handler:
     from kernel_runtime.broker.events import EventsHandler
 
@@ -241,6 +287,7 @@ def _http(context: Context) -> Handler:
 #: What makes the handler of each capability, in the session that first calls it.
 HANDLERS: dict[str, Callable[[Context], Handler]] = {
     "cache": _cache,
+    "call": _call,
     "clock": _clock,
     "db": _db,
     "env": _env,
@@ -253,19 +300,24 @@ HANDLERS: dict[str, Callable[[Context], Handler]] = {
 }
 
 
-def broker_for(powers: Powers, disclosed: Disclosed, commons: Commons) -> SessionBroker:
-    """Open the state, read what holds, and put the broker together."""
+def broker_for(
+    powers: Powers, disclosed: Disclosed, commons: Commons, journey: Journey | None = None
+) -> SessionBroker:
+    """Open the state, read what holds, and put the broker together. ``journey``: of a guest that is called; any
+    other begins one."""
     from kernel_runtime.state import State
 
     state = State()
     try:
-        return _assembled(powers, state, disclosed, commons)
+        return _assembled(powers, state, disclosed, commons, journey)
     except BaseException:
         state.close()
         raise
 
 
-def _assembled(powers: Powers, state: State, disclosed: Disclosed, commons: Commons) -> SessionBroker:
+def _assembled(
+    powers: Powers, state: State, disclosed: Disclosed, commons: Commons, journey: Journey | None
+) -> SessionBroker:
     from kernel_runtime.broker.log import Logs
     from kernel_runtime.broker.secrets import Secrets
 
@@ -278,13 +330,15 @@ def _assembled(powers: Powers, state: State, disclosed: Disclosed, commons: Comm
         secrets=Secrets(state.vault, disclosed),
         logs=Logs(),
         commons=commons,
+        journey=journey or Journey(stops=(Stop(gate.manifest.id, powers.place),)),
+        powers=powers,
         space=f"{gate.manifest.id} {_digest(powers.place)}",
         directory=powers.directory,
     )
     caller = Caller(
         principal=state.principal, tenant=powers.tenant, session=f"{os.getpid()}-{secrets.token_hex(4)}"
     )
-    return SessionBroker(context, caller, powers)
+    return SessionBroker(context, caller)
 
 
 def _digest(*parts: str) -> str:

@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``warm``: modules that a second zygote preloads in the background, for later guests.
     ``ready``: guests begun ahead, in the background, for terms that were asked for twice.
     ``without``: walls left out, by name: for tests that show what a wall holds.
-    ``kind`` is what `kernel-runtime sessions` lists this front as. ``rung``: the weakest rung that
+    ``kind`` is what `kernel-runtime sessions` lists this front as; empty: not at all. ``rung``: the weakest rung that
     was accepted for levels that demand every wall (None: the first).
     """
 
@@ -164,7 +164,8 @@ class Runtime:
         if broker is not None:
             session.ask_at(lambda asking: broker(asking, self.commons))
         self._sessions.add(session)
-        _announce_soon(self.settings.kind, session)
+        if self.settings.kind:
+            _announce_soon(self.settings.kind, session)
         return session
 
     @functools.cached_property
@@ -191,7 +192,8 @@ class Runtime:
 
     async def close_session(self, session: Session) -> None:
         self._sessions.discard(session)
-        _withdraw(self.settings.kind, session)
+        if self.settings.kind:
+            _withdraw(self.settings.kind, session)
         await session.close()
         self._close_bare_if_unused()
 
@@ -312,6 +314,8 @@ class Runtime:
         await self._pool.close()
         for session in self.sessions:
             await self.close_session(session)
+        if "commons" in vars(self):
+            await self.commons.close()
         if self._warming is not None:
             self._warming.cancel()
         for zygote in (self._bare, self._warm):

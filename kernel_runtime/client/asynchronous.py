@@ -100,6 +100,7 @@ class AsyncSession:
             allow=list(allow),
             deny=list(deny),
             person=person,
+            rung=self.rung,
         ).check()
         if manifest is not None:
             self._tighten_by_manifest()
@@ -110,10 +111,7 @@ class AsyncSession:
     def _tighten_by_manifest(self) -> None:
         """What an app says it can live with holds where it is less than what was given."""
         manifest = self._powers.read_manifest()
-        wanted = msgspec.structs.replace(self.limits, **manifest.limits)
-        self.limits = self.limits.tightened(wanted)
-        if manifest.level is not None and manifest.level.rank < self.level.rank:
-            self.level = manifest.level
+        self.limits, self.level = manifest.tightened(self.limits, self.level)
         self._powers = dataclasses.replace(self._powers, manifest=manifest, level=self.level)
 
     async def __aenter__(self) -> AsyncSession:

@@ -114,6 +114,10 @@ class OutsideFailed(KernelRuntimeError):
     """What was allowed did not work out there: not reachable, too slow, too large, no proper answer."""
 
 
+class CallFailed(KernelRuntimeError):
+    """The handler of another app raised, ended, or answered what it should not: the fault lies with that app."""
+
+
 class StorageFailed(KernelRuntimeError):
     """The disk did not take or give something (full, broken, not permitted); nothing was changed."""
 
@@ -129,6 +133,7 @@ class StoreUnavailable(KernelRuntimeError):
 
 #: What may be told to a guest as what it is; other errors cross the wall as their root.
 TOLD: tuple[type[KernelRuntimeError], ...] = (
+    CallFailed,
     CapabilityDenied,
     Conflict,
     Damaged,

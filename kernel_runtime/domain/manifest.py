@@ -49,6 +49,11 @@ class Manifest:
     table: ManifestTable
     place: str = ""
 
+    def tightened(self, limits: Limits, level: Level) -> tuple[Limits, Level]:
+        """What an app says it can live with holds where it is less than what it is given."""
+        wanted = msgspec.structs.replace(limits, **self.limits)
+        return limits.tightened(wanted), min(level, self.level or level, key=lambda one: one.rank)
+
 
 @dataclass(frozen=True, slots=True)
 class Anchors:

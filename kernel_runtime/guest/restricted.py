@@ -21,7 +21,7 @@ from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTran
 from kernel_runtime.domain.check import Checker
 from kernel_runtime.domain.check_policy import Rule, Tightened
 from kernel_runtime.domain.magics import FRONT
-from kernel_runtime.guest import script
+from kernel_runtime.guest import script, serving
 from kernel_runtime.guest.check_rules import default_policy
 from kernel_runtime.guest.restricted_guards import (
     FORMATS,
@@ -96,7 +96,11 @@ def enforce(shell: Any, blocked: Sequence[tuple[str, str, str]] = ()) -> None:
     def run_script(line: str, cell: str) -> None:
         script.run(shell.user_ns, cell, *_path_and_arguments(line), language.translate)
 
+    def run_call(line: str) -> None:
+        serving.serve(shell.user_ns, language.translate)
+
     shell.register_magic_function(run_script, "cell", script.MAGIC)
+    shell.register_magic_function(run_call, "line", serving.MAGIC)
     shell.compile.ast_parse = ast_parse
     shell._get_exc_info = get_exc_info
     shell.user_ns["__builtins__"] = language.builtins
@@ -266,7 +270,7 @@ class Transformer(RestrictingNodeTransformer):
             self.refuse(
                 node, f"a shell line (!{name[:40]})", "strict starts no process; use a Python package"
             )
-        elif name not in MAGICS and name != script.MAGIC:
+        elif name not in MAGICS and name not in (script.MAGIC, serving.MAGIC):
             self.refuse(node, f"the magic %{name}", "write what it does as Python")
         return node
 

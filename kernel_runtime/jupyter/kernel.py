@@ -77,6 +77,7 @@ def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons) -> Bro
         allow=settings.allow,
         deny=settings.deny,
         person=settings.person,
+        rung=settings.rung,
     )
     return broker_for(powers, disclosed, commons)
 

@@ -9,6 +9,7 @@ import pytest
 from kernel_runtime.domain.conditions import Conditions, Quota, Rate
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.limits import Limits
 from kernel_runtime.domain.manifest import (
     Anchors,
     parse_manifest,
@@ -172,3 +173,17 @@ def test_a_notebook_without_a_table_declares_nothing() -> None:
 def test_any_name_has_an_id() -> None:
     assert [slug(name) for name in ("A b", "42", "é", "x" * 99)] == ["a-b", "app", "app", "x" * 64]
     assert undeclared("2nd try").asks is None
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "held"),
+    [
+        ("strict", "moderate", "strict"),
+        ("permissive", "moderate", "moderate"),
+        ("moderate", "strict", "strict"),
+    ],
+)
+def test_a_manifest_only_tightens(own: str, given: str, held: str) -> None:
+    text = f'id = "x"\nlimits = {{ memory = "1G", pids = 9999 }}\nsecurity = {{ level = "{own}" }}'
+    limits, level = parse_manifest(text, "app.toml", Anchors()).tightened(Limits(), Level(given))
+    assert (level, limits.memory, limits.pids) == (held, 1 << 30, Limits().pids)

@@ -9,10 +9,13 @@ import re
 import click
 import pytest
 
-from kernel_runtime.broker import cache, db, events, files, host, http, log, secrets, storage
+from kernel_runtime import callees
+from kernel_runtime.broker import cache, call, db, events, files, host, http, log, secrets, storage
+from kernel_runtime.broker.apps import parse_apps
 from kernel_runtime.capabilities import HANDLERS
 from kernel_runtime.cli import commands, outcome
 from kernel_runtime.cli.options import LIMIT_OPTIONS
+from kernel_runtime.domain import exchange, journey
 from kernel_runtime.domain.amounts import KIB, MIB, show_amount
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
@@ -119,7 +122,7 @@ def test_each_option_of_the_magic_is_documented(root):
 
 
 #: What the guest's functions are in; its twins to be awaited are the same by another name.
-SDK = ("cache", "clock", "db", "env", "events", "files", "http", "log", "secrets", "storage")
+SDK = ("cache", "call", "clock", "db", "env", "events", "files", "http", "log", "secrets", "storage")
 
 
 def functions(module: str) -> dict[str, str]:
@@ -166,12 +169,14 @@ def test_each_error_for_guests_is_documented(root):
     from kernel_runtime import sdk
 
     page = (root / "docs/reference/sdk.md").read_text()
-    assert [name for name in sdk.__all__ if f"| `{name}` |" not in page] == []
+    errors = [name for name in sdk.__all__ if inspect.isclass(getattr(sdk, name))]
+    assert [name for name in errors if f"| `{name}` |" not in page] == []
 
 
 #: What each handler decodes: action → its arguments.
 ACTIONS = {
     "cache": {"get": cache.Get, "set": cache.Set, "delete": cache.Delete},
+    "call": {"run": call.Run},
     "clock": {"now": host.Now},
     "db": dict.fromkeys(("query", "execute"), db.Asked),
     "env": {"get": host.Get},
@@ -224,6 +229,18 @@ def test_each_action_of_a_handler_is_documented_with_its_arguments(root, capabil
     ("capability", "bounds"),
     [
         ("cache", [f"{cache.MEMORY // MIB} MB", "30 days", "512 characters"]),
+        (
+            "call",
+            [
+                f"{exchange.MAX_ARGUMENTS // MIB} MB of arguments",
+                f"{exchange.MAX_REPLY // MIB} MB of answer",
+                f"{call.SECONDS:g} s unless",
+                f"{call.MOST_SECONDS:g} s at most",
+                f"{call.MOST_AT_ONCE} calls of a guest",
+                f"{callees.MOST_GUESTS} called guests",
+                f"{journey.MAX_DEPTH} calls within",
+            ],
+        ),
         ("db", [f"{db.MOST_ROWS:,} at most", f"{db.MOST_SECONDS:g} s", f"{db.MOST_AT_ONCE} queries"]),
         (
             "events",
@@ -254,3 +271,13 @@ def test_each_action_of_a_handler_is_documented_with_its_arguments(root, capabil
 def test_each_bound_of_a_handler_is_documented(root, capability, bounds):
     said = section((root / "docs/reference/capabilities.md").read_text(), f"### `{capability}`")
     assert [bound for bound in bounds if bound not in said] == []
+
+
+def test_the_examples_of_calls_are_valid(root):
+    page = (root / "docs/howto/calls.md").read_text()
+    manifest, apps = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert parse_manifest(manifest, "app.toml", Anchors("/srv/app", "/home/ann")).id in parse_apps(
+        apps, "apps.toml"
+    )
+    assert f"more than {journey.MAX_DEPTH} within each other" in page
+    assert f"of more than {callees.MOST_KEPT} apps" in page
