@@ -93,9 +93,12 @@ class Kernel:
         raise TimeoutError(f"{self.subject}: its output is not heard")
 
     def reply(self, asked: str, timeout: float = _TIMEOUT) -> dict[str, Any]:
-        """The reply on shell; an error in it is raised."""
+        """The reply on shell; an error in it is raised, and ``TimeoutError`` when none comes."""
         while True:
-            message = self.client.get_shell_msg(timeout=timeout)
+            try:
+                message = self.client.get_shell_msg(timeout=timeout)
+            except Empty:
+                raise TimeoutError(f"{self.subject}: no reply") from None
             if message["parent_header"].get("msg_id") == asked:
                 content: dict[str, Any] = message["content"]
                 if content["status"] != "ok":
