@@ -88,7 +88,10 @@ class PermissionView:
     async def look(self) -> None:
         """Read anew what has changed."""
         gate = self._rights.gate
-        seen = (await asyncio.to_thread(self._rights.newest), gate.grants, gate.policy)
+        newest = await asyncio.to_thread(self._rights.newest)
+        if self._seen[:1] != (newest,):
+            self._rights.renew()
+        seen = (newest, gate.grants, gate.policy)
         if seen != self._seen:
             self._reading = await asyncio.to_thread(self._rights.read)
             self._seen = seen
@@ -188,7 +191,7 @@ class PermissionView:
         return grant
 
     async def _revoked(self) -> str:
-        said = self._rights.revoke(self._chosen())
+        said = await self._rights.revoke(self._chosen())
         await self.look()
         return said
 

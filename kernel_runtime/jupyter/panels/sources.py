@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from kernel_runtime.jupyter.panels.logbook import LogBook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.clock import Clock
     from kernel_runtime.domain.log import LogRecord
     from kernel_runtime.domain.policy import Policy
+    from kernel_runtime.domain.scopes import Scope
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.panels.resource_view import Watched
     from kernel_runtime.jupyter.panels.rights import Gate, Rights, Trail
@@ -53,6 +54,7 @@ def _rights_with(broker: SessionBroker) -> Rights:
         broker.gate,
         lambda: broker.audit,
         host_clock,
+        revoke=broker.revoke,
         principal=broker.caller.principal,
         session=broker.caller.session,
         policy=broker.held_policy,
@@ -64,6 +66,7 @@ def rights_of(
     trail: Callable[[], Trail],
     clock: Callable[[float], Clock],
     *,
+    revoke: Callable[[Scope], Awaitable[int]],
     principal: str,
     session: str,
     policy: Callable[[], Policy],
@@ -81,7 +84,9 @@ def rights_of(
         approve(files[file], scopes, Layer.USER)
         return policy()
 
-    return Rights(gate, trail, clock, principal=principal, session=session, files=files, approve=approved)
+    return Rights(
+        gate, trail, clock, revoke=revoke, principal=principal, session=session, files=files, approve=approved
+    )
 
 
 def notebook_name() -> str:

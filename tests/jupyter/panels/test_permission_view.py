@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,10 +69,25 @@ def test_what_is_granted_is_decided_so_and_revoked_no_more(rights, span):
     rights.grant(NET, span)
     assert standing(rights)[NET] == (Effect.ALLOW, True, False)
     assert rights.gate.ask(request()).decision.allowed
-    assert "evoked: net" in rights.revoke(NET)
+    assert "evoked: net" in asyncio.run(rights.revoke(NET))
     assert not rights.gate.ask(request()).decision.allowed
     events = [(record.event, record.decision) for record in rights.read().records]
     assert events == [("decision", "ask"), ("revoked", "deny"), ("decision", "allow"), ("granted", "allow")]
+
+
+def test_what_is_revoked_in_another_session_is_seen_here(rights, tmp_path):
+    async def story():
+        rights.grant(NET, Span.SESSION)
+        view, _, _ = await opened(rights)
+        view._choice.value = NET
+        assert not view._revoke.disabled
+        with State(tmp_path / "state") as other:
+            await rights_in(other).revoke(NET)
+        await view.look()
+        assert view._revoke.disabled
+        assert "kr-ask" in view._picture.value.split(NET)[0]
+
+    run(story)
 
 
 def test_a_rule_that_denies_is_not_lifted(rights):
