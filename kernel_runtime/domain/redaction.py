@@ -1,7 +1,8 @@
 """Redaction: the values of secrets taken out of texts and bytes, also where they were encoded.
 
 Found are the value itself, its base64 (plain and URL-safe, also inside a longer text that was
-encoded as a whole), its hexadecimal digits, and any mixture of percent, JSON, Python and HTML escapes.
+encoded as a whole), its hexadecimal digits, and any mixture of percent, JSON, Python and HTML escapes; in bytes
+also the value in UTF-16 and UTF-32.
 Not found: what was compressed, encrypted, reversed, cut up or spelled out. It is a net, not a wall.
 """
 
@@ -34,7 +35,8 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[tuple[str, bytes]]) -> None:
         pairs = sorted({(name, value) for name, value in secrets if len(value) >= MIN_SECRET})
-        self._raw = sorted(((value, name) for name, value in pairs), key=lambda pair: -len(pair[0]))
+        raw = ((form, name) for name, value in pairs for form in _raw_forms(value))
+        self._raw = sorted(raw, key=lambda pair: -len(pair[0]))
         self._plain = sorted({(form, name) for name, value in pairs for form in _forms(value)})
         self._escaped = [
             (_longest_word(value), re.compile(_escaped(value), re.DOTALL), name) for name, value in pairs
@@ -123,6 +125,15 @@ def _forms(value: bytes) -> set[str]:
         forms |= {whole, whole.rstrip("=")}
         forms |= set(_pieces(value, encode))
     return {form for form in forms if len(form) >= MIN_SECRET}
+
+
+def _raw_forms(value: bytes) -> set[bytes]:
+    """What is looked for in bytes: also as arrays and other programs hold text, two or four bytes a character."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return {value}
+    return {value, *(text.encode(f"utf-{width}-{order}") for width in (16, 32) for order in ("le", "be"))}
 
 
 def _pieces(value: bytes, encode: object) -> Iterator[str]:
