@@ -69,8 +69,8 @@ class Concealing:
     def _cleaned(self, frame: wire.FromGuest) -> wire.FromGuest:
         changed: dict[str, Any] = {}
         if isinstance(frame, wire.Publish | wire.Reply):
-            changed["content"] = concealed_json(frame.content, self._disclosed)
-            changed["metadata"] = concealed_json(frame.metadata, self._disclosed)
+            changed["content"] = _cleaned_json(frame.content, self._disclosed)
+            changed["metadata"] = _cleaned_json(frame.metadata, self._disclosed)
             changed["buffers"] = [self._disclosed.bytes(buffer) for buffer in frame.buffers]
         elif isinstance(frame, wire.Ask):
             changed["prompt"] = self._disclosed.text(frame.prompt)[: wire.MAX_SAID]
@@ -78,7 +78,7 @@ class Concealing:
 
 
 def concealed(said: T, disclosed: Disclosed) -> T:
-    """Values of ours that were made from a guest's words: the texts in them (in structs, lists, dicts) without
+    """Values of ours that were made from a guest's words: the texts in them (in structs, lists, tuples, dicts) without
     the values of secrets."""
     return _texts(said, disclosed) if disclosed else said
 
@@ -86,8 +86,8 @@ def concealed(said: T, disclosed: Disclosed) -> T:
 def _texts(said: Any, disclosed: Disclosed) -> Any:
     if type(said) is str:
         return disclosed.text(said)
-    if isinstance(said, list):
-        return [_texts(one, disclosed) for one in said]
+    if isinstance(said, list | tuple):
+        return type(said)([_texts(one, disclosed) for one in said])
     if isinstance(said, dict):
         return {_texts(name, disclosed): _texts(one, disclosed) for name, one in said.items()}
     if isinstance(said, msgspec.Struct):
@@ -96,7 +96,7 @@ def _texts(said: Any, disclosed: Disclosed) -> Any:
     return said
 
 
-def concealed_json(data: bytes, disclosed: Disclosed) -> bytes:
+def _cleaned_json(data: bytes, disclosed: Disclosed) -> bytes:
     """As bytes; where a value was no text (a number, say) and nothing is left that is JSON, value by value."""
     clean = disclosed.bytes(data)
     if clean == data or _is_json(clean):

@@ -16,7 +16,7 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
-from kernel_runtime.workers.concealing import concealed, concealed_json
+from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
 
@@ -92,7 +92,7 @@ class Frozen:
             raise Conflict(f"the snapshot could not be read: {told.error}")
         wire.check_json(told.data)
         try:
-            return msgspec.json.decode(concealed_json(told.data, self._disclosed), type=shape)
+            return concealed(msgspec.json.decode(told.data, type=shape), self._disclosed)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 

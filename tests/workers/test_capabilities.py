@@ -158,7 +158,7 @@ def test_a_secret_does_not_leave_as_a_variable_a_state_or_a_file(granted: kernel
     granted.run(
         "import numpy, socket\nfrom kernel_runtime.sdk import secrets\ntoken = secrets.get('api-token')\n"
         "class Odd: pass\nodd = type(token, (), {})()\nnested = {'auth': ['Bearer ' + token], 'n': 1}\n"
-        "raw = token.encode()\nletters = numpy.array([token])\nfine = numpy.arange(3)\n"
+        "raw = token.encode()\nshort = 'x' * 110 + token\nletters = numpy.array([token])\nfine = numpy.arange(3)\n"
         "for name in ('notes.txt', token + '.txt'):\n    with open(name, 'w') as file: file.write('with ' + token)"
     )
     assert granted.run(f"token == {SECRET!r}").result == "True"  # the control: it is in there
@@ -173,7 +173,7 @@ def test_a_secret_does_not_leave_as_a_variable_a_state_or_a_file(granted: kernel
         granted.value("odd")  # its type's name is the secret
     told = repr((str(caught.value), granted.diff("before"), granted.written_since("before"), granted.files()))
     told += granted.files_diff("notes.txt") + repr(granted.checkpoint().skipped)
-    assert SECRET not in told
+    assert SECRET[:8] not in told
     assert told.count(mark) >= 5
     granted.files_drop()
 
