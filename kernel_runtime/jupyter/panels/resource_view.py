@@ -51,7 +51,7 @@ class ResourceView:
         self._acting = Acting(self._draw)
         self._make_parts()
         self.root = self._assemble()
-        self._which.observe(lambda _: self._draw(), "value")
+        self._which.observe(lambda _: self._acting.soon(self._draw), "value")
         self._ticker = Ticker(seconds, self.look)
         self._draw()
 
@@ -80,6 +80,14 @@ class ResourceView:
         return ipywidgets.VBox(parts).add_class("kr-panel")
 
     # -- what is shown ---------------------------------------------------------------------------
+
+    def turn_to(self, guest: str) -> None:
+        """Show what this guest uses."""
+        if guest not in self._guests():
+            raise NotFound(f"no guest is called {guest!r}")
+        self._samples.setdefault(guest, Samples())
+        self._draw()
+        self._which.value = guest
 
     async def look(self) -> None:
         """Take a sample of every guest, and show it."""

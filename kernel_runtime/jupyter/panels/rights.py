@@ -112,9 +112,14 @@ class Rights:
 
     def read(self) -> Reading:
         """How it all stands now."""
+        newest_first = self.records()
+        records = newest_first[::-1]
+        return Reading(rights=self.rights(records), records=newest_first, suggestion=suggest(records))
+
+    def records(self) -> list[Record]:
+        """Its audit trail, the newest first."""
         equal = {"app": self.gate.manifest.id}
-        records = list(self._trail().records(equal, last=MOST_RECORDS))
-        return Reading(rights=self.rights(records), records=records[::-1], suggestion=suggest(records))
+        return list(self._trail().records(equal, last=MOST_RECORDS))[::-1]
 
     def rights(self, records: Iterable[Record]) -> list[Right]:
         """What is declared, granted or was requested."""

@@ -39,7 +39,7 @@ class Sources:
         session: Any = self._guest.session or await self._guest.ready()
         broker = cast("SessionBroker", session.broker())
         if self._rights is None or broker is not self._broker:
-            self._broker, self._rights = broker, _rights_with(broker)
+            self._broker, self._rights = broker, rights_with(broker)
         return self._rights
 
     def records(self) -> Iterable[LogRecord]:
@@ -47,7 +47,8 @@ class Sources:
         return () if self._broker is None else list(reversed(self._broker.logs.records))
 
 
-def _rights_with(broker: SessionBroker) -> Rights:
+def rights_with(broker: SessionBroker) -> Rights:
+    """What the guest of a broker may do."""
     from kernel_runtime.broker.gate import host_clock
 
     return rights_of(
