@@ -219,7 +219,8 @@ class AsyncSession:
 
     async def value(self, name: str) -> Any:
         """A variable of the guest, by value, in a safe format; ``Conflict`` names the type of
-        one that has none, or the name of one that is not there."""
+        one that has none, or the name of one that is not there. In text and bytes the mark ``[secret NAME]``
+        stands for a secret that the guest was given; an array or a table that holds one is a ``Conflict``."""
         from kernel_runtime.guest import values
 
         return values.decode(await self._open.get(name))
