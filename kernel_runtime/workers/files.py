@@ -85,8 +85,9 @@ class Files:
             raise Conflict("this guest has no layer over a directory: what it writes is in its own /tmp only")
         async with self._lock:
             with _borrowed(init.overlay) as overlay:
-                done = await asyncio.to_thread(_within, directory, overlay, work)
-            return concealed(done, owner.disclosed)
+                return await asyncio.to_thread(
+                    lambda: concealed(_within(directory, overlay, work), owner.disclosed)
+                )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -108,6 +108,25 @@ def test_an_app_of_the_same_words_in_another_place_keeps_its_grants(app: Path, t
         assert other() == "allowed"
         by_command_line(copy)
         assert other() == "denied"
+
+
+def test_an_app_is_known_by_where_it_lies(app: Path, tmp_path: Path) -> None:
+    def holder(**powers: Any) -> str:
+        return Powers(**powers).placed_manifest().holder
+
+    here = holder(manifest=str(app))
+    (tmp_path / "link.toml").symlink_to(app)
+    assert holder(manifest=str(tmp_path)) == holder(manifest="app.toml") == here
+    assert holder(manifest=str(tmp_path / "link.toml")) == here
+    app.write_text(APP.replace('"app"', '"renamed"') + 'version = "2"')
+    assert holder(manifest=str(app)) == here
+    scripts = [tmp_path / place / "job.py" for place in ("a", "b")]
+    for script in scripts:
+        script.parent.mkdir()
+        script.write_text("")
+    holders = {holder(manifest=str(script)) for script in scripts}
+    holders |= {holder(directory=str(tmp_path), name=name) for name in ("x", "y")}
+    assert len({here, *holders}) == 5
 
 
 def test_what_is_no_app_is_told(tmp_path: Path) -> None:
