@@ -102,8 +102,10 @@ class SandboxPanels:
 
     def rights(self) -> dict[str, Rights]:
         """What each of them may do; one whose policy or state cannot be read is left out."""
-        found = {}
-        for name, session in self.watched().items():
+        found, guests = {}, self.watched()
+        for gone in self._rights.keys() - guests.keys():
+            del self._rights[gone]
+        for name, session in guests.items():
             try:
                 found[name] = self._rights_of(name, cast("Any", session).broker())
             except KernelRuntimeError:
