@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import secrets
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class Powers:
     """What decides for one session. ``manifest``: a file, or one that was read; without one everything may be
     asked for. ``policy``: files beside those that hold in ``directory``. ``allow`` and ``deny``: scopes, as on
     a command line. ``person``: who is asked; without one asking is denying. ``rung``: the weakest that was
-    accepted, for the guests of apps that this one calls, too."""
+    accepted, for the guests of apps that this one calls, too. ``began``: when the session did."""
 
     name: str = ""
     directory: str = ""
@@ -58,6 +59,7 @@ class Powers:
     person: Person | None = None
     tenant: str = ""
     rung: Rung | None = None
+    began: float = field(default_factory=time.time)
 
     def check(self) -> Powers:
         """Itself; ``Invalid`` for scopes that are none, or a manifest that cannot be read."""
@@ -75,18 +77,17 @@ class Powers:
             return undeclared(self.name or "notebook")
         return read_manifest(Path(self.manifest)) if isinstance(self.manifest, str) else self.manifest
 
-    @property
-    def place(self) -> str:
-        """Where it lies: what is remembered and kept for an app is for the one in this place. Another may call
-        itself the same, and copy every word of its manifest."""
-        if self.manifest is None:
-            return f"{os.path.realpath(self.directory)}#{self.name}"
-        return os.path.realpath(self.manifest if isinstance(self.manifest, str) else self.manifest.place)
+    def placed_manifest(self) -> Manifest:
+        """The manifest of the app in this place: what is remembered, kept and counted is for that one. Another may
+        call itself the same, and copy every word of its manifest."""
+        read = self.read_manifest()
+        named = f"{os.path.realpath(self.directory)}#{self.name}"
+        place = named if self.manifest is None else os.path.realpath(read.place)
+        return replace(read, stamp=_digest(read.stamp, place), holder=_digest(place))
 
     def gate(self, state: State, disclosed: Disclosed) -> Gate:
         """What decides; everything that holds is read now."""
-        read = self.read_manifest()
-        manifest = replace(read, stamp=_digest(read.stamp, self.place))
+        manifest = self.placed_manifest()
         gate = state.gate(
             manifest,
             self.held_policy(manifest.level),
@@ -94,7 +95,7 @@ class Powers:
             headless=self.person is None,
             redact=disclosed.text,
         )
-        gate.recall()
+        gate.recall(self.began)
         return gate
 
     def held_policy(self, level: Level | None) -> Policy:
@@ -330,9 +331,9 @@ def _assembled(
         secrets=Secrets(state.vault, disclosed),
         logs=Logs(),
         commons=commons,
-        journey=journey or Journey(stops=(Stop(gate.manifest.id, powers.place),)),
+        journey=journey or Journey(stops=(Stop(gate.manifest.id, os.path.realpath(gate.manifest.place)),)),
         powers=powers,
-        space=f"{gate.manifest.id} {_digest(powers.place)}",
+        space=f"{gate.manifest.id} {gate.manifest.holder}",
         directory=powers.directory,
     )
     caller = Caller(

@@ -113,6 +113,10 @@ class Turn(Protocol):
     def latest(self) -> float:
         """The latest time that was ever recorded."""
 
+    @property
+    def revoked(self) -> int:
+        """The number of the record of the newest revocation, whichever app's; 0: there was none."""
+
     def append(self, entry: Entry, at: float) -> Record:
         """Add a record to the audit log."""
 
@@ -140,8 +144,11 @@ class Turn(Protocol):
     def grant(self, grant: Grant) -> None:
         """Remember one, for one app, version and principal."""
 
-    def withdraw(self, app: str, scope: Scope) -> None:
-        """Forget what an app was granted of exactly this scope."""
+    def withdraw(self, app: str, scope: Scope, record: Record) -> None:
+        """Forget what an app was granted of exactly this scope, and note that, for sessions that go on."""
+
+    def withdrawn(self, app: str, *, after: int = 0, since: float = 0.0) -> set[Scope]:
+        """What was taken back from an app: by a record behind number ``after``, no earlier than ``since``."""
 
 
 class Ledger(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kernel_runtime.domain.errors import Invalid, NotFound
@@ -33,7 +34,7 @@ def read_manifest(path: Path) -> Manifest:
         parse = parse_pyproject if path.name == "pyproject.toml" else parse_manifest
         return parse(_read(path, MAX_TOML), str(path), anchors)
     if path.suffix == ".py" and path.is_file():
-        return undeclared(path.stem)
+        return replace(undeclared(path.stem), place=str(path))
     raise Invalid(f"{path} has no manifest; name an app.toml, a pyproject.toml, a notebook or a script")
 
 

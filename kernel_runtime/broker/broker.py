@@ -186,9 +186,11 @@ class Broker:
         ticket = await self._ask(request)
         await self._answered(ticket, span)
 
-    def revoke(self, scope: Scope) -> int:
-        """The person takes back grants of this scope; how many there were."""
-        return self.gate.revoke(scope)
+    async def revoke(self, scope: Scope) -> int:
+        """The person takes back grants of this scope, here and in all sessions of this app; how many there were here."""
+        count = sum(grant.scope == scope for grant in self.gate.grants)
+        await self._patiently(lambda: self.gate.revoke(scope))
+        return count
 
     async def _ask(self, request: Request) -> Ticket:
         """The gate's ticket. A state that others write just now is waited for without holding the loop."""

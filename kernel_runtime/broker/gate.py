@@ -21,6 +21,7 @@ from kernel_runtime.domain.rules import Effect, Grant, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
@@ -71,6 +72,7 @@ class Gate:
         self._clock = clock
         self._headless = headless
         self._redact = redact
+        self._heard = 0
 
     def ask(self, request: Request) -> Ticket:
         """Decide a request. When that cannot be written down it is denied."""
@@ -104,6 +106,7 @@ class Gate:
         """
         request = ticket.request
         with self._ledger.turn() as turn:
+            self._hear(turn)
             clock = self._clock(turn.latest)
             said = Decision(
                 effect=Effect.ALLOW if span else Effect.DENY,
@@ -120,15 +123,25 @@ class Gate:
         self.grants = Index((*self.grants, grant))
         return self.ask(request)
 
-    def recall(self) -> None:
-        """Bring back what the person granted this app always, in sessions before."""
+    def recall(self, since: float = 0.0) -> None:
+        """Bring back what the person granted this app always, in sessions before. ``since``: when this session
+        began; what was revoked later is not granted by what it began with."""
         with self._ledger.turn() as turn:
-            self.grants = Index((*self.grants, *turn.granted(self.manifest.id)))
+            began = 0.0 if self._clock(turn.latest).in_doubt else since
+            self._take_back(turn.withdrawn(self.manifest.holder, since=began))
+            self._heard = turn.revoked
+            self.grants = Index((*self.grants, *turn.granted(self.manifest.holder)))
+
+    def renew(self) -> None:
+        """Take back what was revoked in other sessions; each decision begins with that."""
+        with self._ledger.turn() as turn:
+            self._hear(turn)
 
     def grant(self, request: Request, span: Span) -> None:
         """Give a capability before it is asked for, also one with wildcards, in the name of ``request``'s
         principal and session. A rule that denies it is not lifted."""
         with self._ledger.turn() as turn:
+            self._hear(turn)
             said = Decision(effect=Effect.ALLOW, rule=f"the person ({span})", reason="given in advance")
             record = turn.append(self._entry("granted", request, said), self._clock(turn.latest).now)
             grant = self._grant(request, span, record.number)
@@ -137,12 +150,11 @@ class Gate:
         self.grants = Index((*self.grants, grant))
 
     def revoke(self, scope: Scope) -> int:
-        """Take back grants of exactly this scope; how many there were."""
-        kept = [grant for grant in self.grants if grant.scope != scope]
-        revoked = len(self.grants) - len(kept)
-        self.grants = Index(kept)  # before it is written down: what cannot be is taken back all the same
+        """Take back grants of exactly this scope, in all sessions of this app; how many there were in this one."""
+        revoked = self._take_back(
+            {scope}
+        )  # before it is written down: what cannot be is taken back all the same
         with self._ledger.turn() as turn:
-            turn.withdraw(self.manifest.id, scope)
             entry = Entry(
                 event="revoked",
                 app=self.manifest.id,
@@ -152,10 +164,25 @@ class Gate:
                 decision=Effect.DENY,
                 rule="the person (revoked)",
             )
-            turn.append(entry, self._clock(turn.latest).now)
+            record = turn.append(entry, self._clock(turn.latest).now)
+            turn.withdraw(self.manifest.holder, scope, record)
         return revoked
 
+    def _hear(self, turn: Turn) -> None:
+        """Take back what was revoked since the last look, in whichever session. It costs nothing where nothing was."""
+        if turn.revoked != self._heard:
+            self._take_back(turn.withdrawn(self.manifest.holder, after=self._heard))
+            self._heard = turn.revoked
+
+    def _take_back(self, scopes: AbstractSet[Scope]) -> int:
+        kept = [grant for grant in self.grants if grant.scope not in scopes]
+        taken = len(self.grants) - len(kept)
+        if taken:
+            self.grants = Index(kept)
+        return taken
+
     def _asked(self, turn: Turn, request: Request) -> Ticket:
+        self._hear(turn)
         clock = self._clock(turn.latest)
         decision = decide(self.manifest, self.grants, self.policy, request, clock, turn.counters)
         if self._headless:
@@ -184,7 +211,7 @@ class Gate:
         return Grant(
             scope=request.scope,
             conditions=once,
-            app=self.manifest.id,
+            app=self.manifest.holder,
             version=self.manifest.stamp,
             principal=request.principal,
             session="" if span is Span.ALWAYS else request.session,

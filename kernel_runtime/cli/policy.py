@@ -115,6 +115,32 @@ def suggest_command(app: str | None, since: str | None, as_json: bool) -> None:
         click.echo(found.toml(), nl=False)
 
 
+@policy_command.command("revoke")
+@click.argument("scope")
+@click.argument("app", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--name", metavar="NAME", help="APP is a directory: what runs there under this name, without a manifest."
+)
+def revoke_command(scope: str, app: Path, name: str | None) -> None:
+    """Take back what a person granted an app of exactly SCOPE, also in its sessions that are open.
+
+    APP: its app.toml or pyproject.toml, a directory with one of them, a notebook, or a script.
+    """
+    from kernel_runtime.capabilities import Powers
+    from kernel_runtime.domain.policy import Policy
+    from kernel_runtime.domain.scopes import parse_scope
+    from kernel_runtime.state import State
+
+    taken = parse_scope(scope, "SCOPE")
+    powers = Powers(name=name, directory=str(app)) if name else Powers(manifest=str(app))
+    with State() as state:
+        gate = state.gate(powers.placed_manifest(), Policy())
+        gate.recall()
+        count = gate.revoke(taken)
+    remembered = "1 grant was" if count == 1 else f"{count} grants were"
+    click.echo(f"revoked: {taken}; {remembered} remembered, and sessions that are open have it no longer")
+
+
 @policy_command.command("schema")
 @click.argument("name", type=click.Choice(["manifest", "policy"]))
 def schema_command(name: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -16,6 +16,7 @@ from kernel_runtime.client.runtimes import runtime_for
 from kernel_runtime.domain.errors import Conflict, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
+from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.outside import Outside
 from kernel_runtime.result import Collector, Output, Result
@@ -23,6 +24,7 @@ from kernel_runtime.result import Collector, Output, Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.file_changes import FileChanges, Outcome
@@ -215,7 +217,8 @@ class AsyncSession:
 
     async def value(self, name: str) -> Any:
         """A variable of the guest, by value, in a safe format; ``Conflict`` names the type of
-        one that has none, or the name of one that is not there."""
+        one that has none, or the name of one that is not there. In text and bytes the mark ``[secret NAME]``
+        stands for a secret that the guest was given; an array or a table that holds one is a ``Conflict``."""
         from kernel_runtime.guest import values
 
         return values.decode(await self._open.get(name))
@@ -315,6 +318,15 @@ class AsyncSession:
     async def written_since(self, name: str | int) -> list[str]:
         """The files that were written since a snapshot: going back to it leaves them as they are."""
         return await self._open.written_since(name)
+
+    # -- capabilities ----------------------------------------------------------------------------
+
+    async def revoke(self, scope: str) -> int:
+        """Take back what was granted of exactly this scope, by ``allow`` or by a person: here, remembered, and in every
+        other session of the same app that is open. How many grants there were here. What a policy file allows
+        stays allowed."""
+        broker = cast("SessionBroker", self._open.broker())
+        return await broker.revoke(parse_scope(scope))
 
     # -- files -----------------------------------------------------------------------------------
 

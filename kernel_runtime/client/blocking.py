@@ -224,6 +224,10 @@ class Session:
         """The files that were written since a snapshot."""
         return self._portal.call(self._session.written_since(name))
 
+    def revoke(self, scope: str) -> int:
+        """Take back what was granted, in every session of the same app; see ``AsyncSession.revoke``."""
+        return self._portal.call(self._session.revoke(scope))
+
     def files(self) -> FileChanges:
         """What the guest has changed in ``workdir``; see ``AsyncSession.files``."""
         return self._portal.call(self._session.files())

@@ -185,7 +185,7 @@ class _Case:
         request = self.request
         for grant in self.grants.covering(request.scope):
             mine = (
-                grant.app in ("", self.manifest.id)
+                grant.app in ("", self.manifest.holder)
                 and grant.version in ("", self.manifest.stamp)
                 and grant.principal in ("", request.principal)
                 and grant.session in ("", request.session)
@@ -207,7 +207,7 @@ class _Case:
 
     def _test(self, conditions: Conditions, identity: str) -> Failure | None:
         """Why conditions do not hold. Those that hold and count are noted to be charged."""
-        key = f"{self.manifest.id} {identity}" if conditions.counts else ""
+        key = f"{self.manifest.holder} {identity}" if conditions.counts else ""
         request = self.request
         failure = failing(
             conditions, request.arguments, request.tenant, request.size, self.clock, self.counters.get(key)

@@ -32,7 +32,8 @@ _CALLS = re.compile(r"(\d{1,12})(?:\s*/\s*(hour|day|total))?")
 class Manifest:
     """A manifest that was read. ``asks``: scopes, indexed; ``None``: it declares nothing.
 
-    ``stamp`` changes with every word of it: a grant that was remembered is for one stamp.
+    ``stamp`` changes with every word of it: a grant that was remembered is for one stamp. ``holder`` does not:
+    grants and counts are kept under it, so that neither a new version nor another id begins to count anew.
     ``calls``: the quota of all requests together; ``storage``: bytes. ``encrypted``: what it keeps is to be sealed.
     """
 
@@ -40,6 +41,7 @@ class Manifest:
     name: str
     version: str = "0"
     stamp: str = ""
+    holder: str
     asks: Index[Ask] | None = None
     limits: dict[str, object]
     calls: Conditions | None = None
@@ -124,6 +126,7 @@ def build_manifest(table: ManifestTable, place: Place, anchors: Anchors) -> Mani
         id=table.id,
         name=table.name or table.id,
         version=table.version,
+        holder=table.id,
         stamp=hashlib.sha256(msgspec.json.encode(table, order="sorted")).hexdigest()[:16],
         asks=asks,
         limits=_limits(table, place),

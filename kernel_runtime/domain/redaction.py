@@ -1,7 +1,8 @@
 """Redaction: the values of secrets taken out of texts and bytes, also where they were encoded.
 
 Found are the value itself, its base64 (plain and URL-safe, also inside a longer text that was
-encoded as a whole), its hexadecimal digits, and any mixture of percent, JSON, Python and HTML escapes.
+encoded as a whole), its hexadecimal digits, any mixture of percent, JSON, Python and HTML escapes, and what
+is left of it where its middle or its end was left out (``…``); in bytes also the value in UTF-16 and UTF-32.
 Not found: what was compressed, encrypted, reversed, cut up or spelled out. It is a net, not a wall.
 """
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MIN_SECRET = 6
 #: A piece of base64 that is certain whatever stood around it; shorter ones turn up by chance.
 _MIN_PIECE = 10
+#: What stands where a part of a text was left out.
+_CUTS = ("…", "...")
 _ESCAPES = frozenset("%\\&")
 
 
@@ -34,11 +37,14 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[tuple[str, bytes]]) -> None:
         pairs = sorted({(name, value) for name, value in secrets if len(value) >= MIN_SECRET})
-        self._raw = sorted(((value, name) for name, value in pairs), key=lambda pair: -len(pair[0]))
+        raw = ((form, name) for name, value in pairs for form in _raw_forms(value))
+        self._raw = sorted(raw, key=lambda pair: -len(pair[0]))
         self._plain = sorted({(form, name) for name, value in pairs for form in _forms(value)})
         self._escaped = [
             (_longest_word(value), re.compile(_escaped(value), re.DOTALL), name) for name, value in pairs
         ]
+        texts = ((value.decode("utf-8", "surrogateescape"), name) for name, value in pairs)
+        self._long = [(text, name) for text, name in texts if len(text) > _MIN_PIECE]
         self._marks = _ESCAPES | ({"+"} if any(b" " in value for _, value in pairs) else set())
         #: No value, however it is encoded, takes more characters.
         self.longest = max((len(value) for _, value in pairs), default=0) * _WIDEST
@@ -82,6 +88,8 @@ class Redactor:
     def _spans(self, text: str) -> list[Span]:
         """Where values stand, in order; those that overlap are one, named for the longest."""
         found = [span for form, name in self._plain if form in text for span in _places(text, form, name)]
+        if any(cut in text for cut in _CUTS):
+            found += [span for value, name in self._long for span in _rests(text, value, name)]
         if self._escaped and not self._marks.isdisjoint(text):
             spelled = _SPELLED.search(text) is not None
             for word, pattern, name in self._escaped:
@@ -98,10 +106,34 @@ class Redactor:
         return merged
 
 
+def _rests(text: str, value: str, name: str) -> Iterator[Span]:
+    """The beginning of a value before what stands for a part left out, and the end of one behind it."""
+    for place in _found(text, value[:_MIN_PIECE]):
+        end = place + _shared(value, text[place : place + len(value)])
+        if text.startswith(_CUTS, end):
+            yield Span(place, end, name)
+    for place in _found(text, value[-_MIN_PIECE:]):
+        end = place + _MIN_PIECE
+        before = text[max(0, end - len(value)) : end]
+        start = end - _shared(value[::-1], before[::-1])
+        if text.endswith(_CUTS, 0, start):
+            yield Span(start, end, name)
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def _places(text: str, form: str, name: str) -> Iterator[Span]:
+    return (Span(start, start + len(form), name) for start in _found(text, form))
+
+
+def _found(text: str, form: str) -> Iterator[int]:
     start = text.find(form)
     while start >= 0:
-        yield Span(start, start + len(form), name)
+        yield start
         start = text.find(form, start + 1)
 
 
@@ -123,6 +155,15 @@ def _forms(value: bytes) -> set[str]:
         forms |= {whole, whole.rstrip("=")}
         forms |= set(_pieces(value, encode))
     return {form for form in forms if len(form) >= MIN_SECRET}
+
+
+def _raw_forms(value: bytes) -> set[bytes]:
+    """What is looked for in bytes: also as arrays and other programs hold text, two or four bytes a character."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return {value}
+    return {value, *(text.encode(f"utf-{width}-{order}") for width in (16, 32) for order in ("le", "be"))}
 
 
 def _pieces(value: bytes, encode: object) -> Iterator[str]:

@@ -56,8 +56,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """A capability given by a person: an answer to a prompt, or ``--allow``. Empty ``app``,
-    ``version``, ``principal``, ``session``: for any."""
+    """A capability given by a person: an answer to a prompt, or ``--allow``. ``app`` and ``version``: holder and
+    stamp of the manifest that it is for. Empty ``app``, ``version``, ``principal``, ``session``: for any."""
 
     scope: Scope
     conditions: Conditions = NONE

@@ -41,7 +41,9 @@ OPTIONS = (
     "--check",
     "--policy",
 )
-ACTIONS = ("list", "kill", "reset", *sandbox_states.ACTIONS)
+ACTIONS = ("list", "resources", "permissions", "logs", "kill", "reset", *sandbox_states.ACTIONS)
+#: Actions that name a guest.
+_OF_GUESTS = ("resources", "permissions", "kill", "reset")
 _OF_STATES = ("--name", "--pin", "--reseed")
 #: Actions that name a snapshot.
 _NAMING = ("restore", "diff", "pin", "drop")
@@ -120,7 +122,7 @@ class SandboxCompletion:
         if len(words) == 1:
             return list(ACTIONS)
         if words[1] not in sandbox_states.ACTIONS:
-            return self._guests.names() if len(words) == 2 else []
+            return self._guests.names() if len(words) == 2 and words[1] in _OF_GUESTS else []
         if words[-1] == "--name":
             return self._guests.names()
         options = [option for option in _OF_STATES if option not in words]

@@ -13,6 +13,7 @@ from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits, parse_limits
+from kernel_runtime.jupyter.panels.logbook import LogBook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,8 +111,14 @@ class Question:
         return self._answers.get()
 
 
-def converse(guest: Guest, code: str, handle: Callable[[Output | Question], None]) -> Result:
-    """Run ``code`` in ``guest``; ``handle`` gets its outputs and questions in the calling thread.
+def converse(
+    guest: Guest,
+    code: str,
+    handle: Callable[[Output | Question], None],
+    hear: Callable[[Output], None] = lambda _: None,
+) -> Result:
+    """Run ``code`` in ``guest``; ``handle`` gets its outputs and questions in the calling thread, ``hear`` the outputs
+    in whichever thread they come in, before.
 
     The guest is waited for in another thread, so that this one can print, ask the person and
     notice Ctrl-C: that interrupts the guest, and outputs go on until its cell has ended.
@@ -123,9 +130,13 @@ def converse(guest: Guest, code: str, handle: Callable[[Output | Question], None
         events.put(question)
         return question.wait()
 
+    def take(output: Output) -> None:
+        hear(output)
+        events.put(output)
+
     def run() -> None:
         try:
-            events.put(guest.run(code, check=False, on_output=events.put, on_input=ask))
+            events.put(guest.run(code, check=False, on_output=take, on_input=ask))
         except BaseException as error:  # noqa: BLE001 — handed to the calling thread, which raises it
             events.put(error)
 
@@ -178,10 +189,11 @@ class _Events:
 
 
 class Guests:
-    """The guests of one notebook, by name."""
+    """The guests of one notebook, by name. ``logs``: what they have said."""
 
     def __init__(self, opener: Callable[[str, Limits, Level], Guest]) -> None:
         self._open = opener
+        self.logs = LogBook()
         self._guests: dict[str, Guest] = {}
 
     def names(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if __name__ == "__main__" and not sys.flags.safe_path:
@@ -30,6 +31,7 @@ class RuntimeHouse:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._began = time.time()
 
     def open_session(self, settings: Settings) -> Session:
         from kernel_runtime.domain.level import Level
@@ -49,7 +51,7 @@ class RuntimeHouse:
             key=_key(),
             saving=settings.saving,
             blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
-            broker=lambda session, commons: broker_of(settings, session.disclosed, commons),
+            broker=lambda session, commons: broker_of(settings, session.disclosed, commons, self._began),
             egress=outside,
         )
         outside.of(session)
@@ -62,7 +64,7 @@ class RuntimeHouse:
         await self._runtime.close()
 
 
-def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons) -> Broker:
+def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons, began: float) -> Broker:
     """What the guest asks; a notebook that declares nothing may ask for everything, and the person decides."""
     from kernel_runtime.capabilities import Powers, broker_for
 
@@ -78,6 +80,7 @@ def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons) -> Bro
         deny=settings.deny,
         person=settings.person,
         rung=settings.rung,
+        began=began,
     )
     return broker_for(powers, disclosed, commons)
 

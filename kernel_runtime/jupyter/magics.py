@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.level import Level, parse_level
 from kernel_runtime.domain.limits import Limits
-from kernel_runtime.jupyter import sandbox_panel, sandbox_states
+from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.advice import Advice, advice_for
 from kernel_runtime.jupyter.completion import SandboxCompletion
 from kernel_runtime.jupyter.guests import Guest, Guests, converse
-from kernel_runtime.jupyter.showing import SandboxError, Showing, error_of, plain_error
+from kernel_runtime.jupyter.sandbox_panel import SandboxPanels
+from kernel_runtime.jupyter.showing import Hearing, SandboxError, Showing, error_of, plain_error
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 DEFAULT = "default"
+PANELS = ("resources", "permissions", "logs")
 AMOUNTS = Limits.__struct_fields__
 _extensions: dict[int, SandboxMagics] = {}
 
@@ -38,6 +41,7 @@ class SandboxMagics(Magics):
         super().__init__(shell)
         self.host = shell
         self.guests = guests or Guests(open_guest)
+        self.panels = SandboxPanels(self.guests)
         self._advices: dict[tuple[str, str, str, Level], Advice] = {}
         self.completion = SandboxCompletion(shell, self.guests)
 
@@ -108,7 +112,11 @@ class SandboxMagics(Magics):
 
     def _run(self, guest: Guest, name: str, cell: str) -> None:
         showing = Showing(self.host, name, guest)
-        error = error_of(converse(guest, cell, showing.show), name)
+        hearing = Hearing(self.guests.logs, name, self.host.execution_count)
+        result = converse(guest, cell, showing.show, hearing)
+        if result.verdict is not None:
+            self.guests.logs.record("error", result.verdict.tell(), source="host", guest=name)
+        error = error_of(result, name)
         if error is not None:
             raise error
 
@@ -131,8 +139,9 @@ class SandboxMagics(Magics):
     @magic_arguments()
     @argument(
         "action",
-        choices=("list", "resources", "kill", "reset", *sandbox_states.ACTIONS),
-        help="list: the guests there are; resources: a panel of what they use; kill GUEST: end one; reset GUEST: give it a clean interpreter; the "
+        choices=("list", *PANELS, "kill", "reset", *sandbox_states.ACTIONS),
+        help="list: the guests there are; resources [GUEST]: a panel of what they use; permissions [GUEST]: one of what they may "
+        "do, with the audit trail; logs: one of what they have said; kill GUEST: end one; reset GUEST: give it a clean interpreter; the "
         "others keep, show, compare and bring back states of a guest, as the magics of the kernel do: "
         "undo [N], redo, snapshot [NAME], snapshots, restore NAME, branch [LINE], diff A [B], pin NAME, drop NAME.",
     )
@@ -152,8 +161,8 @@ class SandboxMagics(Magics):
                 self.host.display_pub.publish(data=bundle)
             elif asked.action == "list":
                 print(self._listing())
-            elif asked.action == "resources":
-                self.host.display_pub.publish(data=sandbox_panel.resources(self.guests))
+            elif asked.action in PANELS:
+                self.host.display_pub.publish(data=self.panels.show(asked.action, *asked.names[:1]))
             elif asked.action == "kill":
                 self.guests.kill(*(asked.names or [DEFAULT])[:1])
             else:
@@ -189,10 +198,12 @@ def _put(guest: Guest, name: str, value: Any) -> None:
 
 
 def open_guest(name: str, limits: Limits, level: Level) -> Guest:
-    """A guest that sees the current directory."""
+    """A guest that sees the current directory. What is remembered of it is for this notebook's guest of that name."""
     from kernel_runtime.client import Session
 
-    session = Session(limits=limits, level=level, name=name)
+    notebook = os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
+    whose = f"%%sandbox {name} of {notebook}" if notebook else f"%%sandbox {name}"
+    session = Session(limits=limits, level=level, name=whose)
     session.open()
     return session
 
@@ -232,4 +243,5 @@ def unload_ipython_extension(ip: InteractiveShell) -> None:
     for kind in ("line", "cell"):
         ip.magics_manager.magics[kind].pop("sandbox", None)
     ip.magics_manager.registry.pop(type(magics).__name__, None)
+    magics.panels.close()
     magics.guests.close()

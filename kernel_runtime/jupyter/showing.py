@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guests import Guest
+    from kernel_runtime.jupyter.panels.logbook import LogBook
     from kernel_runtime.result import Output, Result
 
 NO_WIDGETS = (
@@ -130,6 +131,22 @@ class Showing:
         if not self._noted:
             self._noted = True
             self._write("stderr", NO_WIDGETS)
+
+
+class Hearing:
+    """Writes down what one cell says, for the panel of logs."""
+
+    def __init__(self, logs: LogBook, guest: str, cell: int) -> None:
+        self._logs = logs
+        self._guest = guest
+        self._cell = cell
+
+    def __call__(self, output: Output) -> None:
+        if output["output_type"] == "stream":
+            self._logs.stream(output["name"], output["text"], self._cell, self._guest)
+        elif output["output_type"] == "error":
+            said = f"{output['ename']}: {output['evalue']}".rstrip(": ")
+            self._logs.record("error", said, self._cell, self._guest, source="stderr")
 
 
 def _mapping(output: Output, part: str) -> dict[str, Any]:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from kernel_runtime.store.database import Database
 
 _APPEND = f"INSERT INTO audit ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608 - names of ours
-_HEAD = "SELECT number, hash, latest FROM audit_head"
+_HEAD = "SELECT number, hash, latest, revoked FROM audit_head"
 _NEW_HEAD = "UPDATE audit_head SET number = ?, hash = ?, latest = ?"
 _COUNT = "SELECT period, calls, bytes, tokens, at FROM counters WHERE key = ?"
 _GRANTED = "SELECT version, principal, scope, place FROM grants WHERE app = ?"
+_REVOKED = "SELECT scope FROM revocations WHERE app = ? AND number > ? AND at >= ?"
+_REVOKE = "INSERT OR REPLACE INTO revocations (app, scope, number, at) VALUES (?, ?, ?, ?)"
 _ENVELOPES = "SELECT name, version, key, wrapped, sealed, created, until FROM secrets"
 _DATA_KEYS = "SELECT space, key, wrapped, whole FROM data_keys"
 _KEEP_DATA_KEY = "INSERT OR REPLACE INTO data_keys (space, key, wrapped, whole) VALUES (?, ?, ?, ?)"
@@ -51,7 +53,7 @@ class SqlTurn:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.counters: Mapping[str, Count] = SqlCounters(connection)
-        number, hash_, self.latest = connection.execute(_HEAD).fetchone()
+        number, hash_, self.latest, self.revoked = connection.execute(_HEAD).fetchone()
         self._head = Head(number, hash_)
 
     def append(self, entry: Entry, at: float) -> Record:
@@ -115,8 +117,15 @@ class SqlTurn:
             row,
         )
 
-    def withdraw(self, app: str, scope: Scope) -> None:
+    def withdraw(self, app: str, scope: Scope, record: Record) -> None:
         self._connection.execute("DELETE FROM grants WHERE app = ? AND scope = ?", (app, str(scope)))
+        self._connection.execute(_REVOKE, (app, str(scope), record.number, self.latest))
+        self._connection.execute("UPDATE audit_head SET revoked = ?", (record.number,))
+        self.revoked = record.number
+
+    def withdrawn(self, app: str, *, after: int = 0, since: float = 0.0) -> set[Scope]:
+        rows = self._connection.execute(_REVOKED, (app, after, since)).fetchall()
+        return {parse_scope(scope) for (scope,) in rows}
 
 
 class SqlCounters(Mapping[str, Count]):

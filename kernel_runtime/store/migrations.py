@@ -51,6 +51,13 @@ CREATE TABLE data_keys (space TEXT PRIMARY KEY, key TEXT NOT NULL, wrapped BLOB 
     whole INTEGER NOT NULL) WITHOUT ROWID
 """
 
+#: What was taken back, of each app and scope the last time. The newest one's record is noted beside the head
+#: of the log, which every transaction reads anyway.
+_REVOCATIONS = """
+CREATE TABLE revocations (app TEXT NOT NULL, scope TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (app, scope)) WITHOUT ROWID
+"""
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         _AUDIT,
@@ -64,6 +71,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (_GRANTS, _LOGS, "CREATE INDEX logs_of_app ON logs (app, at)"),
     (_DATA_KEYS,),
+    (_REVOCATIONS, "ALTER TABLE audit_head ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0"),
 )
 
 #: What apps keep: a file of its own, which may be large and is none of the platform's state.

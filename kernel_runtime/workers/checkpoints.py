@@ -39,7 +39,8 @@ _KNOWN_AT_ONCE = 1024 * 1024  # digests, of 16 bytes
 
 @dataclass(frozen=True, kw_only=True)
 class SaveOrder:
-    """What to save as: ``key`` is the session or notebook, ``parent`` None the newest of it."""
+    """What to save as: ``key`` is the session or notebook, ``parent`` None the newest of it. ``clean``: what takes
+    secrets out of the guest's reasons."""
 
     key: str
     parent: str | None = None
@@ -47,6 +48,7 @@ class SaveOrder:
     leave_out: tuple[str, ...] = ()
     quota: Quota = field(default_factory=Quota)
     seconds: float = _SECONDS
+    clean: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,7 @@ def _receive(sock: socket.socket, store: CheckpointStore, order: SaveOrder) -> C
     try:
         peer.send(wire.Save(seed=writer.seed, leave_out=list(order.leave_out)))
         _send_known(peer, writer.known())
-        about = _take_all(peer, writer)
+        about = _take_all(peer, writer, order.clean)
         return writer.commit(about)
     except BaseException:
         writer.abort()
@@ -179,7 +181,7 @@ def _send_known(peer: _Peer, known: bytes) -> None:
         peer.send(wire.Known(digests=known[start : start + step], last=start + step >= len(known)))
 
 
-def _take_all(peer: _Peer, writer: CheckpointWriter) -> About:
+def _take_all(peer: _Peer, writer: CheckpointWriter, clean: Callable[[str], str]) -> About:
     parts: list[Part] = []
     while True:
         frame = peer.receive()
@@ -193,7 +195,7 @@ def _take_all(peer: _Peer, writer: CheckpointWriter) -> About:
             writer.group(group)
             parts = []
         elif isinstance(frame, wire.Skipped):
-            writer.skip(frame.name, frame.reason)
+            writer.skip(frame.name, clean(frame.reason))
         elif parts:
             raise ProtocolViolation("parts without a group")
         else:

@@ -1,4 +1,4 @@
-"""Between a guest and who looks at its outputs: the values of secrets that it was given are taken out.
+"""Between a guest and who looks at what comes out of it: the values of secrets that it was given are taken out.
 
 Text may bring a value in pieces: what might be the beginning of one is held back for a moment.
 """
@@ -6,11 +6,13 @@ Text may bring a value in pieces: what might be the beginning of one is held bac
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from kernel_runtime import wire
+from kernel_runtime.domain.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     Sink = Callable[[wire.FromGuest], None]
 
+T = TypeVar("T")
 #: Seconds for which text is held back when nothing follows.
 _HOLD = 0.2
 
@@ -66,30 +69,75 @@ class Concealing:
     def _cleaned(self, frame: wire.FromGuest) -> wire.FromGuest:
         changed: dict[str, Any] = {}
         if isinstance(frame, wire.Publish | wire.Reply):
-            changed["content"] = self._cleaned_json(frame.content)
-            changed["metadata"] = self._cleaned_json(frame.metadata)
+            changed["content"] = _cleaned_json(frame.content, self._disclosed)
+            changed["metadata"] = _cleaned_json(frame.metadata, self._disclosed)
             changed["buffers"] = [self._disclosed.bytes(buffer) for buffer in frame.buffers]
         elif isinstance(frame, wire.Ask):
             changed["prompt"] = self._disclosed.text(frame.prompt)[: wire.MAX_SAID]
         return msgspec.structs.replace(frame, **changed) if changed else frame
 
-    def _cleaned_json(self, data: bytes) -> bytes:
-        """As bytes; where a value was no text (a number, say) and nothing is left that is JSON, value by value."""
-        clean = self._disclosed.bytes(data)
-        if clean == data or _is_json(clean):
-            return clean
-        wire.check_json(data)
-        return msgspec.json.encode(self._walked(msgspec.json.decode(data)))
 
-    def _walked(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {self._disclosed.text(name): self._walked(one) for name, one in value.items()}
-        if isinstance(value, list):
-            return [self._walked(one) for one in value]
-        if isinstance(value, str):
-            return self._disclosed.text(value)
-        text = str(value)
-        return value if self._disclosed.text(text) == text else self._disclosed.text(text)
+def concealed(said: T, disclosed: Disclosed) -> T:
+    """Values of ours that were made from a guest's words: the texts in them (in structs, lists, tuples, dicts) without
+    the values of secrets."""
+    return _texts(said, disclosed) if disclosed else said
+
+
+def _texts(said: Any, disclosed: Disclosed) -> Any:
+    if type(said) is str:
+        return disclosed.text(said)
+    if isinstance(said, list | tuple):
+        return type(said)([_texts(one, disclosed) for one in said])
+    if isinstance(said, dict):
+        return {_texts(name, disclosed): _texts(one, disclosed) for name, one in said.items()}
+    if isinstance(said, msgspec.Struct):
+        fields = {name: _texts(getattr(said, name), disclosed) for name in said.__struct_fields__}
+        return msgspec.structs.replace(said, **fields)
+    return said
+
+
+def _cleaned_json(data: bytes, disclosed: Disclosed) -> bytes:
+    """As bytes; where a value was no text (a number, say) and nothing is left that is JSON, value by value."""
+    clean = disclosed.bytes(data)
+    if clean == data or _is_json(clean):
+        return clean
+    wire.check_json(data)
+    return msgspec.json.encode(_walked(msgspec.json.decode(data), disclosed))
+
+
+def _walked(value: Any, disclosed: Disclosed) -> Any:
+    if isinstance(value, dict):
+        return {disclosed.text(name): _walked(one, disclosed) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_walked(one, disclosed) for one in value]
+    text = value if isinstance(value, str) else str(value)
+    clean = disclosed.text(text)
+    return value if clean == text else clean
+
+
+def concealed_value(value: wire.Value, disclosed: Disclosed) -> wire.Value:
+    """A variable of the guest's without the values of secrets: in bytes and JSON their marks stand in their place.
+    ``Conflict`` where that would make something else of it: an array or a table that holds one."""
+    if not _holds_secret(value, disclosed):
+        return value
+    data = value.data
+    if value.format == "bytes":
+        data = disclosed.bytes(data)
+    elif value.format == "json":
+        wire.check_json(data)
+        data = json.dumps(_walked(json.loads(data), disclosed), separators=(",", ":")).encode()
+    clean = msgspec.structs.replace(value, data=data)
+    if _holds_secret(clean, disclosed):
+        raise Conflict(
+            "the value of a secret is in it, and cannot be taken out of an array or a table; hand out the parts "
+            "without it, or its text"
+        )
+    return clean
+
+
+def _holds_secret(value: wire.Value, disclosed: Disclosed) -> bool:
+    labels = concealed(value.meta, disclosed)
+    return labels != value.meta or disclosed.bytes(value.data) != value.data
 
 
 def _with_text(frame: wire.Stream, text: str) -> wire.Stream:

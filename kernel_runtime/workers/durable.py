@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
@@ -14,11 +15,13 @@ from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError
 from kernel_runtime.domain.snapshot import check_name
 from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
+from kernel_runtime.workers.concealing import concealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kernel_runtime.domain.checkpoint import Checkpoint
+    from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.snapshot import Saving
     from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.workers.branch import Branch
@@ -37,6 +40,7 @@ class Live(Protocol):
 
     snapshots: Snapshots
     used: bool
+    disclosed: Disclosed
     terms: Terms
 
     async def ready(self) -> Branch: ...
@@ -93,7 +97,7 @@ class Durable:
             try:
                 await frozen.write(guest)
                 guest.close()  # the writer alone holds it now: its end is seen here
-                kept = await receive_checkpoint(host, store, SaveOrder(key=self.key, label=label))
+                kept = await receive_checkpoint(host, store, self._order(label))
             finally:
                 host.close()
                 guest.close()
@@ -101,6 +105,9 @@ class Durable:
             self._last, self._cells = time.monotonic(), 0
             await asyncio.to_thread(store.prune, self._saving.retention or Retention())
             return kept
+
+    def _order(self, label: str) -> SaveOrder:
+        return SaveOrder(key=self.key, label=label, clean=self._live.disclosed.text)
 
     async def load(
         self, name: str, *, names: Iterable[str] | None = None, force: bool = False
@@ -118,7 +125,11 @@ class Durable:
         host, guest = socket.socketpair()
         request = wire.Revive(id=f"revive-{next(self._numbers)}")
         got: list[wire.Got] = []
-        pending = Pending(request, lambda frame: got.append(frame) if isinstance(frame, wire.Got) else None)
+        disclosed = self._live.disclosed
+        pending = Pending(
+            request,
+            lambda frame: got.append(concealed(frame, disclosed)) if isinstance(frame, wire.Got) else None,
+        )
         try:
             branch.begin(pending, request, [guest.fileno()])
         finally:
@@ -134,7 +145,7 @@ class Durable:
             raise
         await pending.ended
         _check(pending, got)
-        return kept, restored
+        return kept, replace(restored, failed=concealed(restored.failed, disclosed))
 
     async def _answered(self, pending: Pending) -> None:
         """After a failure: the branch says what it was, or it is ended."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from kernel_runtime.domain.errors import Conflict, StorageFailed
 from kernel_runtime.domain.file_changes import FileChanges, Outcome, show_name
 from kernel_runtime.workers import file_diff, keeping
+from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.overlay import Overlay, Walk, find, lower, normal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.file_changes import FileChange
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.terms import Terms
@@ -26,6 +28,7 @@ class Owner(Protocol):
     """Whose files they are: the session."""
 
     terms: Terms
+    disclosed: Disclosed
 
     @property
     def init(self) -> Init | None: ...
@@ -82,7 +85,9 @@ class Files:
             raise Conflict("this guest has no layer over a directory: what it writes is in its own /tmp only")
         async with self._lock:
             with _borrowed(init.overlay) as overlay:
-                return await asyncio.to_thread(_within, directory, overlay, work)
+                return await asyncio.to_thread(
+                    lambda: concealed(_within(directory, overlay, work), owner.disclosed)
+                )
 
 
 @contextmanager

@@ -16,12 +16,14 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
 
@@ -38,13 +40,13 @@ class Frozen:
     ordered to become the live branch.
     """
 
-    def __init__(self, init: Init, clean: Callable[[bytes], bytes] = bytes) -> None:
+    def __init__(self, init: Init, disclosed: Disclosed) -> None:
         self.pid = 0
         self.thawing = 0
         self.on_gone: Callable[[], None] = lambda: None
         self.external: list[str] = []
         self._init = init
-        self._clean = clean
+        self._disclosed = disclosed
         self._has_room = True
         init.meter.leave_room(1)
         self._lock = asyncio.Lock()
@@ -90,7 +92,7 @@ class Frozen:
             raise Conflict(f"the snapshot could not be read: {told.error}")
         wire.check_json(told.data)
         try:
-            return msgspec.json.decode(self._clean(told.data), type=shape)
+            return concealed(msgspec.json.decode(told.data, type=shape), self._disclosed)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 
@@ -174,6 +176,7 @@ class Frozen:
             self._init.rest(self.pid)
 
     def _on_frame(self, frame: wire.FromFrozen) -> None:
+        frame = concealed(frame, self._disclosed)
         if isinstance(frame, wire.Frozen):
             if self.ready.done():
                 raise ProtocolViolation("a frozen branch said twice that it waits")

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.domain.errors import Conflict, GuestLost, Invalid, KernelRuntimeError, ProtocolViolation
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
-from kernel_runtime.workers.concealing import Concealing
+from kernel_runtime.workers.concealing import Concealing, concealed_value
 from kernel_runtime.workers.denials import Denials
 from kernel_runtime.workers.differing import difference
 from kernel_runtime.workers.durable import Durable
@@ -201,11 +201,19 @@ class Session(Life):
             self._branch.send(answer)
 
     async def get(self, name: str) -> wire.Value:
-        """A variable in a safe format. ``GuestCodeError``-like text comes as ``Conflict``."""
+        """A variable in a safe format. ``GuestCodeError``-like text comes as ``Conflict``, and so does that it holds
+        the value of a secret which cannot be taken out."""
         value = await self._ask(wire.Get(id=f"get-{os.urandom(6).hex()}", name=name))
         if value is None:
             raise ProtocolViolation("the guest answered without a value")
-        return value
+        if not self.disclosed:
+            return value
+        try:
+            return await asyncio.to_thread(concealed_value, value, self.disclosed)
+        except (ValueError, RecursionError) as error:
+            raise Invalid(f"value: not valid {value.format}: {error}") from None
+        except Conflict as error:
+            raise Conflict(f"{name}: {error}") from None
 
     async def put(self, name: str, value: wire.Value) -> None:
         """Set a variable from a safe format."""
@@ -224,7 +232,7 @@ class Session(Life):
         if not got:
             raise ProtocolViolation("the guest did not answer")
         if got[0].error is not None:
-            raise Conflict(got[0].error)
+            raise Conflict(self.disclosed.text(got[0].error))
         return got[0].value
 
     async def offer(self) -> str:

@@ -27,6 +27,7 @@ from kernel_runtime.domain.errors import (
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.snapshot import Budget, Snapshot, check_name, find, over_budget, worth_it
 from kernel_runtime.workers.branch import Pending
+from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class Snapshots:
         if self.budget.count == 0:
             raise Conflict("no copy: the budget for snapshots is 0")
         ordered = self._order(branch, refuse=False, gate=reached.id)
-        gate = f"{reached.function}, line {reached.line}"
+        gate = f"{self._live.disclosed.text(reached.function)}, line {reached.line}"
         draft = msgspec.structs.replace(self._draft(), gate=gate, cell=cell)
         return await self._taken(draft, *ordered)
 
@@ -273,10 +274,12 @@ class Snapshots:
             raise Conflict("snapshots need namespaces, which this host refuses: see `kernel-runtime doctor`")
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         said: list[wire.Froze] = []
-        frozen = Frozen(init, self._live.disclosed.bytes)
+        disclosed = self._live.disclosed
+        frozen = Frozen(init, disclosed)
         request = wire.Freeze(id=f"freeze-{next(self._orders)}", refuse=refuse, gate=gate)
         pending = Pending(
-            request, lambda frame: said.append(frame) if isinstance(frame, wire.Froze) else None
+            request,
+            lambda frame: said.append(concealed(frame, disclosed)) if isinstance(frame, wire.Froze) else None,
         )
         try:
             branch.begin(pending, request, [frozen.guest_fd()])
@@ -543,7 +546,7 @@ class Snapshots:
             new = await self._thaw(snapshot, how)
         finally:
             self._restoring = False
-        return _restoration(snapshot, new, time.monotonic() - begun)
+        return concealed(_restoration(snapshot, new, time.monotonic() - begun), self._live.disclosed)
 
     async def _thaw(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Branch:
         frozen = self._frozen.get(snapshot.number)
@@ -572,7 +575,7 @@ class Snapshots:
                 continue
             if number in self._past:
                 del self._past[self._past.index(number) :]
-            return _restoration(snapshot, new, time.monotonic() - begun)
+            return concealed(_restoration(snapshot, new, time.monotonic() - begun), self._live.disclosed)
         return None
 
     def _ancestors(self) -> list[int]:

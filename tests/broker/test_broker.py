@@ -216,7 +216,7 @@ def test_always_is_remembered_for_this_version_alone(state: State) -> None:
         changed.gate.recall()
         with pytest.raises(CapabilityDenied):
             await ask(changed, "net:api.example.org/GET")
-        assert again.revoke(parse_request("net:api.example.org/GET")) == 1
+        assert await again.revoke(parse_request("net:api.example.org/GET")) == 1
         later = broker(state, manifest=first)
         later.gate.recall()
         with pytest.raises(CapabilityDenied):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -199,6 +200,84 @@ def test_what_is_given_in_advance_is_written_down_and_holds(
     assert mine.ask(other).decision.allowed is elsewhere
     assert mine.revoke(wide.scope) == 1
     assert not mine.ask(request("net:api.example.org/GET")).decision.allowed
+
+
+def test_a_quota_is_the_holders_whatever_it_calls_itself_now(state: State) -> None:
+    """Another place with the same id counts for itself; a new version, or another id in the same place, goes on."""
+
+    def of(holder: str, name: str, version: str) -> Gate:
+        manifest = replace(undeclared(name), holder=holder, version=version, stamp=version)
+        return state.gate(manifest, policy(quota=Quota(calls=2)))
+
+    assert of("here", "app", "1").ask(request()).decision.allowed
+    assert of("here", "app", "2").ask(request()).decision.allowed
+    assert not of("here", "app", "3").ask(request()).decision.allowed
+    assert not of("here", "renamed", "1").ask(request()).decision.allowed
+    assert of("there", "app", "1").ask(request()).decision.allowed
+
+
+@pytest.mark.parametrize("span", [Span.SESSION, Span.ALWAYS])
+def test_what_is_revoked_in_one_session_is_gone_in_all_of_the_app(state: State, span: Span) -> None:
+    mine, other = gate(state), gate(state)
+    elsewhere = Request(scope=parse_request("cache"), principal="ann", session="s2")
+    kept = Request(scope=parse_request("clock"), principal="ann", session="s2")
+    for each in (elsewhere, kept):
+        other.answer(other.ask(each), span)
+    assert other.ask(elsewhere).decision.allowed
+    mine.revoke(parse_scope("cache"))
+    assert other.ask(elsewhere).decision.effect is Effect.ASK
+    assert other.ask(kept).decision.allowed
+
+
+def test_another_apps_revocation_takes_nothing(state: State) -> None:
+    mine = gate(state, grants=[Grant(scope=parse_scope("cache"))])
+    other = state.gate(replace(undeclared("app"), holder="elsewhere"), Policy())
+    other.answer(other.ask(request()), Span.ALWAYS)
+    other.revoke(parse_scope("cache"))
+    assert mine.ask(request()).decision.allowed
+    assert other.ask(request()).decision.effect is Effect.ASK
+
+
+def test_what_is_granted_after_it_was_revoked_holds(state: State) -> None:
+    mine, other = gate(state), gate(state)
+    mine.revoke(parse_scope("cache"))
+    assert other.answer(other.ask(request()), Span.SESSION).decision.allowed
+    mine.revoke(parse_scope("cache"))
+    other.grant(request(), Span.SESSION)
+    assert other.ask(request()).decision.allowed
+
+
+@pytest.mark.parametrize(("began", "allowed"), [(50.0, False), (150.0, True)])
+def test_a_session_that_asks_late_begins_without_what_was_revoked_since(
+    state: State, began: float, allowed: bool
+) -> None:
+    gate(state, clock=lambda latest: Clock(now=100.0, latest=latest)).revoke(parse_scope("cache"))
+    late = gate(state, grants=[Grant(scope=parse_scope("cache"))])
+    late.recall(began)
+    assert late.ask(request()).decision.allowed is allowed
+
+
+def test_with_a_clock_that_went_back_every_revocation_counts(state: State) -> None:
+    gate(state, clock=lambda latest: Clock(now=1000.0, latest=latest)).revoke(parse_scope("cache"))
+    late = gate(
+        state,
+        grants=[Grant(scope=parse_scope("cache"))],
+        clock=lambda latest: Clock(now=500.0, latest=latest),
+    )
+    late.recall(1500.0)
+    assert not late.ask(request()).decision.allowed
+
+
+def test_looking_for_revocations_asks_nothing_of_the_database_while_there_are_none(state: State) -> None:
+    mine = gate(state, policy())
+    gate(state).revoke(parse_scope("clock"))
+    mine.ask(request())
+    said: list[str] = []
+    with state.ledger.database.reading() as connection:
+        connection.set_trace_callback(said.append)
+    mine.ask(request())
+    assert said, "the control: it is listened to"
+    assert not [statement for statement in said if "revocations" in statement]
 
 
 def test_what_cannot_be_written_down_is_not_given(state: State) -> None:

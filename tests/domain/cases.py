@@ -181,7 +181,9 @@ def _used(case: dict[str, Any], one: dict[str, Any]) -> dict[str, Any] | None:
 def app(asks: list[Ask] | None, name: str = "mine") -> Manifest:
     """A manifest of these asks."""
     indexed = None if asks is None else Index(asks)
-    return Manifest(id=name, name=name, stamp="s", asks=indexed, limits={}, table=ManifestTable(id=name))
+    return Manifest(
+        id=name, name=name, stamp="s", holder=name, asks=indexed, limits={}, table=ManifestTable(id=name)
+    )
 
 
 def _conditions(given: dict[str, Any]) -> Conditions:

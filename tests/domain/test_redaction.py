@@ -7,6 +7,7 @@ import html
 import itertools
 import json
 import random
+import reprlib
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -86,6 +87,33 @@ def test_a_value_across_pieces_does_not_come_through(cuts: list[int], how: str) 
     cleaned = "".join(REDACTOR.stream(pieces))
     assert encoded not in cleaned
     assert cleaned == f"{'x' * 30}[secret KEY]{'y' * 30}[secret KEY]"
+
+
+@few
+@given(values.filter(lambda value: len(value) > 12), st.sampled_from(["…", "..."]))
+def test_what_is_left_of_a_value_that_was_cut_does_not_come_through(value: str, cut: str) -> None:
+    redactor = Redactor([("KEY", value.encode())])
+    assert redactor.text(f"= '{value[:11]}{cut}") == f"= '[secret KEY]{cut}"
+    assert redactor.text(f"{cut}{value[-11:]}'") == f"{cut}[secret KEY]'"
+
+
+def test_a_reprs_middle_is_left_out_and_its_ends_do_not_come_through() -> None:
+    value = "".join(chr(97 + number % 26) for number in range(200))
+    redactor = Redactor([("KEY", value.encode())])
+    shortener = reprlib.Repr()
+    shortener.maxstring = 60
+    short = shortener.repr(value)
+    assert value[:20] in short  # the control
+    assert redactor.text(f"x = {short}") == "x = '[secret KEY]...[secret KEY]'"
+    assert redactor.text("abcdefgh... and abcdefghijkl") == "abcdefgh... and abcdefghijkl"
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@few
+@given(value=values)
+def test_bytes_of_wide_text_are_cleaned(value: str, codec: str) -> None:
+    redactor = Redactor([("KEY", value.encode())])
+    assert redactor.bytes(b"before" + value.encode(codec) + b"after") == b"before[secret KEY]after"
 
 
 def test_mixed_escapes_of_every_character() -> None:

@@ -265,3 +265,31 @@ def test_logs_are_followed_searched_and_exported(page, place):
     page.press_in(1, "JSONL", r"2 lines written to logs-\S+\.jsonl")
     (file,) = (place / "work").glob("logs-*.jsonl")
     assert "ZeroDivisionError" in file.read_text()
+
+
+def test_guests_of_the_magic_have_panels_in_an_ordinary_notebook(page):
+    page.open(
+        "%load_ext kernel_runtime",
+        "%%sandbox --name scout\nfrom kernel_runtime.sdk import clock, log\nlog.warning('looking', n=2)\n"
+        f"print({HOSTILE!r})\nclock.now().year > 2000",
+        "%%sandbox --name other\nprint('from another')",
+        "%sandbox permissions scout",
+        "%sandbox logs",
+        name="ordinary.ipynb",
+        kernel="python3",
+    )
+    page.run(0)
+    page.run(1, "CapabilityDenied")
+    page.run(2, "from another")
+    page.run(3, "%%sandbox scout of ordinary.ipynb")
+    page.choose(3, "clock")
+    page.press_in(3, "Allow this session", "Granted for this session")
+    page.photograph(3, "sandbox_permissions")
+    page.run(1, "True")
+    page.run(4, "scout: looking n=2")
+    page.expect(4, re.escape(f"scout: {HOSTILE}"))
+    page.expect(4, "scout: CapabilityDenied: clock")
+    page.expect(4, "scout: granted allow clock")
+    page.expect(4, "other: from another")
+    page.photograph(4, "sandbox_logs")
+    page.press_in(3, "other", "%%sandbox other of ordinary.ipynb")

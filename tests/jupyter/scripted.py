@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class ScriptedSession:
     def broker(self) -> Any:
         """The real one."""
         if self._broker is None:
-            self._broker = broker_of(self._settings, Disclosed(), Commons())
+            self._broker = broker_of(self._settings, Disclosed(), Commons(), time.time())
         return self._broker
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path_factory.mktemp("kernel")))
+    place = tmp_path_factory.mktemp("kernel")
+    own = {"KERNEL_RUNTIME_STATE": str(place / "state"), "XDG_CONFIG_HOME": str(place / "config")}
+    manager, client = start_new_kernel(
+        kernel_name="python3", cwd=str(place), env={**os.environ, **own, "JPY_SESSION_NAME": "a/book.ipynb"}
+    )
     execute(client, "%load_ext kernel_runtime")
     yield manager, client
     client.stop_channels()
@@ -122,11 +127,54 @@ def test_variables(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     assert execute(kernel[1], "y")[1][-1][1]["data"]["text/plain"] == "[1, 2, 1, 2]"
 
 
+def tell_widget(client: BlockingKernelClient, comm_id: str, data: dict[str, Any]) -> None:
+    """What a page says to a widget."""
+    client.shell_channel.send(client.session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
+
+
+def test_a_click_in_the_panel_of_permissions_grants_and_its_logs_tell_of_it(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    client = kernel[1]
+    ask = "%%sandbox --name asks\nfrom kernel_runtime.sdk import cache\ncache.get('x', default='kept')"
+    refused, _ = execute(client, ask)
+    assert refused["evalue"].startswith("CapabilityDenied: cache")
+    reply, outputs = execute(client, "%sandbox permissions asks")
+    assert reply["status"] == "ok", reply
+    (shown,) = [content["data"] for kind, content in outputs if kind == "display_data"]
+    assert "permissions of %%sandbox asks of book.ipynb" in shown["text/plain"]
+    assert "asks    cache" in shown["text/plain"]
+    opened = {
+        content["comm_id"]: content["data"]["state"] for kind, content in outputs if kind == "comm_open"
+    }
+    (button,) = [i for i, state in opened.items() if state.get("description") == "Allow this session"]
+    # the options come with a later update of the widget's state than the one that opened it
+    (choice,) = [
+        content["comm_id"]
+        for kind, content in outputs
+        if kind == "comm_msg" and content["data"].get("state", {}).get("_options_labels") == ["cache, ask"]
+    ]
+    tell_widget(client, choice, {"method": "update", "state": {"index": 0}, "buffer_paths": []})
+    tell_widget(client, button, {"method": "custom", "content": {"event": "click"}})
+    granted, outputs = execute(client, ask)
+    assert granted["status"] == "ok", granted
+    assert outputs[-1][1]["data"]["text/plain"] == "'kept'"
+    _, outputs = execute(client, "%sandbox logs")
+    told = outputs[-1][1]["data"]["text/plain"]
+    for line in (
+        "stderr asks: CapabilityDenied: cache",
+        "audit  asks: decision deny cache",
+        "granted allow cache",
+    ):
+        assert line in told
+    execute(client, "%sandbox kill asks")
+
+
 def test_the_panel_of_resources_follows_the_guests_while_a_cell_runs(
     kernel: tuple[KernelManager, BlockingKernelClient],
 ) -> None:
     execute(kernel[1], "%%sandbox --name watched --memory 300M\nx = 1")
-    reply, outputs = execute(kernel[1], "%sandbox resources")
+    reply, outputs = execute(kernel[1], "%sandbox resources watched")
     assert reply["status"] == "ok", reply
     (shown,) = [content["data"] for kind, content in outputs if kind == "display_data"]
     assert "watched: idle" in shown["text/plain"]

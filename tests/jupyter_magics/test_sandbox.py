@@ -17,6 +17,8 @@ from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.showing import NO_WIDGETS, SandboxError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Displays
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -279,8 +281,11 @@ def test_completion(shell: InteractiveShell) -> None:
     assert complete(shell, "%%sandbox --level ") == ["moderate", "permissive", "strict"]
     assert complete(shell, "%%sandbox -i fra") == ["frame"]
     assert complete(shell, "%%sandbox -o \nresult = 1\nother = 2") == ["other", "result"]
-    assert set(complete(shell, "%sandbox ")) == {"list", "kill", "reset", *sandbox_states.ACTIONS}
-    assert complete(shell, "%sandbox kill ") == ["work"]
+    panels = {"resources", "permissions", "logs"}
+    assert set(complete(shell, "%sandbox ")) == {"list", "kill", "reset", *panels, *sandbox_states.ACTIONS}
+    for action in ("kill", "permissions", "resources"):
+        assert complete(shell, f"%sandbox {action} ") == ["work"]
+    assert "work" not in complete(shell, "%sandbox logs ")
     assert "--memory" not in complete(shell, "print --me")
 
 
@@ -308,3 +313,42 @@ def test_payloads_of_a_guest_do_nothing(shell: InteractiveShell) -> None:
     shell.set_next_input = lambda *a, **k: told.append(a)
     run(shell, "", "get_ipython().set_next_input('evil')")
     assert told == []
+
+
+def test_logs_and_permissions_of_guests_in_panels(
+    shell: InteractiveShell, displays: Displays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a plain shell there are no widgets; what stands for them is displayed."""
+    monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def shown(line: str) -> dict[str, Any]:
+        shell.run_line_magic("sandbox", line)
+        data: dict[str, Any] = displays.published[-1]["data"]
+        return data
+
+    run(shell, "--name one", "from kernel_runtime.sdk import log\nprint('said')\nlog.warning('wrote', n=1)")
+    with pytest.raises(SandboxError):
+        run(shell, "--name two", "from kernel_runtime.sdk import clock\nclock.now()")
+    with pytest.raises(SandboxError):
+        run(shell, "--name two", "import os; os._exit(3)")
+    first = shown("logs")
+    for line in (
+        "stdout one: said",
+        "log    one: wrote n=1",
+        "stderr two: CapabilityDenied: clock",
+        "audit  two: decision deny clock",
+        "host   two: ",
+    ):
+        assert line in first["text/plain"]
+    assert (
+        shown("logs")["application/vnd.jupyter.widget-view+json"]
+        == first["application/vnd.jupyter.widget-view+json"]
+    )
+    assert "permissions of %%sandbox one" in shown("permissions")["text/plain"]
+    assert "asks    clock" in shown("permissions two")["text/plain"]
+    with pytest.raises(UsageError, match="no guest is called 'three'; there are: one, two"):
+        shown("permissions three")
+    shell.run_line_magic("sandbox", "kill two")
+    assert "permissions of %%sandbox one" in shown("permissions")["text/plain"]
+    assert "two:" not in shown("resources")["text/plain"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kernel_runtime
-from kernel_runtime.domain.errors import GuestCodeError, GuestLost, Invalid
+from kernel_runtime.domain.errors import Conflict, GuestCodeError, GuestLost, Invalid
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.state import State
 
@@ -151,6 +151,41 @@ def test_a_secret_is_used_inside_and_shown_nowhere(granted: kernel_runtime.Sessi
     records = repr(list(granted._session._open.broker().logs.records))
     assert SECRET not in records
     assert "with [secret api-token]" in records
+
+
+def test_a_secret_does_not_leave_as_a_variable_a_state_or_a_file(granted: kernel_runtime.Session) -> None:
+    granted.snapshot("before")
+    granted.run(
+        "import numpy, socket\nfrom kernel_runtime.sdk import secrets\ntoken = secrets.get('api-token')\n"
+        "class Odd: pass\nodd = type(token, (), {})()\nnested = {'auth': ['Bearer ' + token], 'n': 1}\n"
+        "raw = token.encode()\nshort = 'x' * 110 + token\nletters = numpy.array([token])\nfine = numpy.arange(3)\n"
+        "for name in ('notes.txt', token + '.txt'):\n    with open(name, 'w') as file: file.write('with ' + token)"
+    )
+    assert granted.run(f"token == {SECRET!r}").result == "True"  # the control: it is in there
+    mark = "[secret api-token]"
+    assert granted.value("token") == mark
+    assert granted.value("nested") == {"auth": [f"Bearer {mark}"], "n": 1}
+    assert granted.value("raw") == mark.encode()
+    assert list(granted.value("fine")) == [0, 1, 2]
+    with pytest.raises(Conflict, match="letters: the value of a secret is in it"):
+        granted.value("letters")
+    with pytest.raises(Conflict) as caught:
+        granted.value("odd")  # its type's name is the secret
+    told = repr((str(caught.value), granted.diff("before"), granted.written_since("before"), granted.files()))
+    told += granted.files_diff("notes.txt") + repr(granted.checkpoint().skipped)
+    assert SECRET[:8] not in told
+    assert told.count(mark) >= 5
+    granted.files_drop()
+
+
+def test_a_revocation_holds_in_the_other_session_of_the_app(place: Path, open_session: Open) -> None:
+    code = "from kernel_runtime.sdk import cache\ncache.set('x', 1)"
+    one, other = (open_session(allow=["cache"]) for _ in range(2))
+    other.run(code)
+    assert one.revoke("cache") == 1
+    for session in (one, other):
+        with pytest.raises(GuestCodeError, match="CapabilityDenied"):
+            session.run(code)
 
 
 def test_the_person_is_asked_once_for_a_session(place: Path, open_session: Open) -> None:

@@ -46,11 +46,14 @@ class Acting:
         return button
 
     def _pressed(self, deed: Deed) -> None:
-        """In the panel's own loop, whichever thread has heard of it."""
+        self.soon(lambda: self.begin(deed))
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Call it in the panel's own loop, whichever thread has heard of it; at once where that is here."""
         if asyncio._get_running_loop() is self._loop:
-            self.begin(deed)
+            call()
         else:
-            self._loop.call_soon_threadsafe(self.begin, deed)
+            self._loop.call_soon_threadsafe(call)
 
     def begin(self, deed: Deed) -> None:
         """Begin a deed, unless one is under way."""

@@ -7,6 +7,8 @@ import csv
 import heapq
 import os
 import time
+from dataclasses import dataclass
+from functools import partial
 from html import escape as html_escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from kernel_runtime.jupyter.panels.permission_html import brief
 from kernel_runtime.jupyter.panels.style import SHEET
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from kernel_runtime.domain.audit import Record
@@ -36,29 +38,37 @@ LOOK_SECONDS = 1.0
 MOST_SHOWN, MOST_STILL, MOST_EXPORTED = 300, 40, 200_000
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A guest, as it is heard beside its output: whose audit trail is its, and what it has logged, the newest first."""
+
+    rights: Rights | None = None
+    records: Callable[[], Iterable[LogRecord]] = tuple
+
+
 class LogView:
-    """One panel; ``rights``: whose audit trail is shown among the lines, if anybody's; ``records``: what
-    guests have logged, the newest first."""
+    """One panel; ``voices()``: the guests that there are, by name. One without a name is the only one."""
 
     def __init__(
         self,
         book: LogBook,
-        rights: Rights | None,
+        voices: Callable[[], Mapping[str, Voice]],
         place: Path,
         seconds: float = LOOK_SECONDS,
-        records: Callable[[], Iterable[LogRecord]] = tuple,
     ) -> None:
         self._book = book
-        self._rights = rights
+        self._voices = voices
+        self._heard: Mapping[str, Voice] = {}
         self._place = place
-        self._records = records
         self._audit: list[Line] = []
-        self._newest = self._seen = (-1, -1, -1)
+        self._read: object = None
+        self._newest: tuple[int, int, tuple[int, ...]] = (-1, -1, ())
+        self._seen: tuple[int, int, tuple[int, ...]] = self._newest
         self._acting = Acting(lambda: None)
         self._make_parts()
         self.root = self._assemble()
         for widget in (self._search, self._level, self._source, self._follow):
-            widget.observe(lambda _: self._draw(), "value")
+            widget.observe(lambda _: self._acting.soon(self._draw), "value")
         self._ticker = Ticker(seconds, self.look)
         self._draw()
 
@@ -93,26 +103,35 @@ class LogView:
 
     async def look(self) -> None:
         """Take in what has come, if it is to be followed."""
-        number = await asyncio.to_thread(self._read_audit)
-        logged = next((record.number for record in self._records()), 0)
+        self._heard = self._voices()
+        number = await asyncio.to_thread(self._read_audit, self._heard)
+        logged = tuple(next((r.number for r in voice.records()), 0) for voice in self._heard.values())
         self._newest = (self._book.newest, number, logged)
         if self._newest != self._seen:
             self._draw()
 
-    def _read_audit(self) -> int:
+    def _read_audit(self, voices: Mapping[str, Voice]) -> int:
         """The newest audit records as lines; their last number."""
-        if self._rights is None:
-            return 0
-        number = self._rights.newest()
-        if number != self._newest[1]:
-            self._audit = [_audited(record) for record in self._rights.read().records]
+        rights = {name: voice.rights for name, voice in voices.items() if voice.rights is not None}
+        number = max((one.newest() for one in rights.values()), default=0)
+        if self._read != (number, set(rights)):
+            trails = [[_audited(record, name) for record in one.records()] for name, one in rights.items()]
+            self._audit = list(heapq.merge(*trails, key=lambda line: -line.at))
+            self._read = (number, set(rights))
         return number
 
     def still(self) -> tuple[str, str]:
         """The newest lines, as text and as HTML."""
         lines = list(islice(self._wanted(), MOST_STILL))
-        plain = "\n".join(f"{_when(each)} {each.source:<7}{each.text}" for each in reversed(lines))
-        return plain or "no lines yet", f'{SHEET}<div class="kr-panel">{_heading("")}{_as_html(lines)}</div>'
+        plain = "\n".join(
+            f"{_when(each)} {each.source:<7}{self._named(each)}{each.text}" for each in reversed(lines)
+        )
+        shown = f"{_heading('')}{_as_html(lines, self._named)}"
+        return plain or "no lines yet", f'{SHEET}<div class="kr-panel">{shown}</div>'
+
+    def _named(self, line: Line) -> str:
+        """Whose line it is, where that is not clear."""
+        return "" if "" in self._heard else f"{line.guest}: "
 
     def close(self) -> None:
         """No more looks."""
@@ -127,13 +146,13 @@ class LogView:
         lines = list(islice(self._wanted(), MOST_SHOWN))
         lost = f", {self._book.lost} pieces are gone already" if self._book.lost else ""
         self._head.value = _heading(f"the newest {len(lines)} lines{lost}" if lines else "no such lines yet")
-        self._lines.value = _as_html(lines)
+        self._lines.value = _as_html(lines, self._named)
 
     def _wanted(self) -> Iterator[Line]:
         """Lines that are asked for, the newest first."""
         wanted = Wanted(level=self._level.value, source=self._source.value, text=self._search.value)
-        logged = map(_logged, self._records())
-        every = heapq.merge(self._book.newest_first(), self._audit, logged, key=lambda line: -line.at)
+        logged = (map(partial(_logged, guest=name), voice.records()) for name, voice in self._heard.items())
+        every = heapq.merge(self._book.newest_first(), self._audit, *logged, key=lambda line: -line.at)
         return filter(wanted, every)
 
     # -- what is done ----------------------------------------------------------------------------
@@ -180,20 +199,20 @@ def _plain(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _audited(record: Record) -> Line:
+def _audited(record: Record, guest: str) -> Line:
     what = f"{record.capability}:{record.resource}".strip(":")
     text = " ".join(
         filter(None, (record.event, record.decision, what, f"({brief(record.rule)})" if record.rule else ""))
     )
     level = "warning" if record.decision == "deny" else "info"
-    return Line(at=record.at, source="audit", level=level, guest=record.app, text=text)
+    return Line(at=record.at, source="audit", level=level, guest=guest or record.app, text=text)
 
 
-def _logged(record: LogRecord) -> Line:
+def _logged(record: LogRecord, guest: str) -> Line:
     fields = "".join(f" {name}={value}" for name, value in record.fields.items())
     level = "error" if record.level is Severity.CRITICAL else str(record.level)
     text = one_line(f"{record.message}{fields}", MOST_LINE)
-    return Line(at=record.at, source="log", level=level, guest=record.app, text=text)
+    return Line(at=record.at, source="log", level=level, guest=guest or record.app, text=text)
 
 
 def _when(line: Line) -> str:
@@ -204,11 +223,11 @@ def _heading(text: str) -> str:
     return f'<div class="kr-head"><b>Logs</b><span>{html_escape(text)}</span></div>'
 
 
-def _as_html(lines: list[Line]) -> str:
+def _as_html(lines: list[Line], named: Callable[[Line], str]) -> str:
     """The newest last, and in sight: the box is filled from its end."""
     rows = "".join(
         f'<span class="kr-l-{line.level}"><time>{_when(line)}</time> <i>{line.source}</i> '
-        f"<bdi>{html_escape(line.text)}</bdi></span>"
+        f"<bdi>{html_escape(named(line))}{html_escape(line.text)}</bdi></span>"
         for line in lines
     )
     return f'<pre class="kr-log">{rows}</pre>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import deque
 from itertools import count
@@ -47,11 +48,13 @@ class _Piece(msgspec.Struct, frozen=True):
 
 
 class LogBook:
-    """The newest of everything. Pieces are kept as they come, and cut into lines only when they are read."""
+    """The newest of everything. Pieces are kept as they come, and cut into lines only when they are read.
+    Threads may use it."""
 
     def __init__(self) -> None:
         self._pieces: deque[_Piece] = deque()
         self._size = 0
+        self._lock = threading.Lock()
         self._numbers = count(1)
         self.newest = 0
         self.lost = 0
@@ -67,17 +70,20 @@ class LogBook:
     def _add(self, source: str, level: str, text: str, cell: int, guest: str) -> None:
         if len(text) > MOST_PIECE:
             text = f"… {len(text) - MOST_PIECE} characters left out\n{text[-MOST_PIECE:]}"
-        self.newest = next(self._numbers)
-        self._pieces.append(_Piece(self.newest, time.time(), source, level, guest, cell, text))
-        self._size += len(text)
-        while self._size > MOST_CHARACTERS or len(self._pieces) > MOST_PIECES:
-            self._size -= len(self._pieces.popleft().text)
-            self.lost += 1
+        with self._lock:
+            self.newest = next(self._numbers)
+            self._pieces.append(_Piece(self.newest, time.time(), source, level, guest, cell, text))
+            self._size += len(text)
+            while self._size > MOST_CHARACTERS or len(self._pieces) > MOST_PIECES:
+                self._size -= len(self._pieces.popleft().text)
+                self.lost += 1
 
     def newest_first(self) -> Iterator[Line]:
         """Lines, put together from pieces that follow each other; the newest first."""
         group: list[_Piece] = []
-        for piece in reversed(self._pieces):
+        with self._lock:
+            pieces = tuple(self._pieces)
+        for piece in reversed(pieces):
             if group and not _belongs(piece, group[-1]):
                 yield from _lines(group)
                 group = []
@@ -121,5 +127,5 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             return False
         words = self.text.casefold().split()
         return not words or all(
-            word in f"{line.source} {line.level} {line.text}".casefold() for word in words
+            word in f"{line.source} {line.level} {line.guest} {line.text}".casefold() for word in words
         )

@@ -67,7 +67,7 @@ class Panels:
         def make() -> Panel:
             from kernel_runtime.jupyter.panels.permission_view import PermissionView
 
-            return PermissionView(rights)
+            return PermissionView(lambda: {"": rights})
 
         return await self._stage.show(PERMISSIONS, make, parent)
 
@@ -84,8 +84,9 @@ class Panels:
             rights = await self._sources.rights()
 
         def make() -> Panel:
-            from kernel_runtime.jupyter.panels.log_view import LogView
+            from kernel_runtime.jupyter.panels.log_view import LogView, Voice
 
-            return LogView(self._sources.logs, rights, Path.cwd(), records=self._sources.records)
+            voice = Voice(rights, self._sources.records)
+            return LogView(self._sources.logs, lambda: {"": voice}, Path.cwd())
 
         return await self._stage.show(LOGS, make, parent)

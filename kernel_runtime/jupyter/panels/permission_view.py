@@ -18,7 +18,7 @@ from kernel_runtime.jupyter.panels.rights import MOST_RECORDS, Reading, matching
 from kernel_runtime.jupyter.panels.style import SHEET
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from kernel_runtime.jupyter.panels.rights import Right, Rights
 
@@ -30,17 +30,21 @@ MOST_WISHES = 40
 
 
 class PermissionView:
-    """One panel. It looks again by itself, also while a cell runs."""
+    """One panel for all guests; ``guests()`` says what each may do, by name. One without a name is the only one.
+    It looks again by itself, also while a cell runs."""
 
-    def __init__(self, rights: Rights, seconds: float = LOOK_SECONDS) -> None:
-        self._rights = rights
+    def __init__(self, guests: Callable[[], Mapping[str, Rights]], seconds: float = LOOK_SECONDS) -> None:
+        self._guests = guests
         self._reading = Reading()
         self._seen: tuple[object, ...] = ()
         self._acting = Acting(self._draw)
         self._make_parts()
         self.root = self._assemble()
         for widget in (self.tabs, self._choice, self._search, self._event):
-            widget.observe(lambda _: self._draw(), "value")
+            widget.observe(lambda _: self._acting.soon(self._draw), "value")
+        self._offer()
+        self._which.observe(lambda _: self._acting.soon(self._turned), "value")
+        self._turning: asyncio.Task[None] | None = None
         self._ticker = Ticker(seconds, self.look)
         self._draw()
 
@@ -50,6 +54,7 @@ class PermissionView:
         self._head, self._picture, self._records, self._rest = (ipywidgets.HTML() for _ in range(4))
         self._detail = ipywidgets.HTML()
         self._picture.add_class("kr-picture")
+        self._which = ipywidgets.ToggleButtons(options=[]).add_class("kr-tabs").add_class("kr-guests")
         self.tabs = ipywidgets.ToggleButtons(options=[RIGHTS, TRAIL, SUGGESTED]).add_class("kr-tabs")
         self._choice = ipywidgets.ToggleButtons(options=[]).add_class("kr-rows").add_class("kr-rights")
         self._search = ipywidgets.Text(placeholder="search", tooltip="words that a record is to have")
@@ -76,7 +81,16 @@ class PermissionView:
         two = ipywidgets.VBox([row(self._search, self._event), self._records])
         three = ipywidgets.VBox([self._wishes, row(self._file, self._write), self._rest])
         self._pages = {RIGHTS: one, TRAIL: two, SUGGESTED: three}
-        parts = [ipywidgets.HTML(SHEET), self._head, self.tabs, one, two, three, self._acting.said]
+        parts = [
+            ipywidgets.HTML(SHEET),
+            self._head,
+            self._which,
+            self.tabs,
+            one,
+            two,
+            three,
+            self._acting.said,
+        ]
         return ipywidgets.VBox(parts).add_class("kr-panel")
 
     # -- what is shown ---------------------------------------------------------------------------
@@ -85,20 +99,50 @@ class PermissionView:
         """Show the page with the proposed policy."""
         self.tabs.value = SUGGESTED
 
+    def turn_to(self, guest: str) -> None:
+        """Show what this guest may do."""
+        self._offer()
+        if guest not in self._guests():
+            raise NotFound(f"no guest is called {guest!r}")
+        self._which.value = guest
+
+    def _turned(self) -> None:
+        self._reading, self._seen = Reading(), ()
+        self._draw()
+        self._turning = asyncio.get_running_loop().create_task(self.look())
+
+    def _offer(self) -> None:
+        names = list(self._guests())
+        offer(self._which, [(name, name) for name in names], first=True)
+        show(self._which, len(names) > 1)
+
+    @property
+    def _rights(self) -> Rights | None:
+        """Of the guest that is looked at, while there is one."""
+        return self._guests().get(self._which.value)
+
     async def look(self) -> None:
         """Read anew what has changed."""
-        gate = self._rights.gate
-        seen = (await asyncio.to_thread(self._rights.newest), gate.grants, gate.policy)
+        self._offer()
+        rights = self._rights
+        if rights is None:
+            seen: tuple[object, ...] = (None,)
+        else:
+            newest = await asyncio.to_thread(rights.newest)
+            if self._seen[1:2] != (newest,):
+                rights.renew()
+            seen = (rights, newest, rights.gate.grants, rights.gate.policy)
         if seen != self._seen:
-            self._reading = await asyncio.to_thread(self._rights.read)
-            self._seen = seen
-            self._draw()
+            reading = Reading() if rights is None else await asyncio.to_thread(rights.read)
+            if rights is self._rights:  # nobody has turned to another meanwhile
+                self._reading, self._seen = reading, seen
+                self._draw()
 
     def still(self) -> tuple[str, str]:
         """Rights and the newest records, as text and as HTML."""
         reading = self._reading
         plain = [
-            f"permissions of {one_line(self._rights.app, 120)}",
+            f"permissions of {one_line(self._app, 120)}",
             *(
                 f"{pictures.WORDS[right.effect]:<8}{one_line(right.scope, 200)}  ({one_line(right.rule, 200)})"
                 for right in reading.rights
@@ -116,10 +160,15 @@ class PermissionView:
         self._ticker.close()
         self._acting.close()
 
+    @property
+    def _app(self) -> str:
+        rights = self._rights
+        return "no guest" if rights is None else rights.app
+
     def _draw(self) -> None:
         reading = self._reading
         self._head.value = (
-            f'<div class="kr-head"><b>Permissions</b><bdi>{escape(self._rights.app)}</bdi>'
+            f'<div class="kr-head"><b>Permissions</b><bdi>{escape(self._app)}</bdi>'
             f"<span>{escape(self._summary())}</span></div>"
         )
         for name, page in self._pages.items():
@@ -137,7 +186,8 @@ class PermissionView:
         words = (
             f"{number} {word}" for number, word in zip(count, pictures.WORDS.values(), strict=True) if number
         )
-        return ", ".join(words) or "nothing was asked for yet"
+        nothing = "run a cell" if self._rights is None else "nothing was asked for yet"
+        return ", ".join(words) or nothing
 
     def _found(self) -> str:
         records = self._reading.records
@@ -153,9 +203,9 @@ class PermissionView:
         wishes = suggestion.allow[:MOST_WISHES]
         if [wish.scope for wish in wishes] != list(ticked):
             self._wishes.children = [_box(wish.scope, wish.times, wish.apps) for wish in wishes]
-        offer(
-            self._file, [(f"{name}: {path}", name) for name, path in self._rights.files.items()], first=True
-        )
+        rights = self._rights
+        files = {} if rights is None else rights.files
+        offer(self._file, [(f"{name}: {path}", name) for name, path in files.items()], first=True)
         nothing = '<p class="kr-faint">Nothing was asked in vain: there is nothing to suggest.</p>'
         self._rest.value = (
             ("" if wishes else nothing)
@@ -163,7 +213,7 @@ class PermissionView:
             + pictures.wishes("Denied by a rule or a condition; not for a suggestion:", suggestion.refused)
         )
         for each in (self._file, self._write):
-            each.disabled = not wishes or not self._rights.files
+            each.disabled = not wishes or not files
 
     def _enable(self) -> None:
         """Only what can be done is offered."""
@@ -181,22 +231,28 @@ class PermissionView:
 
     def _grant(self, span: Span) -> Callable[[], Awaitable[str]]:
         async def grant() -> str:
-            said = self._rights.grant(self._chosen(), span)
+            said = self._present().grant(self._chosen(), span)
             await self.look()
             return said
 
         return grant
 
     async def _revoked(self) -> str:
-        said = self._rights.revoke(self._chosen())
+        said = await self._present().revoke(self._chosen())
         await self.look()
         return said
 
     async def _approved(self) -> str:
         ticked = [box.scope for box in self._wishes.children if box.value]
-        said = await asyncio.to_thread(self._rights.approve, self._file.value, ticked)
+        said = await asyncio.to_thread(self._present().approve, self._file.value, ticked)
         await self.look()
         return said
+
+    def _present(self) -> Rights:
+        rights = self._rights
+        if rights is None:
+            raise NotFound("this guest is gone")
+        return rights
 
     def _chosen(self) -> str:
         right = self._right()

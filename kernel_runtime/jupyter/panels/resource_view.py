@@ -83,6 +83,14 @@ class ResourceView:
 
     # -- what is shown ---------------------------------------------------------------------------
 
+    def turn_to(self, guest: str) -> None:
+        """Show what this guest uses."""
+        if guest not in self._guests():
+            raise NotFound(f"no guest is called {guest!r}")
+        self._samples.setdefault(guest, Samples())
+        self._draw()
+        self._which.value = guest
+
     async def look(self) -> None:
         """Take a sample of every guest, and show it."""
         guests = dict(self._guests())
@@ -110,7 +118,7 @@ class ResourceView:
     def _choose(self) -> None:
         if not self._drawing:
             self._chosen = True
-            self._draw()
+            self._acting.soon(self._draw)
 
     def _draw(self) -> None:
         self._drawing = True

@@ -5,6 +5,7 @@ Plain objects do the work: a gate that decides, the audit log beside it, and pol
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +13,7 @@ import msgspec
 
 from kernel_runtime.domain.audit import Record
 from kernel_runtime.domain.decide import Request, decide
-from kernel_runtime.domain.errors import Conflict, Invalid
+from kernel_runtime.domain.errors import Conflict, Invalid, StoreUnavailable
 from kernel_runtime.domain.matching import Index
 from kernel_runtime.domain.outlook import prospect
 from kernel_runtime.domain.rules import Ask, Effect, Grant, Span
@@ -20,7 +21,7 @@ from kernel_runtime.domain.scopes import Kind, parse_scope
 from kernel_runtime.domain.suggestion import Suggestion, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from kernel_runtime.domain.clock import Clock
@@ -40,7 +41,7 @@ class Gate(Protocol):
     grants: Index[Grant]
 
     def grant(self, request: Request, span: Span) -> None: ...
-    def revoke(self, scope: Scope) -> int: ...
+    def renew(self) -> None: ...
 
 
 class Trail(Protocol):
@@ -75,8 +76,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rights:
-    """The rights of one app. What reads may block on the disk: call it beside the loop. ``grant`` and
-    ``revoke`` belong into the loop, where the broker changes the gate, too."""
+    """The rights of one app. What reads may block on the disk: call it beside the loop. ``grant``, ``renew``
+    and ``revoke`` belong into the loop, where the broker changes the gate, too."""
 
     def __init__(
         self,
@@ -84,17 +85,19 @@ class Rights:
         trail: Callable[[], Trail],
         clock: Callable[[float], Clock],
         *,
+        revoke: Callable[[Scope], Awaitable[int]],
         principal: str = "",
         session: str = "",
         files: Mapping[str, Path] | None = None,
         approve: Callable[[str, list[str]], Policy] | None = None,
     ) -> None:
-        """``files``: policy files that may be written to, by name; ``approve`` writes scopes to one and
-        gives the policy that holds then."""
+        """``revoke`` takes back grants, in all sessions of the app. ``files``: policy files that may be written to, by
+        name; ``approve`` writes scopes to one and gives the policy that holds then."""
         self.gate = gate
         self.files = dict(files or {})
         self._trail = trail
         self._clock = clock
+        self._revoke = revoke
         self._principal = principal
         self._session = session
         self._approve = approve
@@ -109,9 +112,14 @@ class Rights:
 
     def read(self) -> Reading:
         """How it all stands now."""
+        newest_first = self.records()
+        records = newest_first[::-1]
+        return Reading(rights=self.rights(records), records=newest_first, suggestion=suggest(records))
+
+    def records(self) -> list[Record]:
+        """Its audit trail, the newest first."""
         equal = {"app": self.gate.manifest.id}
-        records = list(self._trail().records(equal, last=MOST_RECORDS))
-        return Reading(rights=self.rights(records), records=records[::-1], suggestion=suggest(records))
+        return list(self._trail().records(equal, last=MOST_RECORDS))[::-1]
 
     def rights(self, records: Iterable[Record]) -> list[Right]:
         """What is declared, granted or was requested."""
@@ -131,10 +139,19 @@ class Rights:
         span_text = "for this session" if span is Span.SESSION else "always, for this version"
         return f"granted {span_text}: {scope}"
 
-    def revoke(self, scope: str) -> str:
+    def renew(self) -> None:
+        """Take in what was revoked in other sessions, if the state can be read just now."""
+        with contextlib.suppress(StoreUnavailable):
+            self.gate.renew()
+
+    async def revoke(self, scope: str) -> str:
         """Take back what a person granted."""
-        count = self.gate.revoke(parse_scope(scope))
-        return f"revoked: {scope}" if count else f"no person has granted it: {scope}"
+        count = await self._revoke(parse_scope(scope))
+        return (
+            f"revoked: {scope}, in every session of this app"
+            if count
+            else f"no person has granted it: {scope}"
+        )
 
     def approve(self, file: str, scopes: list[str]) -> str:
         """Write scopes to a policy file; they hold from now on."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from kernel_runtime.jupyter.panels.logbook import LogBook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.clock import Clock
     from kernel_runtime.domain.log import LogRecord
     from kernel_runtime.domain.policy import Policy
+    from kernel_runtime.domain.scopes import Scope
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.panels.resource_view import Watched
     from kernel_runtime.jupyter.panels.rights import Gate, Rights, Trail
@@ -38,7 +39,7 @@ class Sources:
         session: Any = self._guest.session or await self._guest.ready()
         broker = cast("SessionBroker", session.broker())
         if self._rights is None or broker is not self._broker:
-            self._broker, self._rights = broker, _rights_with(broker)
+            self._broker, self._rights = broker, rights_with(broker)
         return self._rights
 
     def records(self) -> Iterable[LogRecord]:
@@ -46,13 +47,15 @@ class Sources:
         return () if self._broker is None else list(reversed(self._broker.logs.records))
 
 
-def _rights_with(broker: SessionBroker) -> Rights:
+def rights_with(broker: SessionBroker) -> Rights:
+    """What the guest of a broker may do."""
     from kernel_runtime.broker.gate import host_clock
 
     return rights_of(
         broker.gate,
         lambda: broker.audit,
         host_clock,
+        revoke=broker.revoke,
         principal=broker.caller.principal,
         session=broker.caller.session,
         policy=broker.held_policy,
@@ -64,6 +67,7 @@ def rights_of(
     trail: Callable[[], Trail],
     clock: Callable[[float], Clock],
     *,
+    revoke: Callable[[Scope], Awaitable[int]],
     principal: str,
     session: str,
     policy: Callable[[], Policy],
@@ -81,7 +85,9 @@ def rights_of(
         approve(files[file], scopes, Layer.USER)
         return policy()
 
-    return Rights(gate, trail, clock, principal=principal, session=session, files=files, approve=approved)
+    return Rights(
+        gate, trail, clock, revoke=revoke, principal=principal, session=session, files=files, approve=approved
+    )
 
 
 def notebook_name() -> str:

@@ -85,13 +85,16 @@ def gate_of(state: State) -> Any:
 
 def rights_in(state: State) -> Rights:
     """Its rights, over a real log."""
+    from kernel_runtime.broker.broker import Broker
     from kernel_runtime.broker.gate import host_clock
     from kernel_runtime.broker.policies import load_policy
 
+    gate = gate_of(state)
     return rights_of(
-        gate_of(state),
+        gate,
         lambda: state.audit,
         host_clock,
+        revoke=Broker(gate, {}).revoke,
         principal="ann",
         session="s1",
         policy=lambda: load_policy(Path.cwd(), os.environ),

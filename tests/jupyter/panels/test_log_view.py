@@ -7,11 +7,13 @@ import io
 import json
 import os
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.log import LogRecord, Severity
 from kernel_runtime.jupyter.panels import logbook
 from kernel_runtime.jupyter.panels.logbook import LogBook, Wanted
 from kernel_runtime.state import State
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
 async def opened(
     book: LogBook, place: Path, rights: Any = None, seconds: float = 3600.0
 ) -> tuple[Any, Any, dict[str, Any]]:
-    from kernel_runtime.jupyter.panels.log_view import LogView
+    from kernel_runtime.jupyter.panels.log_view import LogView, Voice
 
     theatre, ear, _ = stage()
-    bundle = await theatre.show("l", lambda: LogView(book, rights, place, seconds), b"{}")
+    voices = {"": Voice(rights)}
+    bundle = await theatre.show("l", lambda: LogView(book, lambda: voices, place, seconds), b"{}")
     return theatre.panel("l"), ear, bundle
 
 
@@ -105,6 +108,52 @@ def test_it_follows_until_it_is_told_not_to(tmp_path):
         view.close()
 
     run(story)
+
+
+def test_of_several_guests_each_line_says_whose_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    from kernel_runtime.jupyter.panels.log_view import LogView, Voice
+
+    async def story():
+        with State(tmp_path / "state") as state:
+            rights, book = rights_in(state), LogBook()
+            logged = LogRecord(number=1, at=1.0, level=Severity.INFO, message="wrote", app="b-app")
+            voices = {"a": Voice(rights), "b": Voice(None, lambda: [logged])}
+            rights.gate.ask(request("secret:API_KEY"))
+            theatre, _, _ = stage()
+            bundle = await theatre.show("l", lambda: LogView(book, lambda: voices, tmp_path, 3600.0), b"{}")
+            view = theatre.panel("l")
+            book.stream("stdout", "printed\n", 1, guest="a")
+            await view.look()
+            plain = view.still()[0]
+            assert "audit  a: decision deny secret:API_KEY" in bundle["text/plain"]
+            assert "stdout a: printed" in plain
+            assert "log    b: wrote" in plain
+            assert "a: printed" in view._lines.value
+            view._search.value = "b"
+            assert "wrote" in view._lines.value
+            del voices["b"]
+            await view.look()
+            assert "wrote" not in view.still()[0]
+
+    run(story)
+
+
+def test_threads_may_write_while_it_is_read():
+    book, stop = LogBook(), threading.Event()
+
+    def write():
+        while not stop.is_set():
+            book.stream("stdout", "line\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(200):
+            assert {line.text for line in book.newest_first()} <= {"line"}
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_the_audit_trail_stands_among_the_lines(tmp_path, monkeypatch):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.rules import Effect, Span
 from kernel_runtime.jupyter.panels.permission_html import MOST_ROWS, brief
 from kernel_runtime.jupyter.panels.rights import matching
@@ -35,7 +37,7 @@ async def opened(rights: Rights, seconds: float = 3600.0) -> tuple[Any, Any, dic
     from kernel_runtime.jupyter.panels.permission_view import PermissionView
 
     place, ear, _ = stage()
-    bundle = await place.show("p", lambda: PermissionView(rights, seconds), b"{}")
+    bundle = await place.show("p", lambda: PermissionView(lambda: {"": rights}, seconds), b"{}")
     return place.panel("p"), ear, bundle
 
 
@@ -68,10 +70,70 @@ def test_what_is_granted_is_decided_so_and_revoked_no_more(rights, span):
     rights.grant(NET, span)
     assert standing(rights)[NET] == (Effect.ALLOW, True, False)
     assert rights.gate.ask(request()).decision.allowed
-    assert "evoked: net" in rights.revoke(NET)
+    assert "evoked: net" in asyncio.run(rights.revoke(NET))
     assert not rights.gate.ask(request()).decision.allowed
     events = [(record.event, record.decision) for record in rights.read().records]
     assert events == [("decision", "ask"), ("revoked", "deny"), ("decision", "allow"), ("granted", "allow")]
+
+
+def test_what_is_revoked_in_another_session_is_seen_here(rights, tmp_path):
+    async def story():
+        rights.grant(NET, Span.SESSION)
+        view, _, _ = await opened(rights)
+        view._choice.value = NET
+        assert not view._revoke.disabled
+        with State(tmp_path / "state") as other:
+            await rights_in(other).revoke(NET)
+        await view.look()
+        assert view._revoke.disabled
+        assert "kr-ask" in view._picture.value.split(NET)[0]
+
+    run(story)
+
+
+def test_of_several_guests_one_is_looked_at_and_granted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    from kernel_runtime.jupyter.panels.permission_view import PermissionView
+
+    async def story():
+        with State(tmp_path / "one") as one, State(tmp_path / "two") as two:
+            guests = {"a": rights_in(one), "b": rights_in(two)}
+            place, _, _ = stage()
+            await place.show("p", lambda: PermissionView(lambda: guests, 3600.0), b"{}")
+            view = place.panel("p")
+            assert view._which.value == "a"
+            view.turn_to("b")
+            await view.look()
+            view._choice.value = NET
+            await press(view._acting, view._session)
+            assert [len(rights.gate.grants) for rights in guests.values()] == [0, 1]
+            del guests["b"]
+            await view.look()
+            await until(lambda: view._which.value == "a" and view._choice.value is None)
+            await view.look()
+            assert view._reading.rights
+            assert not any(right.granted for right in view._reading.rights)
+            guests.clear()
+            await view.look()
+            assert "no guest" in view.still()[0]
+            with pytest.raises(NotFound):
+                view.turn_to("b")
+
+    run(story)
+
+
+def test_what_another_thread_hears_is_drawn_in_the_panels_own(rights):
+    """In an ordinary kernel its thread hears what the page says; the panel lives in another."""
+
+    async def story():
+        view, _, _ = await opened(rights)
+        drawn: list[int] = []
+        view._draw = lambda: drawn.append(threading.get_ident())
+        await asyncio.to_thread(setattr, view._search, "value", "word")
+        await until(lambda: drawn)
+        assert set(drawn) == {threading.get_ident()}
+
+    run(story)
 
 
 def test_a_rule_that_denies_is_not_lifted(rights):

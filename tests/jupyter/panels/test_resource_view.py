@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.domain.usage import Usage
 from kernel_runtime.jupyter.panels import charts, gauges
@@ -112,6 +113,19 @@ def test_the_brakes():
         assert "Interrupted" in await press(acting, view._interrupt)
         assert "Killed" in await press(acting, view._kill)
         assert guest.asked == [("throttle", 0.25), "interrupt", "kill"]
+
+    run(story)
+
+
+def test_one_of_several_guests_is_turned_to():
+    async def story():
+        view, _, _ = await opened({"a": FakeGuest(memory=100), "b": FakeGuest(memory=200)})
+        assert "100 bytes" in view._picture.value
+        view.turn_to("b")
+        await view.look()
+        assert "200 bytes" in view._picture.value
+        with pytest.raises(NotFound):
+            view.turn_to("c")
 
     run(story)
 
