@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gzip
+import io
 import ipaddress
 import json
 import ssl
 import threading
+import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.handler import Demand
     from kernel_runtime.domain.decide import Request
     from kernel_runtime.state import State
+
+
+WHEEL = "tiny-1.0-py3-none-any.whl"
 
 
 class Site(BaseHTTPRequestHandler):
@@ -65,6 +70,13 @@ class Site(BaseHTTPRequestHandler):
 
     def on_table(self, _: dict[str, str], __: bytes) -> None:
         self.reply(b"a,b\n1,2\n3,4\n")
+
+    def on_simple(self, _: dict[str, str], __: bytes) -> None:
+        """An index of packages, as pip asks for it."""
+        self.reply(f'<a href="/wheel/{WHEEL}">{WHEEL}</a>'.encode(), 200, {"Content-Type": "text/html"})
+
+    def on_wheel(self, _: dict[str, str], __: bytes) -> None:
+        self.reply(wheel())
 
     def on_circle(self, _: dict[str, str], __: bytes) -> None:
         self.reply(b"moved", 302, {"Location": "/circle"})
@@ -117,6 +129,17 @@ class Site(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""
+
+
+def wheel() -> bytes:
+    """``tiny`` 1.0: a package of one line."""
+    about, files = "tiny-1.0.dist-info", io.BytesIO()
+    with zipfile.ZipFile(files, "w") as archive:
+        archive.writestr("tiny.py", "SAID = 'fetched'\n")
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "tiny.py,,\n")
+    return files.getvalue()
 
 
 class Server(ThreadingHTTPServer):
