@@ -16,6 +16,7 @@ OUTSIDE = "outside"
 LINEAR = "each in turn"
 CONTROL = "less of it"
 HTTPX = "direct httpx"
+AIOHTTP = "direct aiohttp"
 ECHO = "plain echo"
 
 

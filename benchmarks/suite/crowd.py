@@ -8,7 +8,7 @@ import multiprocessing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from benchmarks.bars import HTTPX
+from benchmarks.bars import AIOHTTP
 from benchmarks.figures import OURS, Reading, Spec
 from benchmarks.processes import peak, reset_peak
 from benchmarks.registry import benchmark
@@ -33,10 +33,11 @@ async def crowd(fetch, url, count):
     answers = await asyncio.gather(*(fetch(url) for _ in range(count)), return_exceptions=True)
     seconds = time.perf_counter() - begun
     return dict(seconds=seconds, failed=sum(answer != {_SIZE} for answer in answers))
-async def through_httpx(url, count, **options):
-    import httpx
-    async with httpx.AsyncClient(trust_env=False, timeout=60, **options) as client:
-        async def fetch(url): return len((await client.get(url)).content)
+async def through_aiohttp(url, count, proxy=None):
+    import aiohttp
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        async def fetch(url):
+            async with session.get(url, proxy=proxy) as answer: return len(await answer.read())
         await fetch(url)
         return await crowd(fetch, url, count)
 async def through_handler(url, count):
@@ -47,8 +48,8 @@ async def through_handler(url, count):
 """
 _CALLS = {
     "handler": "through_handler({url!r}, {count})",
-    "proxy": "through_httpx({url!r}, {count}, proxy=os.environ['http_proxy'])",
-    HTTPX: "through_httpx({url!r}, {count})",
+    "proxy": "through_aiohttp({url!r}, {count}, os.environ['http_proxy'])",
+    AIOHTTP: "through_aiohttp({url!r}, {count})",
 }
 
 
@@ -63,14 +64,14 @@ _CALLS = {
 )
 def crowd(scale: Scale) -> Iterator[Reading]:
     """Each turn in a front of its own, which has served one request before; the site is a third process."""
-    count = min(_AT_ONCE, scale.decisions // 10)
+    count = min(_AT_ONCE, scale.decisions)
     with serving_apart() as port:
         url = f"http://127.0.0.1:{port}/{_SIZE}"
-        for name in turns(min(scale.rounds, 5), ["handler", "proxy", HTTPX]):
+        for name in turns(min(scale.rounds, 5), ["handler", "proxy", AIOHTTP]):
             found = _apart(name, url, count)
             rate = count / found["seconds"]
-            if name == HTTPX:
-                yield from (Reading(f"crowd.{way}", HTTPX, rate) for way in ("handler", "proxy"))
+            if name == AIOHTTP:
+                yield from (Reading(f"crowd.{way}", AIOHTTP, rate) for way in ("handler", "proxy"))
                 continue
             yield Reading(f"crowd.{name}", OURS, rate)
             yield Reading(f"crowd.{name}_failed", OURS, found["failed"])
@@ -80,7 +81,7 @@ def crowd(scale: Scale) -> Iterator[Reading]:
 def _apart(name: str, url: str, count: int) -> dict[str, Any]:
     """What ``_measured`` finds in a process of its own."""
     ours, theirs = multiprocessing.Pipe()
-    target = _measured_outside if name == HTTPX else _measured
+    target = _measured_outside if name == AIOHTTP else _measured
     process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, name, url, count))
     process.start()
     theirs.close()

@@ -41,7 +41,7 @@ WHEEL = "tiny-1.0-py3-none-any.whl"
 
 
 class Site(BaseHTTPRequestHandler):
-    """Answers by path; ``server.seen`` remembers what came."""
+    """Answers by path; ``server.seen`` remembers what came, ``server.peers`` over which connections."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -51,6 +51,7 @@ class Site(BaseHTTPRequestHandler):
         body = self._chunked() if self.headers.get("Transfer-Encoding") else self.rfile.read(length)
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.server.peers.add(self.client_address)
         self.server.seen.append((self.command, self.path, dict(self.headers.items())))
         getattr(self, f"on_{parts.path.strip('/').split('/')[0]}", self.on_echo)(query, body)
 
@@ -151,6 +152,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         super().__init__((address, 0), Site)
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.peers: set[tuple[str, int]] = set()
         self.tries: Counter[str] = Counter()
         self.over = threading.Event()
         self.tls = tls

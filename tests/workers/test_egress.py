@@ -120,6 +120,19 @@ def test_ordinary_clients_work_unchanged(guest: Guest, client: str) -> None:
         assert "net:other.internal" in refused
 
 
+def test_an_ordinary_client_may_open_as_many_connections_as_it_wants(guest: Guest) -> None:
+    """By itself: up to 100."""
+    code = (
+        "import aiohttp, asyncio\n"
+        "async with aiohttp.ClientSession() as session:\n"
+        "    async def size(n):\n"
+        "        async with session.get(f'http://api.internal:{HTTP}/bytes?n={n}') as r: return len(await r.read())\n"
+        "    sizes = await asyncio.gather(*map(size, range(200)))\n"
+        "sizes == [*range(200)]"
+    )
+    assert guest.answer(code) == "True"
+
+
 def test_pandas_reads_a_url_or_says_why_not(guest: Guest) -> None:
     read = "import pandas\nint(pandas.read_csv(f'http://{}.internal:{{HTTP}}/table').sum().sum())"
     assert guest.answer(read.format("api")) == "10"
