@@ -40,9 +40,11 @@ _QUICK = 0.005
 class Powers:
     """What decides for one session. ``manifest``: a file, or one that was read; without one everything may be
     asked for. ``policy``: files beside those that hold in ``directory``. ``allow`` and ``deny``: scopes, as on
-    a command line. ``person``: who is asked; without one asking is denying."""
+    a command line. ``person``: who is asked; without one asking is denying. ``known``: it is told which app it
+    is; what another grants for ever is only for this session, for the next one may be somebody else's."""
 
     name: str = ""
+    known: bool = True
     directory: str = ""
     level: Level = Level.MODERATE
     manifest: Manifest | str | None = None
@@ -79,7 +81,8 @@ class Powers:
     def gate(self, state: State, disclosed: Disclosed) -> Gate:
         """What decides; everything that holds is read now."""
         read = self.read_manifest()
-        manifest = replace(read, stamp=_digest(read.stamp, self.place))
+        once = () if self.known else (secrets.token_hex(16),)
+        manifest = replace(read, stamp=_digest(read.stamp, self.place, *once))
         gate = state.gate(
             manifest,
             self.held_policy(manifest.level),

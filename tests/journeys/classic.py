@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 
 from tests.journeys.lab import Notebook
+
+if TYPE_CHECKING:
+    from selenium.webdriver.remote.webelement import WebElement
 
 _CELL = "const cell = window.Jupyter?.notebook?.get_cell(arguments[0]);"
 
