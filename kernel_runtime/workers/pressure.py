@@ -40,6 +40,7 @@ class Pressure:
         self._limit = meter.limits.memory
         self._used = 0
         self._gave_up = -math.inf
+        self._going: set[int] = set()
 
     def pause(self) -> float:
         """Seconds within which memory cannot become short; for ever where nothing can be given up."""
@@ -63,17 +64,28 @@ class Pressure:
         return True
 
     def spare_the_cell(self, used: float) -> bool:
-        """The host is about to end a cell for ``used`` bytes: where it is only a little too much, all
-        snapshots go instead. Whether there were any, or some that are still on their way out."""
-        if self._limit is None or used > _LITTLE * self._limit:
+        """The host is about to end a cell for ``used`` bytes: where it is only a little too much without the
+        snapshots, all of them go instead. Whether there were any, or some that are still on their way out."""
+        if self._limit is None or used - self._counted_for_snapshots() > _LITTLE * self._limit:
             return False
         expendable = self._snapshots.expendable()
         if expendable:
             self._give_up(expendable, lambda _: None, last=True)
+        return self._some_are_going()
+
+    def _some_are_going(self) -> bool:
         return time.monotonic() - self._gave_up < _GOING
 
+    def _counted_for_snapshots(self) -> int:
+        """Bytes of a sum that are counted for them: whole copies, where their pages may not be looked at."""
+        copies = self._snapshots.pids | (self._going if self._some_are_going() else set())
+        processes = self._meter.processes
+        return processes.shared_out([p for p in processes.look() if p.pid in copies])
+
     def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:
+        before = self._snapshots.pids
         self._snapshots.give_up(chosen)
+        self._going = (self._going if self._some_are_going() else set()) | before - self._snapshots.pids
         self._gave_up = time.monotonic()
         told = ", ".join(snapshot.title for snapshot in chosen if last or not snapshot.automatic)
         if told:

@@ -72,8 +72,7 @@ class Processes:
 
     def shared_out(self, processes: list[Process]) -> int:
         """Bytes of their memory, pages that several hold divided among them (PSS)."""
-        hidden = [0, *(process.resident for process in processes[1:])]
-        return sum(map(self._proportional, processes, hidden))
+        return sum(map(self._proportional, processes))
 
     def open_files(self) -> int:
         """Descriptors of the process that has most of them; 0 when none may be looked at."""
@@ -149,6 +148,10 @@ class Processes:
         """The processes below the first one, by the host's /proc; the ended ones count, too."""
         return sorted(tree.descendants(self._root, zombies=True))
 
+    def _first(self) -> int:
+        """The first process, by its number where the processes are looked at."""
+        return self._root if self._directory() is None else 1
+
     def _path(self, pid: int, name: str) -> str:
         return f"{pid}/{name}" if self._directory() is not None else f"/proc/{pid}/{name}"
 
@@ -167,15 +170,15 @@ class Processes:
         times = sum(map(int, fields[11:15]))
         return Process(pid, fields[0].decode(), times / _TICKS, int(fields[17]), int(fields[21]) * _PAGE)
 
-    def _proportional(self, process: Process, hidden: int) -> int:
-        """Its PSS; ``hidden`` where it keeps us from reading it, as any process can by not being
+    def _proportional(self, process: Process) -> int:
+        """Its PSS; all that it has where it keeps us from reading it, as any process can by not being
         dumpable: it must not hide what it uses. (The first one does, and runs no code of the guest.)"""
         try:
             for line in self._text(process.pid, "smaps_rollup", _ROLLUP).splitlines():
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) * 1024
         except PermissionError:
-            return hidden
+            return 0 if process.pid == self._first() else process.resident
         except OSError:
             pass  # it has just ended
         return 0
