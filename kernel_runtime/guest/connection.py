@@ -23,6 +23,7 @@ HIGH_FD = 200
 #: For a larger buffer the allocator maps new memory at each read: ten times the read's own time.
 _CHUNK = 64 * 1024
 _SMALL = 16 * 1024
+_AT_ONCE = int(socket.MSG_DONTWAIT)
 #: Milliseconds.
 _ANSWER_POLL = 200
 
@@ -104,7 +105,7 @@ class Connection:
         """Take in what has arrived, without waiting; False when the host has hung up (or talks nonsense)."""
         with self._interrupts, self._reading:
             try:
-                data, fds = receive_fds(self._socket, _CHUNK, 1, socket.MSG_DONTWAIT)
+                data, fds = receive_fds(self._socket, _CHUNK, 1, _AT_ONCE)
             except BlockingIOError:
                 return True
             except OSError:

@@ -57,20 +57,23 @@ class FrameReader:
         return len(self._buffer) - self._start
 
     def frames(self) -> Iterator[Any]:
-        while self.pending >= _LENGTH.size:
+        while True:
+            start = self._start + _LENGTH.size
+            if len(self._buffer) < start:
+                return
             (size,) = _LENGTH.unpack_from(self._buffer, self._start)
             if size > self._limit:
                 raise ProtocolViolation(f"a frame of {size} bytes exceeds the limit of {self._limit}")
-            end = self._start + _LENGTH.size + size
+            end = start + size
             if len(self._buffer) < end:
                 return
-            with memoryview(self._buffer) as view:
-                body = bytes(view[self._start + _LENGTH.size : end])
             self._start = end
-            yield decode(self._decoder, body)
+            with memoryview(self._buffer) as view, view[start:end] as body:
+                frame = decode(self._decoder, body)
+            yield frame
 
 
-def decode(decoder: msgspec.msgpack.Decoder[Any], body: bytes) -> Any:
+def decode(decoder: msgspec.msgpack.Decoder[Any], body: bytes | memoryview) -> Any:
     """One frame's body → its struct; ``ProtocolViolation`` for anything else."""
     try:
         return decoder.decode(body)
