@@ -16,6 +16,7 @@ OUTSIDE = "outside"
 LINEAR = "each in turn"
 CONTROL = "less of it"
 HTTPX = "direct httpx"
+AIOHTTP = "direct aiohttp"
 ECHO = "plain echo"
 
 
@@ -74,6 +75,8 @@ BARS = (
     Bar(figure="decide.granted", kind="value", most=20e-6),
     Bar(figure="decide.denied", kind="value", most=20e-6),
     Bar(figure="broker.call", kind="value", most=100e-6),
+    Bar(figure="crowd.handler_failed", kind="value", most=0),
+    Bar(figure="crowd.proxy_failed", kind="value", most=0),
 )
 
 

@@ -42,6 +42,19 @@ def _rollup(pid: int) -> dict[str, int]:
     return fields
 
 
+def reset_peak() -> int:
+    """Begin to watch the most memory that this process has at a time; bytes it has now."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return peak()
+
+
+def peak() -> int:
+    """Bytes that it had at most since ``reset_peak``."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
+
 def pid_of(pidfd: int) -> int:
     """The pid, in our own namespace, of the process behind a pidfd."""
     with open(f"/proc/self/fdinfo/{pidfd}") as file:

@@ -47,9 +47,12 @@ class Powers:
     """What decides for one session. ``manifest``: a file, or one that was read; without one everything may be
     asked for. ``policy``: files beside those that hold in ``directory``. ``allow`` and ``deny``: scopes, as on
     a command line. ``person``: who is asked; without one asking is denying. ``rung``: the weakest that was
-    accepted, for the guests of apps that this one calls, too. ``began``: when the session did."""
+    accepted, for the guests of apps that this one calls, too. ``began``: when the session did. ``known``: it is
+    told which app it is; what another grants for ever is only for this session, for the next one may be somebody
+    else's."""
 
     name: str = ""
+    known: bool = True
     directory: str = ""
     level: Level = Level.MODERATE
     manifest: Manifest | str | None = None
@@ -83,7 +86,8 @@ class Powers:
         read = self.read_manifest()
         named = f"{os.path.realpath(self.directory)}#{self.name}"
         place = named if self.manifest is None else os.path.realpath(read.place)
-        return replace(read, stamp=_digest(read.stamp, place), holder=_digest(place))
+        once = () if self.known else (secrets.token_hex(16),)
+        return replace(read, stamp=_digest(read.stamp, place, *once), holder=_digest(place))
 
     def gate(self, state: State, disclosed: Disclosed) -> Gate:
         """What decides; everything that holds is read now."""

@@ -56,7 +56,7 @@ print(time.perf_counter() - begun)
 def broker(scale: Scale) -> Iterator[Reading]:
     """In a session of its own, with a state on the disk for temporary files."""
     count = max(20, scale.decisions // 10)
-    with _state(), Session(allow=["clock", "events:subscribe:bench"], automatic=False) as session:
+    with own_state(), Session(allow=["clock", "events:subscribe:bench"], automatic=False) as session:
         session.run(_TIMED)
         for _ in range(scale.rounds):
             times = _times(session, "door.waited(poll)", count)
@@ -107,7 +107,8 @@ async def _echo(sock: socket.socket) -> None:
 
 
 @contextmanager
-def _state() -> Iterator[None]:
+def own_state() -> Iterator[None]:
+    """A state on the disk for temporary files, for the sessions of this process."""
     before = os.environ.get("KERNEL_RUNTIME_STATE")
     with tempfile.TemporaryDirectory() as place:
         os.environ["KERNEL_RUNTIME_STATE"] = place

@@ -15,6 +15,7 @@ import httpx
 from benchmarks.bars import HTTPX
 from benchmarks.figures import OURS, Reading, Spec
 from benchmarks.registry import benchmark
+from benchmarks.sites import serving
 from benchmarks.turns import turns
 from kernel_runtime.broker.handler import Call
 from kernel_runtime.broker.http import Http
@@ -52,7 +53,7 @@ def egress(scale: Scale) -> Iterator[Reading]:
 async def _measured(rounds: int, count: int) -> list[Reading]:
     found: list[Reading] = []
     with tempfile.TemporaryDirectory() as place, State(Path(place) / "state") as state:
-        async with _server() as port, _subjects(state) as subjects:
+        async with serving() as port, _subjects(state) as subjects:
             small, large = (f"http://127.0.0.1:{port}/{size}" for size in (100, _LARGE))
             for fetch in subjects.values():
                 await fetch(small)
@@ -104,24 +105,3 @@ async def _subjects(state: State) -> AsyncIterator[dict[str, Fetch]]:
 
 async def _content(client: httpx.AsyncClient, url: str) -> bytes:
     return (await client.get(url)).content
-
-
-@asynccontextmanager
-async def _server() -> AsyncIterator[int]:
-    """``/N`` is N bytes."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                size = int(head.split(b" ", 2)[1].rpartition(b"/")[2])
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-                writer.write(bytes(size))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        server.close()

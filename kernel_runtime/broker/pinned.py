@@ -6,9 +6,10 @@ addresses only. httpx and what it brings are imported by the first request.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections import OrderedDict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpcore
@@ -16,7 +17,7 @@ import httpx
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from kernel_runtime.broker.reach import Reached
 
@@ -60,10 +61,58 @@ class Addresses(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
-@dataclass
 class _Pool:
-    connections: httpcore.AsyncConnectionPool
-    users: int = 0
+    """The connections of one origin, each with one request at a time; who finds none free waits in line.
+
+    Not httpcore's own pool: each request that waits there is looked at for each answer that comes, and those that
+    come together are given the same connection, which only one of them gets.
+    """
+
+    def __init__(self, make: Callable[[], httpcore.AsyncHTTPConnection]) -> None:
+        self.users = 0
+        self._make = make
+        self._free = asyncio.Semaphore(_MOST_CONNECTIONS)
+        self._idle: list[httpcore.AsyncHTTPConnection] = []
+        self._kept = _KEPT
+
+    @asynccontextmanager
+    async def connection(self, seconds: float | None) -> AsyncIterator[httpcore.AsyncHTTPConnection]:
+        """One that is free within so many seconds, or ``PoolTimeout``."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise httpcore.PoolTimeout from None
+        try:
+            connection = await self._latest() or self._make()
+            try:
+                yield connection
+            finally:
+                await self._take_back(connection)
+        finally:
+            self._free.release()
+
+    async def _latest(self) -> httpcore.AsyncHTTPConnection | None:
+        """The one that was used last, of those that still stand."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return None
+
+    async def _take_back(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        others_wait = self.users > _MOST_CONNECTIONS
+        if connection.is_idle() and self._kept and (others_wait or len(self._idle) < self._kept):
+            self._idle.append(connection)
+        else:
+            await connection.aclose()
+
+    async def close(self) -> None:
+        """Those in use are closed when they are given back."""
+        self._kept = 0
+        while self._idle:
+            await self._idle.pop().aclose()
 
 
 class Connections:
@@ -80,43 +129,43 @@ class Connections:
         pool.users += 1
         try:
             await self._close_surplus()
-            answer = await pool.connections.handle_async_request(_as_sent(request, reached))
-            try:
-                yield answer
-            finally:
-                await answer.aclose()
+            async with pool.connection(request.extensions["timeout"].get("pool")) as connection:
+                answer = await connection.handle_async_request(_as_sent(request, reached))
+                try:
+                    yield answer
+                finally:
+                    await answer.aclose()
         finally:
             pool.users -= 1
 
     def _pool(self, reached: Reached) -> _Pool:
         key = (*reached.target.origin, *sorted(reached.addresses))
         if key not in self._pools:
-            self._pools[key] = self._new_pool(reached.addresses)
+            self._pools[key] = _Pool(functools.partial(self._new_connection, reached))
         self._pools.move_to_end(key)
         return self._pools[key]
 
-    def _new_pool(self, addresses: tuple[str, ...]) -> _Pool:
+    def _new_connection(self, reached: Reached) -> httpcore.AsyncHTTPConnection:
         if self._context is None:
             self._context = httpx.create_ssl_context(trust_env=False)
-        connections = httpcore.AsyncConnectionPool(
+        target = reached.target
+        return httpcore.AsyncHTTPConnection(
+            httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port),
             ssl_context=self._context,
-            max_connections=_MOST_CONNECTIONS,
-            max_keepalive_connections=_KEPT,
             keepalive_expiry=_KEPT_SECONDS,
-            network_backend=Addresses(addresses),
+            network_backend=Addresses(reached.addresses),
         )
-        return _Pool(connections)
 
     async def _close_surplus(self) -> None:
         idle = [key for key, pool in self._pools.items() if not pool.users]
         for key in idle[: max(0, len(self._pools) - _MOST_POOLS)]:
-            await self._pools.pop(key).connections.aclose()
+            await self._pools.pop(key).close()
 
     async def close(self) -> None:
         """Idempotent."""
         pools, self._pools = self._pools, OrderedDict()
         for pool in pools.values():
-            await pool.connections.aclose()
+            await pool.close()
 
 
 def _as_sent(request: httpx.Request, reached: Reached) -> httpcore.Request:

@@ -112,7 +112,8 @@ class Proxy:
         except asyncio.CancelledError:
             writer.transport.abort()
         finally:
-            await leave(writer)
+            with contextlib.suppress(asyncio.CancelledError):  # by then it is cut off
+                await leave(writer)
             self._tasks.discard(task)
 
     async def _converse(self, conversation: Conversation) -> None:

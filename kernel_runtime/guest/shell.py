@@ -53,7 +53,7 @@ def prepare() -> Shell:
 def _build() -> GuestKernel:
     from traitlets.config import Config
 
-    from kernel_runtime.guest import shell_displays, shell_magics
+    from kernel_runtime.guest import clients, imports, shell_displays, shell_magics
     from kernel_runtime.guest.shell_kernel import GuestKernel, Profile
 
     config = Config()
@@ -67,6 +67,7 @@ def _build() -> GuestKernel:
         log=logging.getLogger("kernel_runtime.guest"),
     )
     shell_displays.install(kernel.shell)
+    imports.tell(clients.LIBRARIES)
     shell_magics.install(kernel)
     _warm_up(kernel)
     return kernel

@@ -3,7 +3,6 @@
 The front shows a whole document in a frame without origin and network, and lets no script run in
 the page itself. So what these libraries usually do — script in the page, libraries from a CDN —
 cannot work; here each is told to put everything into one document as soon as it is imported.
-Nothing is imported for that, and a library that is not used costs nothing.
 
 The libraries travel compressed (gzip, base64) and are unpacked in the frame: plotly.js is 1.9 MB
 for each figure instead of 4.7, bokeh 0.5 instead of 1.3. Frames of unique origins can share nothing.
@@ -15,16 +14,16 @@ import base64
 import html
 import json
 import re
-import sys
 from functools import cache
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.guest import imports
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from importlib.machinery import ModuleSpec
+    from collections.abc import Sequence
     from types import ModuleType
+
+    from kernel_runtime.guest.imports import Words
 
 HTML = "text/html"
 _PAGE = """\
@@ -55,13 +54,10 @@ _ADDRESS = re.compile(r'(?<!\\)"https?://([\w.*{}-]+(?::\d+)?)/')
 
 
 def install(shell: Any) -> None:
-    """Once, where the shell is built; libraries that are imported already are told at once."""
+    """Once, where the shell is built."""
     formatter = shell.display_formatter.formatters[HTML]
     formatter.for_type_by_name("branca.element", "Element", _map)
-    for name, tell in _LIBRARIES.items():
-        if name in sys.modules:
-            tell(sys.modules[name])
-    sys.meta_path.insert(0, _Imports())
+    imports.tell(_LIBRARIES)
 
 
 def document(*, height: int, body: str, start: str, libraries: Sequence[str] = (), style: str = "") -> str:
@@ -93,47 +89,6 @@ def safe_in_script(text: str) -> str:
 def bundle(page: str) -> dict[str, Any]:
     """A display of a document."""
     return {HTML: page, "text/plain": "(an interactive output)"}
-
-
-# -- imports --------------------------------------------------------------------------------------
-
-
-class _Imports(MetaPathFinder):
-    """Tells a library once its module has been executed."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        tell = _LIBRARIES.get(name)
-        if tell is None:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, tell)
-        return spec
-
-
-class _Telling(Loader):
-    """A loader, and a word with the module afterwards."""
-
-    def __init__(self, loader: Any, tell: Callable[[ModuleType], None]) -> None:
-        self._loader = loader
-        self._tell = tell
-
-    def __getattr__(self, name: str) -> Any:  # get_data, is_package: whatever the loader can do
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        made: ModuleType | None = self._loader.create_module(spec)
-        return made
-
-    def exec_module(self, module: ModuleType) -> None:
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        try:
-            self._tell(module)
-        except Exception as error:  # noqa: BLE001 - another version of it: it shows as it can
-            sys.stderr.write(f"kernel_runtime: {module.__name__} shows as in any page: {error!r}\n")
 
 
 # -- plotly ---------------------------------------------------------------------------------------
@@ -339,7 +294,7 @@ def _map(element: Any) -> str:
     return page.replace("<html>", f'<html data-frame-height="{_MAP_HEIGHT}">', 1)
 
 
-_LIBRARIES: dict[str, Callable[[ModuleType], None]] = {
+_LIBRARIES: Words = {
     "plotly.io._renderers": _tell_plotly,
     "bokeh.io": _tell_bokeh,
     "altair": _tell_altair,

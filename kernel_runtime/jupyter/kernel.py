@@ -65,13 +65,15 @@ class RuntimeHouse:
 
 
 def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons, began: float) -> Broker:
-    """What the guest asks; a notebook that declares nothing may ask for everything, and the person decides."""
+    """What the guest asks; a notebook that declares nothing may ask for everything, and the person decides.
+    The classic notebook names the directory alone, and other fronts nothing."""
     from kernel_runtime.capabilities import Powers, broker_for
 
     notebook = os.environ.get("JPY_SESSION_NAME", "")
     found = notebook if notebook.endswith(".ipynb") and os.path.isfile(notebook) else None
     powers = Powers(
         name=os.path.basename(notebook) or "notebook",
+        known=bool(settings.manifest or os.path.basename(notebook)),
         directory=os.getcwd(),
         level=settings.level,
         manifest=settings.manifest or found,

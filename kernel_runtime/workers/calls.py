@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
@@ -17,7 +18,7 @@ from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from kernel_runtime.ports import Answer, Broker
     from kernel_runtime.workers.link import Link
@@ -38,6 +39,7 @@ class Calls:
         self._broker = broker
         self._last = 0
         self._bytes = 0
+        self._chunk = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
@@ -55,10 +57,20 @@ class Calls:
         if len(self._tasks) >= MAX_IN_FLIGHT or self._bytes + size > MAX_BYTES:
             self._refuse(frame.id, Conflict(f"{len(self._tasks)} calls are in flight: wait for some of them"))
             return
+        task = self._begun(self._perform(frame, arguments))
+        if task.done():
+            return
         self._bytes += size
-        task = asyncio.get_running_loop().create_task(self._perform(frame, arguments))
         self._tasks[frame.id] = task
         task.add_done_callback(lambda _: self._ended(frame.id, size))
+
+    def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Its task. The first call of what has come is begun here, for most are over without waiting; what came
+        along takes turns with all else."""
+        loop, before, self._chunk = asyncio.get_running_loop(), self._chunk, self._link.chunks
+        if self._chunk != before and sys.version_info >= (3, 12):
+            return asyncio.Task(work, loop=loop, eager_start=True)
+        return loop.create_task(work)
 
     def withdraw(self, number: int) -> None:
         """Nobody waits for it any more; it may have been answered by now."""

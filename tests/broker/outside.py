@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gzip
+import io
 import ipaddress
 import json
 import ssl
 import threading
+import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
     from kernel_runtime.state import State
 
 
+WHEEL = "tiny-1.0-py3-none-any.whl"
+
+
 class Site(BaseHTTPRequestHandler):
-    """Answers by path; ``server.seen`` remembers what came."""
+    """Answers by path; ``server.seen`` remembers what came, ``server.peers`` over which connections."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -46,6 +51,7 @@ class Site(BaseHTTPRequestHandler):
         body = self._chunked() if self.headers.get("Transfer-Encoding") else self.rfile.read(length)
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.server.peers.add(self.client_address)
         self.server.seen.append((self.command, self.path, dict(self.headers.items())))
         getattr(self, f"on_{parts.path.strip('/').split('/')[0]}", self.on_echo)(query, body)
 
@@ -65,6 +71,13 @@ class Site(BaseHTTPRequestHandler):
 
     def on_table(self, _: dict[str, str], __: bytes) -> None:
         self.reply(b"a,b\n1,2\n3,4\n")
+
+    def on_simple(self, _: dict[str, str], __: bytes) -> None:
+        """An index of packages, as pip asks for it."""
+        self.reply(f'<a href="/wheel/{WHEEL}">{WHEEL}</a>'.encode(), 200, {"Content-Type": "text/html"})
+
+    def on_wheel(self, _: dict[str, str], __: bytes) -> None:
+        self.reply(wheel())
 
     def on_circle(self, _: dict[str, str], __: bytes) -> None:
         self.reply(b"moved", 302, {"Location": "/circle"})
@@ -119,6 +132,17 @@ class Site(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+def wheel() -> bytes:
+    """``tiny`` 1.0: a package of one line."""
+    about, files = "tiny-1.0.dist-info", io.BytesIO()
+    with zipfile.ZipFile(files, "w") as archive:
+        archive.writestr("tiny.py", "SAID = 'fetched'\n")
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "tiny.py,,\n")
+    return files.getvalue()
+
+
 class Server(ThreadingHTTPServer):
     """On loopback; ``tls`` makes it speak TLS."""
 
@@ -128,6 +152,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         super().__init__((address, 0), Site)
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.peers: set[tuple[str, int]] = set()
         self.tries: Counter[str] = Counter()
         self.over = threading.Event()
         self.tls = tls

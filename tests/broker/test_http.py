@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,23 @@ def perform(mine: Gate, names: Names, *calls: dict[str, Any], **options: Any) ->
             await handler.close()
 
     found: list[Performed] = in_loop(run())
+    return found
+
+
+def perform_together(mine: Gate, names: Names, *calls: dict[str, Any]) -> list[Performed | BaseException]:
+    """The calls at the same time, and then the last one."""
+    *others, last = [Call(capability="http", action="request", arguments=arguments) for arguments in calls]
+
+    async def run() -> list[Performed | BaseException]:
+        handler = Http(resolver=names.resolver(ttl=0))
+        performing = (handler.perform(call, demand_of(mine)) for call in others)
+        try:
+            found = await asyncio.gather(*performing, return_exceptions=True)
+            return [*found, await handler.perform(last, demand_of(mine))]
+        finally:
+            await handler.close()
+
+    found: list[Performed | BaseException] = in_loop(run())
     return found
 
 
@@ -335,6 +353,25 @@ def test_what_is_packed_counts_unpacked(mine: Gate, names: Names, site: Server) 
     assert "content-encoding" not in answer["headers"]
     with pytest.raises(OutsideFailed, match="larger than 4999999 bytes"):
         fetch(mine, names, url, max_bytes=4_999_999)
+
+
+def test_many_requests_at_a_time_share_a_few_connections(mine: Gate, names: Names) -> None:
+    with serving() as site:
+        calls = [{"url": f"http://api.internal:{site.port}/bytes?n={n}"} for n in range(200)]
+        found = perform_together(mine, names, *calls)
+        sizes = [len(one.value["content"]) for one in found if isinstance(one, Performed)]
+        assert sizes == [*range(200)]
+        assert len(site.peers) <= 16
+
+
+def test_who_gives_up_gives_the_connection_back(mine: Gate, names: Names, site: Server) -> None:
+    where = f"http://api.internal:{site.port}"
+    *given_up, last = perform_together(
+        mine, names, *[{"url": f"{where}/stall", "timeout": 0.2}] * 40, {"url": f"{where}/bytes?n=3"}
+    )
+    assert [type(error) for error in given_up] == [OutsideFailed] * 40
+    assert isinstance(last, Performed)
+    assert last.value["content"] == bytes(3)
 
 
 def test_a_slow_answer_is_given_up(mine: Gate, names: Names, site: Server) -> None:

@@ -53,8 +53,8 @@ def free_address() -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def server(place: Path, environment: dict[str, str]) -> Iterator[str]:
-    """JupyterLab on a free address, serving ``place``/work; its address."""
+def server(place: Path, environment: dict[str, str], program: str = "jupyterlab") -> Iterator[str]:
+    """JupyterLab (or another program of its server) on a free address, serving ``place``/work; its address."""
     (place / "work").mkdir()
     for name, values in SETTINGS.items():
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -70,7 +70,7 @@ def server(place: Path, environment: dict[str, str]) -> Iterator[str]:
     environment = {**environment, "HOME": str(place), "PYTHONWARNINGS": "ignore"}
     with (place / "server.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], cwd=place, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", program, *options], cwd=place, env=environment, stdout=log, stderr=log
         )
         try:
             address = f"http://{host}:{port}"
@@ -116,6 +116,8 @@ def wait_until(holds: Callable[[], Any], seconds: float, complaint: str) -> Any:
 class Notebook:
     """One open notebook: run cells, read what they show, press what a person presses."""
 
+    PAGE = "lab/tree/{}?reset"
+
     def __init__(self, driver: webdriver.Chrome, address: str, place: Path) -> None:
         self.driver = driver
         self._address = address
@@ -140,7 +142,7 @@ class Notebook:
         if ours is not None:
             notebook.metadata["kernel_runtime"] = ours
         nbformat.write(notebook, self._place / "work" / name)
-        self.driver.get(f"{self._address}/lab/tree/{name}?reset")
+        self.driver.get(f"{self._address}/{self.PAGE.format(name)}")
         wait_until(lambda: len(self.cells()) >= len(sources), PATIENCE, "the notebook does not open")
         self.wait_idle()
 

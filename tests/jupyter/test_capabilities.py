@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kernel_runtime.broker.commons import Commons
+from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.disclosed import Disclosed
+from kernel_runtime.domain.rules import Effect, Span
+from kernel_runtime.domain.scopes import parse_request
+from kernel_runtime.jupyter.kernel import broker_of
+from kernel_runtime.jupyter.settings import resolve
 from tests.jupyter.kernels import PATIENCE, REAL, Kernel, running, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ASK = "from kernel_runtime.sdk import cache\ncache.set('x', 1)\nprint('kept', cache.get('x'))"
 
@@ -70,3 +80,29 @@ def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
     assert re.search(r"^granted +clock ", text, re.MULTILINE)
     assert re.search(r"^denied +process ", text, re.MULTILINE)
     assert "<td>env:REGION</td>" in shown["text/html"]
+
+
+def again_after_always(monkeypatch: pytest.MonkeyPatch, place: Path, notebook: str) -> Effect:
+    """What becomes of a request in a kernel's next life when "always" was said to it in the one before."""
+    monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(place / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
+    monkeypatch.setenv("JPY_SESSION_NAME", notebook)
+    request = Request(scope=parse_request("cache"))
+
+    async def life(span: Span | None) -> Effect:
+        broker: Any = broker_of(resolve([], os.environ), Disclosed(), Commons())
+        ticket = broker.gate.ask(request)
+        if span is not None:
+            assert broker.gate.answer(ticket, span).decision.allowed
+            assert broker.gate.ask(request).decision.allowed, "in this session it holds"
+        await broker.close()
+        return Effect(ticket.decision.effect)
+
+    assert asyncio.run(life(Span.ALWAYS)) is Effect.ASK
+    return asyncio.run(life(None))
+
+
+def test_always_holds_for_a_notebook_that_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The classic notebook tells its kernel the directory alone: the next kernel there may be another's."""
+    assert again_after_always(monkeypatch, tmp_path, f"{tmp_path}/mine.ipynb") is Effect.ALLOW
+    assert again_after_always(monkeypatch, tmp_path, f"{tmp_path}/") is Effect.ASK

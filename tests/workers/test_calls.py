@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,18 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """Keeps what is sent; ``full``: how often descriptors find no room."""
+    """Keeps what is sent; ``full``: how often descriptors find no room. Each call comes in a chunk of its own, but
+    where ``chunk`` is given."""
 
-    def __init__(self, full: int = 0) -> None:
+    def __init__(self, full: int = 0, chunk: int | None = None) -> None:
+        self._chunks = itertools.count(1) if chunk is None else itertools.repeat(chunk)
         self.sent: list[wire.Called] = []
         self.beside: list[bytes] = []
         self._full = full
+
+    @property
+    def chunks(self) -> int:
+        return next(self._chunks)
 
     def send(self, frame: wire.Called, fds: list[int] | None = None) -> None:
         if fds and self._full:
@@ -82,6 +90,18 @@ def run(test: Callable[[Calls, Link, Broker], Any], link: Link | None = None) ->
         await test(Calls(mine, lambda: broker), mine, broker)  # type: ignore[arg-type]
 
     asyncio.run(within())
+
+
+def test_of_what_comes_together_only_the_first_is_begun_before_all_else() -> None:
+    async def test(calls: Calls, link: Link, _: Broker) -> None:
+        for number in (1, 2, 3):
+            calls.begin(call(number))
+        at_once = [1] if sys.version_info >= (3, 12) else []
+        assert [frame.id for frame in link.sent] == at_once
+        await settled(calls)
+        assert [frame.id for frame in link.sent] == [1, 2, 3]
+
+    run(test, Link(chunk=7))
 
 
 async def settled(calls: Calls) -> None:

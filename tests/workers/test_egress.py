@@ -102,39 +102,68 @@ CLIENTS = {
     "def get(url): r = httpx.get(url, verify=ssl.create_default_context(cafile=CA)); r.raise_for_status(); return r.content",
     "urllib": "import ssl, urllib.request\n"
     "def get(url): return urllib.request.urlopen(url, context=ssl.create_default_context(cafile=CA)).read()",
+    "aiohttp": "import aiohttp, ssl\n"
+    "async def get(url):\n"
+    "    async with aiohttp.ClientSession(raise_for_status=True) as session:\n"
+    "        async with session.get(url, ssl=ssl.create_default_context(cafile=CA)) as r: return await r.read()",
 }
 
 
-@pytest.mark.parametrize("client", ["requests", "httpx", "urllib"])
+@pytest.mark.parametrize("client", ["requests", "httpx", "urllib", "aiohttp"])
 def test_ordinary_clients_work_unchanged(guest: Guest, client: str) -> None:
     assert guest.run(CLIENTS[client]).error is None
+    get = "await get" if client == "aiohttp" else "get"
     for where in ("http://api.internal:{HTTP}", "https://api.internal:{HTTPS}"):
-        assert guest.answer(f"get(f'{where}/bytes?n=5')") == repr(bytes(5))
-        refused = guest.answer(f"get(f'{where}/'.replace('api', 'other'))")
+        assert guest.answer(f"{get}(f'{where}/bytes?n=5')") == repr(bytes(5))
+        refused = guest.answer(f"{get}(f'{where}/'.replace('api', 'other'))")
         assert "403" in refused
         assert "net:other.internal" in refused
 
 
-def test_pandas_reads_a_url(guest: Guest) -> None:
-    assert (
-        guest.answer("import pandas\nint(pandas.read_csv(f'http://api.internal:{HTTP}/table').sum().sum())")
-        == "10"
+def test_an_ordinary_client_may_open_as_many_connections_as_it_wants(guest: Guest) -> None:
+    """By itself: up to 100."""
+    code = (
+        "import aiohttp, asyncio\n"
+        "async with aiohttp.ClientSession() as session:\n"
+        "    async def size(n):\n"
+        "        async with session.get(f'http://api.internal:{HTTP}/bytes?n={n}') as r: return len(await r.read())\n"
+        "    sizes = await asyncio.gather(*map(size, range(200)))\n"
+        "sizes == [*range(200)]"
     )
+    assert guest.answer(code) == "True"
 
 
-def test_pip_is_told_why(guest: Guest) -> None:
-    said = guest.run(
-        "import subprocess, sys\nprint(subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-input',"
-        " '--retries', '1', '-d', '/tmp/x', '--index-url', 'https://other.internal/simple', 'nothing'],"
-        " capture_output=True, text=True).stderr)"
+def test_pandas_reads_a_url_or_says_why_not(guest: Guest) -> None:
+    read = "import pandas\nint(pandas.read_csv(f'http://{}.internal:{{HTTP}}/table').sum().sum())"
+    assert guest.answer(read.format("api")) == "10"
+    refused = guest.answer(read.format("other"))
+    assert "403" in refused
+    assert "net:other.internal" in refused
+
+
+def pip(guest: Guest, host: str) -> str:
+    """Have pip install ``tiny`` from an index; what it says of errors."""
+    return guest.run(
+        "import subprocess, sys\n"
+        "command = [sys.executable, '-m', 'pip', 'install', '--no-input', '--disable-pip-version-check', '--retries', '1',"
+        f" '--cert', CA, '--target', '/tmp/packages', '--index-url', f'https://{host}:{{HTTPS}}/simple', 'tiny']\n"
+        "print(subprocess.run(command, capture_output=True, text=True).stderr)"
     ).text()
-    assert "403" in said
-    assert "net:other.internal:443/CONNECT" in said
+
+
+def test_pip_installs_what_may_be_fetched_and_is_told_why_not(guest: Guest) -> None:
+    refused = pip(guest, "other.internal")
+    assert "403" in refused
+    assert "net:other.internal" in refused
+    said = pip(guest, "api.internal")
+    assert guest.answer("sys.path.append('/tmp/packages')\nimport tiny\ntiny.SAID") == "'fetched'", said
 
 
 BYPASSES = {
     "a raw socket": "import socket\nsocket.create_connection(('127.0.0.1', HTTP), 5)",
     "no proxy": "import httpx\nhttpx.get(f'http://127.0.0.1:{HTTP}/', trust_env=False)",
+    "aiohttp that is told": "import aiohttp\n"
+    "async with aiohttp.ClientSession(trust_env=False) as s: await s.get(f'http://api.internal:{HTTP}/')",
     "no_proxy": "import os, urllib.request\nos.environ['no_proxy'] = '*'\n"
     "try: urllib.request.urlopen(f'http://127.0.0.1:{HTTP}/', timeout=5)\n"
     "finally: os.environ['no_proxy'] = 'localhost,127.0.0.1,::1'",
