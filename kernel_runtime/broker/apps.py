@@ -122,7 +122,7 @@ def _manifest(app: str, directory: Path) -> Manifest:
     manifest = parse_manifest(text, f"{app}/{MANIFEST}", Anchors(str(directory), str(Path.home())))
     if manifest.id != app:
         raise Invalid(f"its {MANIFEST} calls it {manifest.id!r}")
-    return replace(manifest, place=str(directory / MANIFEST))
+    return replace(manifest, place=os.path.realpath(directory / MANIFEST))
 
 
 def _source(module: str, directory: Path, app: str) -> tuple[Path, str]:

@@ -6,7 +6,6 @@ The called app has its own manifest's powers, never the caller's. What it answer
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
@@ -82,7 +81,7 @@ class CallHandler:
         arguments = packed.pack(asked.arguments, MAX_ARGUMENTS)
         await demand(Request(scope=make_scope(Kind.CALL, name), size=len(arguments)))
         entry = await asyncio.to_thread(self._apps.find, asked.app, asked.handler)
-        stop = Stop(asked.app, os.path.realpath(entry.manifest.place))
+        stop = Stop(asked.app, entry.manifest.place)
         journey = self._journey.on_to(stop, asked.timeout, time.monotonic())
         answered = await self._within(Called(entry, arguments, journey))
         return Performed(value=_value(name, answered), size=len(arguments) + len(answered.reply))
