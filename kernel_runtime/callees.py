@@ -161,7 +161,7 @@ async def _answered(session: Session, called: Called) -> Answered:
         verdict = await session.submit(_cell(session.level), lambda _: None, keep=False)
         if verdict is not None:
             raise CallFailed(f"{called.entry.name}: {session.disclosed.text(verdict.explain())}")
-        reply = await session.get(REPLY)
+        reply = await session.get(REPLY, as_it_is=True)  # packed: what takes secrets out must unpack it first
     except (GuestLost, LimitExceeded) as error:
         said = session.disclosed.text(error.verdict.explain())
         raise CallFailed(f"{called.entry.name}: {said}") from None

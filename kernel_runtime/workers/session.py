@@ -200,13 +200,13 @@ class Session(Life):
         if self._branch is not None:
             self._branch.send(answer)
 
-    async def get(self, name: str) -> wire.Value:
+    async def get(self, name: str, *, as_it_is: bool = False) -> wire.Value:
         """A variable in a safe format. ``GuestCodeError``-like text comes as ``Conflict``, and so does that it holds
-        the value of a secret which cannot be taken out."""
+        the value of a secret which cannot be taken out. ``as_it_is``: the caller takes them out."""
         value = await self._ask(wire.Get(id=f"get-{os.urandom(6).hex()}", name=name))
         if value is None:
             raise ProtocolViolation("the guest answered without a value")
-        if not self.disclosed:
+        if as_it_is or not self.disclosed:
             return value
         try:
             return await asyncio.to_thread(concealed_value, value, self.disclosed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,7 +91,7 @@ def again_after_always(monkeypatch: pytest.MonkeyPatch, place: Path, notebook: s
     request = Request(scope=parse_request("cache"))
 
     async def life(span: Span | None) -> Effect:
-        broker: Any = broker_of(resolve([], os.environ), Disclosed(), Commons())
+        broker: Any = broker_of(resolve([], os.environ), Disclosed(), Commons(), time.time())
         ticket = broker.gate.ask(request)
         if span is not None:
             assert broker.gate.answer(ticket, span).decision.allowed
