@@ -193,8 +193,9 @@ class Person(Protocol):
     """Who decides what no rule decides: a card in the notebook, a terminal. Code in a guest never is."""
 
     async def answer(self, question: Question) -> Span | None:
-        """How long it is granted for, or ``None``: denied. Asked once for equal questions at a time, and
-        cancelled when nobody waits for the answer any more (time is up, the guest has gone)."""
+        """How long it is granted for, or ``None``: denied, for as long as the session lasts. Asked once for equal
+        questions at a time, and cancelled when nobody waits for the answer any more (time is up, the guest has
+        gone). ``CapabilityDenied`` where they cannot be asked, or do not listen now."""
 
 
 class Answer(Protocol):
