@@ -148,7 +148,7 @@ class Ledger(Protocol):
     """The state that decisions depend on, with the log of what was decided."""
 
     def turn(self) -> AbstractContextManager[Turn]:
-        """Begin a transaction; ``StoreUnavailable`` when it cannot be begun or committed."""
+        """Begin a transaction; ``StorageFailed`` when it cannot be begun or committed."""
 
     def changes(self) -> int:
         """A number that changes when another process has written."""
@@ -158,7 +158,7 @@ class LogStore(Protocol):
     """Log records of guests, kept: of each app the newest."""
 
     def add(self, records: Sequence[LogRecord]) -> None:
-        """Keep them, in their order; ``StoreUnavailable`` when that is not possible now."""
+        """Keep them, in their order; ``StorageFailed`` when that is not possible now."""
 
     def records(self, app: str, *, session: str = "", newest: int = 1000) -> list[LogRecord]:
         """The newest, oldest first."""

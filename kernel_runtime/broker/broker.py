@@ -23,7 +23,7 @@ from kernel_runtime.domain.errors import (
     CapabilityDenied,
     Invalid,
     KernelRuntimeError,
-    StoreUnavailable,
+    StorageFailed,
 )
 from kernel_runtime.domain.question import question
 from kernel_runtime.domain.rules import Effect
@@ -215,7 +215,7 @@ class Broker:
         for ticket in tickets:
             try:
                 self.gate.performed(ticket, duration=seconds, error="cancelled")
-            except StoreUnavailable:
+            except StorageFailed:
                 return
 
     async def _patiently(self, write: Callable[[], Any]) -> Any:
@@ -223,7 +223,7 @@ class Broker:
         while True:
             try:
                 return write()
-            except StoreUnavailable:
+            except StorageFailed:
                 if time.monotonic() >= deadline:
                     raise
                 await asyncio.sleep(_AGAIN)

@@ -14,7 +14,6 @@ from kernel_runtime.domain.errors import (
     NotFound,
     OutsideFailed,
     StorageFailed,
-    StoreUnavailable,
 )
 
 __all__ = [
@@ -25,5 +24,4 @@ __all__ = [
     "NotFound",
     "OutsideFailed",
     "StorageFailed",
-    "StoreUnavailable",
 ]

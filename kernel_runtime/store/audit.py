@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel_runtime.domain.audit import FIELDS, GENESIS, Head, Record, Trouble, check_chain
-from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.domain.errors import StorageFailed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,7 +91,7 @@ class AuditLog:
         noting = _Noting(_read_archive(self.archive / file), noted)
         try:
             yield from check_chain(noting, start, end)
-        except StoreUnavailable as error:
+        except StorageFailed as error:
             yield Trouble(first, f"the archive of records {first} to {end.number}: {error}")
         else:
             if noted is not None and first <= noted.number <= end.number and not noting.seen:
@@ -158,9 +158,9 @@ def _read_archive(path: Path) -> Iterator[Record]:
             for line in file:
                 yield _decoder.decode(line)
     except OSError as error:
-        raise StoreUnavailable(f"{path.name} cannot be read: {error.strerror or error}") from None
+        raise StorageFailed(f"{path.name} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
-        raise StoreUnavailable(f"{path.name} is damaged: {error}") from None
+        raise StorageFailed(f"{path.name} is damaged: {error}") from None
 
 
 def _write_archive(path: Path, records: list[Record]) -> None:
@@ -177,4 +177,4 @@ def _write_archive(path: Path, records: list[Record]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be written: {error.strerror or error}") from None
+        raise StorageFailed(f"{path} cannot be written: {error.strerror or error}") from None

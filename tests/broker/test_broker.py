@@ -17,7 +17,7 @@ from kernel_runtime.domain.errors import (
     Invalid,
     KernelRuntimeError,
     NotFound,
-    StoreUnavailable,
+    StorageFailed,
 )
 from kernel_runtime.domain.manifest import Anchors, parse_manifest, undeclared
 from kernel_runtime.domain.policy import Policy, Source
@@ -392,10 +392,10 @@ def test_what_was_done_and_cannot_be_written_down_is_not_given(
         made = broker(state, policy=allowing("cache"), patience=0.01)
 
         def full(*args: object, **options: object) -> None:
-            raise StoreUnavailable("the disk is full")
+            raise StorageFailed("the disk is full")
 
         monkeypatch.setattr(made.gate, "performed", full)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StorageFailed):
             await ask(made, "cache", give=1)
 
     run(test)
