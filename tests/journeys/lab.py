@@ -255,7 +255,7 @@ class Notebook:
     def complaints(self) -> list[str]:
         """Errors of our own page on the browser's console."""
         try:
-            entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+            entries = self.driver.get_log("browser")
         except WebDriverException:
             return []
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]

@@ -23,7 +23,7 @@ def _noting(self: cells.Cells, *arguments: Any) -> None:
     _lines.append(self)
 
 
-cells.Cells.__init__ = _noting  # type: ignore[method-assign]
+cells.Cells.__init__ = _noting
 
 
 def person() -> Asking:

@@ -50,7 +50,7 @@ class Silence:
 def desk(gate: Any = None) -> tuple[Desk, Any]:
     board, ear, comms = stage()
     sources = SimpleNamespace(logs=SimpleNamespace(stream=lambda *_: None, record=lambda *_: None))
-    made = Desk(ear, comms, Silence(), gate or Gate(Level.MODERATE), 10_000, board, sources)  # type: ignore[arg-type] # stand-ins
+    made = Desk(ear, comms, Silence(), gate or Gate(Level.MODERATE), 10_000, board, sources)  # stand-ins
     return made, ear
 
 
@@ -158,10 +158,10 @@ async def served(monkeypatch: pytest.MonkeyPatch, *frames: wire.FromGuest) -> tu
     sleep, replies = Sleep(), list[Any]()
     monkeypatch.setattr(cells.asyncio, "sleep", sleep)
     line = cells.Cells(
-        Guest(*frames),  # type: ignore[arg-type] # what a cell needs of it
+        Guest(*frames),  # what a cell needs of it
         desk()[0],
         Settings(),
-        SimpleNamespace(add=lambda *_: None, write=lambda: None),  # type: ignore[arg-type] # remembers nothing
+        SimpleNamespace(add=lambda *_: None, write=lambda: None),  # remembers nothing
         lambda message, content, metadata: replies.append(content),
         lambda: None,
     )

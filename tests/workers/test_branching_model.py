@@ -138,7 +138,7 @@ class Sequences(RuleBasedStateMachine):
 @pytest.mark.timeout(900)
 def test_sequences_agree_with_the_model(open_session: Callable[..., kernel_runtime.Session]) -> None:
     Sequences.session = open_session(snapshots=Budget(pause=60, automatic=16))
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Sequences,
         settings=settings(
             max_examples=500,

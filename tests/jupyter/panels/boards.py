@@ -109,7 +109,7 @@ class Ear:
 
 def stage() -> tuple[Stage, Ear, Comms]:
     ear, comms = Ear(), Comms()
-    return Stage(ear, comms), ear, comms  # type: ignore[arg-type]
+    return Stage(ear, comms), ear, comms
 
 
 def sample() -> FakeBoard:

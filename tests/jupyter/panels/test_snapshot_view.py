@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 async def opened(board: FakeBoard, diff: Any = None) -> tuple[SnapshotView, Any, dict[str, Any]]:
     place, ear, _ = stage()
-    bundle = await open_panel(place, board, b"{}", diff)  # type: ignore[arg-type]
+    bundle = await open_panel(place, board, b"{}", diff)
     ((view, _),) = place._panels.values()
-    return view, ear, bundle  # type: ignore[return-value]
+    return view, ear, bundle
 
 
 async def press(view: SnapshotView, button: Any) -> str:
