@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: Shorter values would be found in ordinary text.
 MIN_SECRET = 6
@@ -125,10 +125,10 @@ def _forms(value: bytes) -> set[str]:
     return {form for form in forms if len(form) >= MIN_SECRET}
 
 
-def _pieces(value: bytes, encode: object) -> Iterator[str]:
+def _pieces(value: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
     """The part of the value's base64 that is the same whatever stands before and after it."""
     for before in range(3):
-        encoded: bytes = encode(bytes(before) + value)  # type: ignore[operator]
+        encoded = encode(bytes(before) + value)
         first = (before * 8 + 5) // 6
         last = (before + len(value)) * 8 // 6
         piece = encoded[first:last].decode("ascii")

@@ -28,6 +28,7 @@ from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
 from kernel_runtime.jupyter.settings import cell_source, tighten
+from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -239,7 +240,7 @@ class Cells:
                     shown = {"data": bundle, "metadata": {}, "transient": {}}
                     self._desk.publish("display_data", shown, message.raw)
         except asyncio.CancelledError:
-            if _being_cancelled():
+            if being_cancelled():
                 raise
             return self._show(message, request, INTERRUPTED), {}
         except (KernelRuntimeError, OSError, TimeoutError) as error:
@@ -301,7 +302,7 @@ class Cells:
             if relay.captured:
                 await asyncio.sleep(CAPTURED_SECONDS)
         except asyncio.CancelledError:
-            if _being_cancelled():
+            if being_cancelled():
                 raise
             return self._show(message, request, INTERRUPTED), {}
         except (KernelRuntimeError, OSError) as error:
@@ -373,7 +374,7 @@ class Cells:
         try:
             verdict = await self._submit(message, relay, 0)
         except asyncio.CancelledError:
-            if _being_cancelled():
+            if being_cancelled():
                 raise
             self._reply(message, Fault(ename="KeyboardInterrupt"), {})
             return
@@ -409,8 +410,3 @@ def _now() -> str:
 
 def _copy(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, origins=dict(settings.origins), notes=[])
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

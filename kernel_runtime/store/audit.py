@@ -54,7 +54,7 @@ class AuditLog:
         query = f"SELECT {_COLUMNS} FROM audit WHERE {where} ORDER BY number"  # noqa: S608 - names of ours
         values: list[object] = [since, *equal.values()]
         if last is not None:
-            query = f"SELECT * FROM ({query} DESC LIMIT ?) ORDER BY number"  # noqa: S608
+            query = f"SELECT * FROM ({query} DESC LIMIT ?) ORDER BY number"  # noqa: S608 - names of ours
             values.append(last)
         with self._database.reading() as connection:
             yield from _rows(connection, query, values)
@@ -64,7 +64,7 @@ class AuditLog:
         with self._database.reading() as connection:
             for _, _, _, file in _segments(connection):
                 yield from _read_archive(self.archive / file)
-            yield from _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608
+            yield from _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608 - names of ours
 
     def verify(self, noted: Head | None = None) -> Report:
         """Check every record, archive and link; ``noted``: a head that an earlier verification gave."""
@@ -77,7 +77,7 @@ class AuditLog:
                 troubles += self._verify_archive(file, first, start, end, noted)
                 archived, start = archived + last - first + 1, end
             end = Head(number, hash_)
-            live = _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608
+            live = _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608 - names of ours
             noting = _Noting(live, noted)
             troubles += check_chain(noting, start, end)
             records = noting.count
@@ -105,7 +105,7 @@ class AuditLog:
         with self._database.transaction() as connection:
             number = connection.execute("SELECT number FROM audit_head").fetchone()[0]
             last = number - keep
-            query = f"SELECT {_COLUMNS} FROM audit WHERE number <= ? ORDER BY number"  # noqa: S608
+            query = f"SELECT {_COLUMNS} FROM audit WHERE number <= ? ORDER BY number"  # noqa: S608 - names of ours
             records = list(_rows(connection, query, [last]))
             if not records:
                 return 0

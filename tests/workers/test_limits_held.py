@@ -93,7 +93,10 @@ def test_it_is_throttled_and_let_go_while_it_runs_and_never_beyond_its_limit(
     open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
 ) -> None:
     session = open_session(cpus=0.5)
-    meter_of = lambda: session._session._open.init.meter  # noqa: E731
+
+    def meter_of() -> Any:
+        return session._session._open.init.meter
+
     for asked, held in ((0.25, 0.25), (4.0, 0.5), (None, 0.5), (0.25, 0.25)):
         session.throttle(asked)
         assert meter_of().share == held
