@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.egress import Egress
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.meter import Meter
-    from kernel_runtime.workers.snapshots import How, Restoration
+    from kernel_runtime.workers.restoration import How, Restoration
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.snapshot_tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +40,7 @@ class Sequences(RuleBasedStateMachine):
             session.drop(snapshot.number)
         session.restart()
         inner: Any = session._session._session
-        inner.snapshots._heads.clear()
-        inner.snapshots.line = "main"
+        inner.snapshots.kept.become(Tree())
         session.run(_BEGIN)
         self.state: State = {"drawn": 0}
         self.past: list[State] = [{}]
