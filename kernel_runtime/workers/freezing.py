@@ -38,13 +38,16 @@ class Order:
 
     def __init__(self, frozen: Frozen, request: wire.Freeze) -> None:
         self.frozen = frozen
-        self.request = request
-        self.pending = Pending(request, self._heard)
-        self.said: wire.Froze | None = None
+        said = self._said = list[
+            wire.Froze
+        ]()  # the sink knows nothing else: no circle is left when it is over
+        self.pending = Pending(
+            request, lambda frame: said.append(frame) if isinstance(frame, wire.Froze) else None
+        )
 
-    def _heard(self, frame: wire.FromGuest) -> None:
-        if isinstance(frame, wire.Froze) and self.said is None:
-            self.said = frame
+    @property
+    def said(self) -> wire.Froze | None:
+        return self._said[0] if self._said else None
 
     async def made(self) -> wire.Froze:
         """What the guest said of it, once it is there; dropped when it will not be."""

@@ -49,3 +49,15 @@ def restoration(snapshot: Snapshot, branch: Branch, seconds: float) -> Restorati
 def _names(told: dict[str, object], key: str) -> list[str]:
     found = told.get(key)
     return [str(name)[:_LONGEST] for name in found[:_MOST]] if isinstance(found, list) else []
+
+
+def state_after(restoration: Restoration, before: int | None) -> str:
+    """Which moment the session is at now, for people; ``before``: the number of that before the cell."""
+    snapshot = restoration.snapshot
+    moment = f"after cell {snapshot.cell}" if snapshot.cell else "at the beginning"
+    if snapshot.number == before:
+        moment = "before this cell"
+    elif snapshot.name:
+        moment += f" (snapshot {snapshot.name!r})"
+    lost = "; ".join((*restoration.external, *restoration.changed))
+    return f"The variables are as they were {moment}{f', without {lost}' if lost else ''}."

@@ -326,7 +326,7 @@ def tree(open_session: Callable[..., kernel_runtime.Session]) -> Iterator[tuple[
 def test_restart_leaves_no_process_of_the_tree(cgroup_world: str, tree: tuple[Any, Any]) -> None:
     session, result = tree
     inner = session._session._open
-    processes = inner._init.meter.processes
+    processes = inner.init.meter.processes
     before = {process.pid for process in processes.look()[1:]} - inner.snapshots.pids
     assert len(before) >= 20
     session.restart()
@@ -339,7 +339,7 @@ def test_restart_leaves_no_process_of_the_tree(cgroup_world: str, tree: tuple[An
 
 def test_close_leaves_no_process_group_or_mount(tree: tuple[Any, Any]) -> None:
     session, result = tree
-    root, group = session._session._open.pid, session._session._open._init.meter._group
+    root, group = session._session._open.pid, session._session._open.init.meter._group
     directories = group.directories if group is not None else []
     pids = {root, *_children(root)}
     mounts = Path("/proc/self/mountinfo").read_text()
