@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.handler import Handler
     from kernel_runtime.domain.decide import Request
     from kernel_runtime.domain.rules import Span
-    from kernel_runtime.domain.scopes import Scope
     from kernel_runtime.ports import Person
 
 #: Seconds that a request waits for a state that others write, and between two attempts.
@@ -180,15 +179,6 @@ class Broker:
             ticket = await (self._answered(ticket, answer.span) if answer.first else self._ask(request))
         ticket.demand()
         return ticket
-
-    async def permit(self, request: Request, span: Span) -> None:
-        """The person grants it without having been asked."""
-        ticket = await self._ask(request)
-        await self._answered(ticket, span)
-
-    def revoke(self, scope: Scope) -> int:
-        """The person takes back grants of this scope; how many there were."""
-        return self.gate.revoke(scope)
 
     async def _ask(self, request: Request) -> Ticket:
         """The gate's ticket. A state that others write just now is waited for without holding the loop."""

@@ -216,7 +216,7 @@ def test_always_is_remembered_for_this_version_alone(state: State) -> None:
         changed.gate.recall()
         with pytest.raises(CapabilityDenied):
             await ask(changed, "net:api.example.org/GET")
-        assert again.revoke(parse_request("net:api.example.org/GET")) == 1
+        assert again.gate.revoke(parse_request("net:api.example.org/GET")) == 1
         later = broker(state, manifest=first)
         later.gate.recall()
         with pytest.raises(CapabilityDenied):
@@ -233,7 +233,7 @@ def test_a_denial_holds_for_the_session(state: State) -> None:
             with pytest.raises(CapabilityDenied):
                 await ask(made, "cache")
         assert len(person.asked) == 1
-        await made.permit(Request(scope=parse_request("cache")), Span.SESSION)
+        made.gate.grant(Request(scope=parse_request("cache"), principal="ann", session="s1"), Span.SESSION)
         await ask(made, "cache")  # the person may change their mind
 
     run(test)
