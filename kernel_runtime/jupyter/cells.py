@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import bench, front_magics, identity, limits_magic, verdicts
@@ -25,7 +24,7 @@ from kernel_runtime.jupyter.messages import MessageError
 from kernel_runtime.jupyter.panels.asking import Asking
 from kernel_runtime.jupyter.panels.openers import Panels
 from kernel_runtime.jupyter.records import Recorder, Records
-from kernel_runtime.jupyter.relay import Relay, Strays
+from kernel_runtime.jupyter.relay import Relay, Strays, request_of
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
 from kernel_runtime.jupyter.settings import cell_source, tighten
 from kernel_runtime.workers.cancelled import being_cancelled
@@ -326,16 +325,7 @@ class Cells:
         session = await self._guest.ready()
         if count:
             session.execution_count = count
-        request = wire.Request(
-            id=message.id,
-            kind=message.kind,
-            content=message.content,
-            metadata=message.metadata,
-            header=message.raw,
-            buffers=message.buffers,
-            count=count,
-        )
-        return await session.submit(request, sink)
+        return await session.submit(request_of(message, count), sink)
 
     def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
         """The cell's error when a limit or the guest itself ended it."""
