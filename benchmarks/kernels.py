@@ -76,7 +76,7 @@ class Kernel:
     @property
     def pids(self) -> list[int]:
         """The kernel and all below it."""
-        return tree(self.manager.provisioner.pid)  # type: ignore[union-attr]
+        return tree(self.manager.provisioner.pid)
 
     def info(self) -> None:
         """Ask for kernel info and wait for the reply."""

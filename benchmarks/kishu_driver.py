@@ -21,7 +21,7 @@ from kishu.jupyterint import KishuForJupyter
 from kishu.notebook_id import NotebookId
 
 
-class Timed(KishuForJupyter):  # type: ignore[misc]
+class Timed(KishuForJupyter):
     """``seconds``: spent in kishu for the present cell; ``trouble``: what went wrong there, which
     IPython would only print."""
 

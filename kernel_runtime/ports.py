@@ -155,7 +155,7 @@ class Ledger(Protocol):
     """The state that decisions depend on, with the log of what was decided."""
 
     def turn(self) -> AbstractContextManager[Turn]:
-        """Begin a transaction; ``StoreUnavailable`` when it cannot be begun or committed."""
+        """Begin a transaction; ``StorageFailed`` when it cannot be begun or committed."""
 
     def changes(self) -> int:
         """A number that changes when another process has written."""
@@ -165,7 +165,7 @@ class LogStore(Protocol):
     """Log records of guests, kept: of each app the newest."""
 
     def add(self, records: Sequence[LogRecord]) -> None:
-        """Keep them, in their order; ``StoreUnavailable`` when that is not possible now."""
+        """Keep them, in their order; ``StorageFailed`` when that is not possible now."""
 
     def records(self, app: str, *, session: str = "", newest: int = 1000) -> list[LogRecord]:
         """The newest, oldest first."""
@@ -200,8 +200,9 @@ class Person(Protocol):
     """Who decides what no rule decides: a card in the notebook, a terminal. Code in a guest never is."""
 
     async def answer(self, question: Question) -> Span | None:
-        """How long it is granted for, or ``None``: denied. Asked once for equal questions at a time, and
-        cancelled when nobody waits for the answer any more (time is up, the guest has gone)."""
+        """How long it is granted for, or ``None``: denied, for as long as the session lasts. Asked once for equal
+        questions at a time, and cancelled when nobody waits for the answer any more (time is up, the guest has
+        gone). ``CapabilityDenied`` where they cannot be asked, or do not listen now."""
 
 
 class Answer(Protocol):

@@ -114,7 +114,7 @@ def test_contents_that_are_no_json(kind: str, data: bytes) -> None:
 @given(st.sampled_from(_KINDS), _named | _json)
 def test_contents_for_a_program(kind: str, content: object) -> None:
     """The Python API takes the same frames without a front."""
-    collector = result.Collector(None, 10_000, None, None)  # type: ignore[arg-type]
+    collector = result.Collector(None, 10_000, None, None)
     frame = wire.Publish(parent="", kind=kind, content=json.dumps(content).encode())
     try:
         collector.take(frame)

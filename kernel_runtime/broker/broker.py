@@ -23,7 +23,7 @@ from kernel_runtime.domain.errors import (
     CapabilityDenied,
     Invalid,
     KernelRuntimeError,
-    StoreUnavailable,
+    StorageFailed,
 )
 from kernel_runtime.domain.question import question
 from kernel_runtime.domain.rules import Effect
@@ -181,11 +181,6 @@ class Broker:
         ticket.demand()
         return ticket
 
-    async def permit(self, request: Request, span: Span) -> None:
-        """The person grants it without having been asked."""
-        ticket = await self._ask(request)
-        await self._answered(ticket, span)
-
     async def revoke(self, scope: Scope) -> int:
         """The person takes back grants of this scope, here and in all sessions of this app; how many there were here."""
         count = sum(grant.scope == scope for grant in self.gate.grants)
@@ -217,7 +212,7 @@ class Broker:
         for ticket in tickets:
             try:
                 self.gate.performed(ticket, duration=seconds, error="cancelled")
-            except StoreUnavailable:
+            except StorageFailed:
                 return
 
     async def _patiently(self, write: Callable[[], Any]) -> Any:
@@ -225,7 +220,7 @@ class Broker:
         while True:
             try:
                 return write()
-            except StoreUnavailable:
+            except StorageFailed:
                 if time.monotonic() >= deadline:
                     raise
                 await asyncio.sleep(_AGAIN)

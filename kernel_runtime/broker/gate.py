@@ -15,7 +15,7 @@ from kernel_runtime.domain.audit import Entry
 from kernel_runtime.domain.clock import Clock
 from kernel_runtime.domain.conditions import Conditions, Quota
 from kernel_runtime.domain.decide import Decision, Request, charged, decide
-from kernel_runtime.domain.errors import CapabilityDenied, KernelRuntimeError, StoreUnavailable
+from kernel_runtime.domain.errors import CapabilityDenied, KernelRuntimeError, StorageFailed
 from kernel_runtime.domain.matching import Index
 from kernel_runtime.domain.rules import Effect, Grant, Span
 
@@ -79,7 +79,7 @@ class Gate:
         try:
             with self._ledger.turn() as turn:
                 return self._asked(turn, request)
-        except StoreUnavailable as error:
+        except StorageFailed as error:
             return Ticket(request=request, decision=_unwritten(request, error))
 
     def performed(self, ticket: Ticket, *, size: int = 0, duration: float = 0.0, error: str = "") -> None:

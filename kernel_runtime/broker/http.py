@@ -130,7 +130,7 @@ class Http:
 
     async def wait(self, attempt: int) -> None:
         """Longer each time, and never in step with others."""
-        await asyncio.sleep(self._backoff * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
+        await asyncio.sleep(self._backoff * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     @asynccontextmanager
     async def exchange(

@@ -11,7 +11,7 @@ import msgspec
 
 from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
-from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.domain.errors import StorageFailed
 from kernel_runtime.domain.log import MAX_TEXT, Fields, LogRecord, Message, Severity
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class LogHandler:
         self._unwritten.clear()
         try:
             await asyncio.shield(asyncio.to_thread(self._store().add, records))
-        except StoreUnavailable:
+        except StorageFailed:
             self._logs.lost += len(records)
 
 

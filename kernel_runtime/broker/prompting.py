@@ -1,10 +1,16 @@
-"""Asking the person: equal questions are one, a flood of them is cut, and nobody waits for ever."""
+"""Asking the person, for every front: equal questions are one, a flood of them is cut, and nobody waits for ever.
+
+What a person has denied holds for the session: code that asks again, in whichever cell, cannot wear them down. What
+they never saw (cut, withdrawn, unanswered) is no denial of theirs, and may be asked later.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import CapabilityDenied
@@ -41,7 +47,7 @@ class _Open:
 
 
 class Prompting:
-    """The questions of one session. A denial holds for the session: the same is not asked again."""
+    """The questions of one session."""
 
     def __init__(self, person: Person, patience: float = PATIENCE) -> None:
         self._person = person
@@ -73,10 +79,6 @@ class Prompting:
         if question.key in self._denied:
             raise CapabilityDenied(f"{question.what}: the person denied it in this session")
 
-    def forget_denials(self) -> None:
-        """Ask again what was denied before."""
-        self._denied.clear()
-
     def close(self) -> None:
         """Withdraw what is open."""
         for one in list(self._open.values()):
@@ -98,6 +100,7 @@ class Prompting:
             task.exception()  # who waits gets it; nobody may
 
     async def _answer(self, question: Question) -> Span | None:
+        question = msgspec.structs.replace(question, seconds=self._patience)
         try:
             async with asyncio.timeout(self._patience):
                 return await self._person.answer(question)

@@ -87,7 +87,10 @@ async def _both_ways(out: Way, back: Way, meter: Meter, quiet: float) -> None:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(quiet) as patience:
-            moved = lambda: patience.reschedule(loop.time() + quiet)  # noqa: E731
+
+            def moved() -> None:
+                patience.reschedule(loop.time() + quiet)
+
             async with asyncio.TaskGroup() as group:
                 group.create_task(_copy(out, meter, moved))
                 group.create_task(_copy(back, meter, moved))

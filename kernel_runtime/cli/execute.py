@@ -46,22 +46,10 @@ def exec_command(
 
     from kernel_runtime.cli.advising import advise
     from kernel_runtime.cli.conversing import Terminal, finish
-    from kernel_runtime.client import Session
+    from kernel_runtime.cli.guests import guest_for
 
     advise(text, settings)
-    with Session(
-        limits=settings.limits,
-        level=settings.level,
-        rung=settings.rung,
-        flood=settings.flood,
-        policy=settings.policy,
-        manifest=settings.manifest or None,
-        allow=settings.allow,
-        deny=settings.deny,
-        workdir=workdir,
-        name="exec",
-        automatic=False,
-    ) as guest:
+    with guest_for(settings, workdir=workdir, name="exec") as guest:
         done = Terminal(guest, capture=as_json, prompts=code is not None).run(text)
         done.standing = guest.standing
     raise click.exceptions.Exit(finish(done, as_json=as_json))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kernel_runtime.cli.advising import advise
 from kernel_runtime.cli.conversing import Conversation, Terminal, finish, status_of_error
-from kernel_runtime.client import Session
+from kernel_runtime.cli.guests import guest_for
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level
 from kernel_runtime.guest.script import MAGIC
@@ -31,19 +31,7 @@ def run_script_file(
     if not directory.is_dir():
         raise Invalid(f"--workdir: {directory} is not a directory")
     advise(source, settings, script=True)
-    with Session(
-        limits=settings.limits,
-        level=settings.level,
-        rung=settings.rung,
-        flood=settings.flood,
-        policy=settings.policy,
-        manifest=settings.manifest or path,
-        allow=settings.allow,
-        deny=settings.deny,
-        workdir=directory,
-        name=path.name,
-        automatic=False,
-    ) as guest:
+    with guest_for(settings, workdir=directory, name=path.name, manifest=path) as guest:
         done = Terminal(guest, capture=as_json, prompts=True).run(
             script_cell(source, str(path.resolve()), arguments, settings.level)
         )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kernel_runtime.runtime import Runtime
     from kernel_runtime.workers import session as sessions
     from kernel_runtime.workers.checkpoints import Restored
-    from kernel_runtime.workers.snapshots import Restoration
+    from kernel_runtime.workers.restoration import Restoration
 
 
 _request_numbers = itertools.count(1)

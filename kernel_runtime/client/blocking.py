@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kernel_runtime.result import Output, Result
     from kernel_runtime.workers import session as sessions
     from kernel_runtime.workers.checkpoints import Restored
-    from kernel_runtime.workers.snapshots import Restoration
+    from kernel_runtime.workers.restoration import Restoration
 
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from kernel_runtime.domain.conditions import (
@@ -41,7 +42,7 @@ def read_conditions(table: ConditionTable, place: Place, path: Steps) -> Conditi
         rate=read("rate", lambda: parse_rate(rate)) if rate is not None else None,
         quota=read("quota", lambda: parse_quota(quota.calls, quota.bytes, quota.per)) if quota else None,
         arguments=tuple(
-            (name, read("arguments", lambda text=text: parse_pattern(text)))  # type: ignore[misc]
+            (name, read("arguments", partial(parse_pattern, text)))
             for name, text in sorted(table.arguments.items())
         ),
         tenants=None if table.tenants is None else frozenset(table.tenants),

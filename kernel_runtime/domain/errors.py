@@ -119,16 +119,12 @@ class CallFailed(KernelRuntimeError):
 
 
 class StorageFailed(KernelRuntimeError):
-    """The disk did not take or give something (full, broken, not permitted); nothing was changed."""
+    """The disk, or the database of the state on it, did not take or give something (full, locked, broken,
+    not permitted): nothing was changed, and what depended on it is denied."""
 
 
 class Damaged(KernelRuntimeError):
     """What was stored is no longer what was written; the message names what is lost."""
-
-
-class StoreUnavailable(KernelRuntimeError):
-    """The state of the platform cannot be read or written (locked, full, damaged): nothing was
-    changed, and what depended on it is denied."""
 
 
 #: What may be told to a guest as what it is; other errors cross the wall as their root.
@@ -141,5 +137,4 @@ TOLD: tuple[type[KernelRuntimeError], ...] = (
     NotFound,
     OutsideFailed,
     StorageFailed,
-    StoreUnavailable,
 )

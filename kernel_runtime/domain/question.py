@@ -19,7 +19,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """``request`` is what is asked for, ``rule`` what wants it asked, for ``reason``.
 
     ``app`` is the manifest's name and ``version`` its own; ``why``: what the manifest gives as reasons, in the
-    app's own words, to be shown as a quotation and never as ours.
+    app's own words, to be shown as a quotation and never as ours. ``seconds``: how long the answer is waited for.
     """
 
     request: Request
@@ -28,6 +28,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     app: str = ""
     version: str = ""
     why: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     @property
     def what(self) -> str:

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: Shorter values would be found in ordinary text.
 MIN_SECRET = 6
@@ -166,10 +166,10 @@ def _raw_forms(value: bytes) -> set[bytes]:
     return {value, *(text.encode(f"utf-{width}-{order}") for width in (16, 32) for order in ("le", "be"))}
 
 
-def _pieces(value: bytes, encode: object) -> Iterator[str]:
+def _pieces(value: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
     """The part of the value's base64 that is the same whatever stands before and after it."""
     for before in range(3):
-        encoded: bytes = encode(bytes(before) + value)  # type: ignore[operator]
+        encoded = encode(bytes(before) + value)
         first = (before * 8 + 5) // 6
         last = (before + len(value)) * 8 // 6
         piece = encoded[first:last].decode("ascii")

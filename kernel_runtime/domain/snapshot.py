@@ -172,12 +172,6 @@ def _oldest(snapshots: list[Snapshot], kept: int) -> list[Snapshot]:
     return snapshots[: max(0, len(snapshots) - kept)]
 
 
-def worth_it(budget: Budget, cost: float, computed: float) -> bool:
-    """Whether an automatic snapshot that will cost ``cost`` seconds pays, when ``computed`` seconds of
-    cells have run since the last one."""
-    return cost <= max(budget.pause, budget.share * computed)
-
-
 def show_tree(snapshots: Sequence[Snapshot], current: int | None) -> list[str]:
     """The tree as lines of text, oldest first; ``current``: the one the session came from last."""
     known = {s.number for s in snapshots}

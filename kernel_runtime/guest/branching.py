@@ -97,7 +97,7 @@ class Branching:
         self._pipe: list[int] = []
         self._collected = time.monotonic()
         self._collecting = 0.05
-        gc.collect = _collector(gc.collect)  # type: ignore[assignment]
+        gc.collect = _collector(gc.collect)  # type: ignore[assignment] # a stand-in
 
     # -- in the live branch ----------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ _OURS = ("__main__", "kernel_runtime")
 _HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__", "__new__")
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
     """Pickles one group. ``packages`` and ``doubtful`` tell afterwards what it met: versions of
     the types' packages, and types whose own pickling hooks had better be tried out.
     """
@@ -174,7 +174,7 @@ def _reduce_view(view: memoryview) -> Any:
 
 
 def _view(base: Any, form: str, shape: list[int], readonly: bool) -> memoryview:
-    view: memoryview = memoryview(base).cast("B").cast(form, shape)  # type: ignore[call-overload]
+    view: memoryview = memoryview(base).cast("B").cast(form, shape)  # type: ignore[call-overload] # by the host's name of a form
     return view.toreadonly() if readonly else view
 
 

@@ -69,5 +69,5 @@ def _look(place: str, device: int, moment: float) -> tuple[list[str], list[str],
 
 def _places() -> list[tuple[str, int]]:
     """With the device that each lies on."""
-    wanted = {os.getcwd(), tempfile.gettempdir(), os.environ.get("HOME", "/tmp")}  # noqa: S108
+    wanted = {os.getcwd(), tempfile.gettempdir(), os.environ.get("HOME", "/tmp")}  # noqa: S108 — the guest's own
     return [(place, os.stat(place).st_dev) for place in sorted(map(os.path.realpath, wanted)) if place != "/"]

@@ -20,9 +20,7 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _SHOWN = 5
 
 
-def hint(
-    error: BaseException, limits: Limits, cwd: str, level: str = "", denied: Sequence[str] = ()
-) -> str | None:
+def hint(error: BaseException, limits: Limits, cwd: str, denied: Sequence[str] = ()) -> str | None:
     """What the sandbox has to do with ``error``; None when it has nothing to do with it.
 
     ``denied``: the system calls that were denied since the cell began, the last of them last.

@@ -346,10 +346,10 @@ def _wakeup_pipe() -> tuple[int, int]:
     return read, write
 
 
-def _kill(how: object, target: int, number: int) -> bool:
+def _kill(how: Callable[[int, int], None], target: int, number: int) -> bool:
     """False when there is no such process: it has ended, and the reaper says so."""
     try:
-        how(target, number)  # type: ignore[operator]
+        how(target, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True

@@ -45,7 +45,7 @@ def _leaving_no_trace(kernel: GuestKernel) -> Iterator[None]:
     last = (shell.last_execution_result, shell.last_execution_succeeded)
     tempfile.tempdir = "/tmp"  # noqa: S108 — a name only: looking for one would write to the host's
     kernel.interrupts = Interrupts()
-    kernel.mending = types.SimpleNamespace(streams=lambda: None)  # type: ignore[assignment]
+    kernel.mending = types.SimpleNamespace(streams=lambda: None)  # type: ignore[assignment] # a stand-in
     try:
         yield
     finally:

@@ -141,7 +141,7 @@ class Language:
     def translate(self, source: str, filename: str) -> CodeType:
         """A whole file, compiled."""
         tree = ast.parse(source, filename)
-        return compile(self.restrict(tree, source, filename), filename, "exec", dont_inherit=True)  # type: ignore[call-overload, no-any-return]
+        return compile(self.restrict(tree, source, filename), filename, "exec", dont_inherit=True)  # type: ignore[call-overload, no-any-return] # a tree it is
 
     def restrict(self, tree: ast.AST, source: str, filename: str) -> ast.AST:
         """The tree to compile; ``PolicyError`` at the first place of what is refused."""

@@ -236,7 +236,7 @@ class _Formatter(string.Formatter):
 
 
 def _split_field(field_name: str) -> tuple[Any, Any]:
-    import _string  # type: ignore[import-not-found]
+    import _string  # type: ignore[import-not-found] # it has no stub
 
     found: tuple[Any, Any] = _string.formatter_field_name_split(field_name)
     return found

@@ -39,7 +39,7 @@ def prepare() -> Shell:
     Built once: in the zygote if its image asks for it, else in the session's pid 1.
     """
     # ipykernel imports debugpy (16 MB) to see whether it is there; we do when it is wanted.
-    sys.modules.setdefault("debugpy", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("debugpy", None)  # type: ignore[arg-type] # what makes an import fail
     try:
         shell = Shell(_build())
         remember()
@@ -257,7 +257,7 @@ def _plot_inline() -> None:
 
 def _adopt_threads(kernel: GuestKernel) -> None:
     """Threads print into the cell that started them (a new thread has an empty context)."""
-    start, bootstrap = threading.Thread.start, threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
+    start, bootstrap = threading.Thread.start, threading.Thread._bootstrap_inner  # type: ignore[attr-defined] # private
 
     def start_owned(self: threading.Thread) -> None:
         self.__dict__["_kernel_runtime_parent"] = kernel.get_parent()
@@ -269,5 +269,5 @@ def _adopt_threads(kernel: GuestKernel) -> None:
             kernel.adopt(parent)
         bootstrap(self)
 
-    threading.Thread.start = start_owned  # type: ignore[method-assign]
-    threading.Thread._bootstrap_inner = bootstrap_owned  # type: ignore[attr-defined]
+    threading.Thread.start = start_owned  # type: ignore[method-assign] # on purpose
+    threading.Thread._bootstrap_inner = bootstrap_owned  # type: ignore[attr-defined] # private

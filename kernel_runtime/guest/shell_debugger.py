@@ -44,12 +44,12 @@ class Answer:
 
 def ask(text: str) -> Answer:
     """For ``evaluate`` without a frame: ``text`` is the JSON of a request for ``Debugging.answer``."""
-    return Answer(get_ipython().kernel.debugging.answer(msgspec.json.decode(text)))  # type: ignore[union-attr]
+    return Answer(get_ipython().kernel.debugging.answer(msgspec.json.decode(text)))  # type: ignore[union-attr] # there is one
 
 
 def rich(value: Any) -> Answer:
     """For ``evaluate`` in a frame: how a variable there is displayed."""
-    data, metadata = get_ipython().display_formatter.format(value)  # type: ignore[union-attr]
+    data, metadata = get_ipython().display_formatter.format(value)  # type: ignore[union-attr] # there is one
     return Answer({"success": True, "body": {"data": data, "metadata": metadata}})
 
 
@@ -112,7 +112,7 @@ class Debugging:
         if found is None or found.pydb_disposed or not interrupts.struck:
             return
         interrupts.struck = False
-        state = threading.current_thread().additional_info  # type: ignore[attr-defined]
+        state = threading.current_thread().additional_info  # type: ignore[attr-defined] # pydevd puts it there
         state.pydev_state, state.pydev_step_cmd = _RUNS, _NO_STEP
         state.update_stepping_info()
         found.enable_tracing()

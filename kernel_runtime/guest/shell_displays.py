@@ -122,7 +122,7 @@ def _tell_plotly(module: ModuleType) -> None:
     """Every renderer that needs a page or a browser gives a document; pictures stay pictures."""
     renderers: Any = module.__dict__["renderers"]
 
-    class Frame(module.MimetypeRenderer):  # type: ignore[name-defined, misc]
+    class Frame(module.MimetypeRenderer):  # type: ignore[name-defined, misc] # found at run time
         def to_mimebundle(self, figure: dict[str, Any]) -> dict[str, Any]:
             return bundle(_plotly_page(figure))
 
@@ -168,7 +168,7 @@ def _tell_bokeh(_: ModuleType) -> None:
 def _show_bokeh(shown: Any, state: Any, notebook_handle: Any = None) -> None:
     from IPython.display import display
 
-    display(bundle(_bokeh_page(shown)), raw=True)  # type: ignore[no-untyped-call]
+    display(bundle(_bokeh_page(shown)), raw=True)  # type: ignore[no-untyped-call] # IPython's
 
 
 def _no_application(*_: Any, **__: Any) -> None:

@@ -9,6 +9,7 @@ import os
 import threading
 import types
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.displayhook import ZMQShellDisplayHook
@@ -139,7 +140,7 @@ class ZMQInteractiveShell(IpykernelShell):
         kernel = self.kernel
         kernel.mending.streams()
         begin = kernel.begin
-        line = hint(evalue, begin.limits, begin.cwd, begin.level, kernel.denied())
+        line = hint(evalue, begin.limits, begin.cwd, kernel.denied())
         super()._showtraceback(etype, evalue, [*stb, line] if line else stb)
         self._shown = evalue
         kernel.limited = (limit_behind(evalue, begin.limits), getattr(evalue, "errno", None))
@@ -162,7 +163,7 @@ class ZMQInteractiveShell(IpykernelShell):
 @types.coroutine
 def _interruptible(coro: Coroutine[Any, Any, Any], interrupts: Interrupts) -> Generator[Any, Any, Any]:
     """Drive ``coro``; a cancellation that stands for SIGINT reaches it as KeyboardInterrupt."""
-    step: Callable[[], Any] = lambda: coro.send(None)  # noqa: E731
+    step: Callable[[], Any] = partial(coro.send, None)
     while True:
         try:
             waited_for = step()
@@ -170,16 +171,15 @@ def _interruptible(coro: Coroutine[Any, Any, Any], interrupts: Interrupts) -> Ge
             return end.value
         try:
             value = yield waited_for
-            step = lambda: coro.send(value)  # noqa: B023, E731
+            step = partial(coro.send, value)
         except asyncio.CancelledError as error:
             thrown: BaseException = error
             if interrupts.cancelled:
                 interrupts.cancelled = False
                 thrown = KeyboardInterrupt()
-            step = lambda: coro.throw(thrown)  # noqa: B023, E731
+            step = partial(coro.throw, thrown)
         except BaseException as error:  # noqa: BLE001 - passed on into the coroutine as it is
-            other = error
-            step = lambda: coro.throw(other)  # noqa: B023, E731
+            step = partial(coro.throw, error)
 
 
 class GuestKernel(IPythonKernel):
@@ -219,7 +219,7 @@ class GuestKernel(IPythonKernel):
         return False
 
     @property
-    def io_loop(self) -> IOLoop:  # type: ignore[override]
+    def io_loop(self) -> IOLoop:  # type: ignore[override] # typed as any there
         """Tornado's view of the running loop, for libraries that schedule on the kernel's."""
         return IOLoop.current()
 

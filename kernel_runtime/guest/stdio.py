@@ -147,11 +147,11 @@ class Stream(io.TextIOBase):
         self._fd = 1 if name == "stdout" else 2
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override] # an attribute there
         return "UTF-8"
 
     @property
-    def errors(self) -> str:  # type: ignore[override]
+    def errors(self) -> str:  # type: ignore[override] # an attribute there
         return "replace"
 
     def write(self, text: str) -> int:
@@ -163,7 +163,7 @@ class Stream(io.TextIOBase):
             self._console.write(self.name, text)
         return len(text)
 
-    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override] # any buffer there
         for line in lines:
             self.write(line)
 

@@ -55,7 +55,7 @@ class OutputBudget:
             text = omitted(self._count, self._size, f"limit {show_bytes(self.limit)} per cell, see %limits")
             result.append(stream("stderr", [text], self._parent))
         result += self._tail
-        self.__init__(self.limit)  # type: ignore[misc]
+        self.__init__(self.limit)  # type: ignore[misc] # as at its beginning
         return result
 
     def _keep(self, out: Outgoing) -> None:

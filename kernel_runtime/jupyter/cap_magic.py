@@ -6,7 +6,7 @@ import contextlib
 import html
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.domain.errors import StorageFailed
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
 from kernel_runtime.jupyter.page_text import clean_terminal
 
@@ -32,7 +32,7 @@ async def _cap(bench: Bench, asked: Any) -> Bundle:
     del asked
     broker: Any = (await bench.session()).broker()
     gate: Gate = broker.gate
-    with contextlib.suppress(StoreUnavailable):
+    with contextlib.suppress(StorageFailed):
         gate.renew()
     rows, remarks = list(_rows(gate)), _remarks(gate)
     return {"text/plain": _as_text(rows, remarks), "text/html": _as_html(rows, remarks)}

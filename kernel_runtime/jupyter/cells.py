@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import bench, front_magics, identity, limits_magic, verdicts
@@ -25,9 +24,10 @@ from kernel_runtime.jupyter.messages import MessageError
 from kernel_runtime.jupyter.panels.asking import Asking
 from kernel_runtime.jupyter.panels.openers import Panels
 from kernel_runtime.jupyter.records import Recorder, Records
-from kernel_runtime.jupyter.relay import Relay, Strays
+from kernel_runtime.jupyter.relay import Relay, Strays, request_of
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
 from kernel_runtime.jupyter.settings import cell_source, tighten
+from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -239,7 +239,7 @@ class Cells:
                     shown = {"data": bundle, "metadata": {}, "transient": {}}
                     self._desk.publish("display_data", shown, message.raw)
         except asyncio.CancelledError:
-            if _being_cancelled():
+            if being_cancelled():
                 raise
             return self._show(message, request, INTERRUPTED), {}
         except (KernelRuntimeError, OSError, TimeoutError) as error:
@@ -301,7 +301,7 @@ class Cells:
             if relay.captured:
                 await asyncio.sleep(CAPTURED_SECONDS)
         except asyncio.CancelledError:
-            if _being_cancelled():
+            if being_cancelled():
                 raise
             return self._show(message, request, INTERRUPTED), {}
         except (KernelRuntimeError, OSError) as error:
@@ -325,16 +325,7 @@ class Cells:
         session = await self._guest.ready()
         if count:
             session.execution_count = count
-        request = wire.Request(
-            id=message.id,
-            kind=message.kind,
-            content=message.content,
-            metadata=message.metadata,
-            header=message.raw,
-            buffers=message.buffers,
-            count=count,
-        )
-        return await session.submit(request, sink)
+        return await session.submit(request_of(message, count), sink)
 
     def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
         """The cell's error when a limit or the guest itself ended it."""
@@ -373,7 +364,7 @@ class Cells:
         try:
             verdict = await self._submit(message, relay, 0)
         except asyncio.CancelledError:
-            if _being_cancelled():
+            if being_cancelled():
                 raise
             self._reply(message, Fault(ename="KeyboardInterrupt"), {})
             return
@@ -409,8 +400,3 @@ def _now() -> str:
 
 def _copy(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, origins=dict(settings.origins), notes=[])
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

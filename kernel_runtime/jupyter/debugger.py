@@ -26,6 +26,7 @@ from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError
 from kernel_runtime.jupyter.contents import Display, read_published
 from kernel_runtime.jupyter.dap import Dap, Incoming
 from kernel_runtime.jupyter.policy import admit
+from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,7 +106,7 @@ class Debugger:
             reply["body"] = await self._perform(request.command, request.arguments or {})
             reply["success"] = True
         except (KernelRuntimeError, OSError, asyncio.CancelledError) as error:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            if being_cancelled():
                 raise  # the front ends; else a person interrupted the waiting for a guest
             reply |= {"message": str(error) or "interrupted", "body": {}}
         except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.jupyter import parent, paths, requests
 from kernel_runtime.jupyter.cells import Cells
@@ -35,7 +34,7 @@ from kernel_runtime.jupyter.panels.stage import Stage
 from kernel_runtime.jupyter.policy import CONTROL_TARGET, Gate
 from kernel_runtime.jupyter.prompts import Prompts
 from kernel_runtime.jupyter.publisher import Publisher
-from kernel_runtime.jupyter.relay import Desk, Relay
+from kernel_runtime.jupyter.relay import Desk, Relay, request_of
 from kernel_runtime.jupyter.usage import UsageReport
 
 if TYPE_CHECKING:
@@ -303,16 +302,8 @@ class Front:
     async def _comm_at_guest(self, message: Message, comm: requests.Comm) -> None:
         self._comms.note_client(message.kind, comm)
         relay = Relay(self._desk, message)
-        request = wire.Request(
-            id=message.id,
-            kind=message.kind,
-            content=message.content,
-            metadata=message.metadata,
-            header=message.raw,
-            buffers=message.buffers,
-        )
         session = await self._guest.ready()
-        verdict = await session.submit(request, relay)
+        verdict = await session.submit(request_of(message), relay)
         relay.finish()
         self._cells.strays.remember(relay)
         if verdict is not None and not verdict.survived:

@@ -54,10 +54,12 @@ class Session(Protocol):
     """The part of ``workers.session.Session`` that the front uses."""
 
     execution_count: int
-    walls: list[str]
-    missing: dict[str, str]
     info: dict[str, object]
 
+    @property
+    def walls(self) -> list[str]: ...
+    @property
+    def missing(self) -> dict[str, str]: ...
     @property
     def is_ready(self) -> bool: ...
     async def ready(self) -> object: ...

@@ -90,7 +90,7 @@ class SandboxMagics(Magics):
         help="Copy a variable out of the guest afterwards. May be repeated.",
     )
     @argument("--fresh", action="store_true", help="Begin with a new guest: forget the one of that name.")
-    @cell_magic("sandbox")  # type: ignore[arg-type]
+    @cell_magic("sandbox")  # type: ignore[arg-type] # its stub knows no name
     def run_cell(self, line: str, cell: str) -> None:
         """Run this cell in a guest behind the operating system's walls.
 
@@ -149,7 +149,7 @@ class SandboxMagics(Magics):
     @argument("--name", default=DEFAULT, help="The guest whose states are meant. Default: %(default)s.")
     @argument("--pin", action="store_true", help="snapshot: keep it whatever the budget says.")
     @argument("--reseed", action="store_true", help="restore: random generators begin anew.")
-    @line_magic("sandbox")  # type: ignore[arg-type]
+    @line_magic("sandbox")  # type: ignore[arg-type] # its stub knows no name
     def manage(self, line: str) -> None:
         """List, end or reset the guests of this notebook; keep states of one and go back to them."""
         asked = _parsed(self.manage, line)

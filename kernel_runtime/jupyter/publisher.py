@@ -124,11 +124,6 @@ class Subscriber(asyncio.Protocol):
         buffered = self._transport.get_write_buffer_size() if self._transport else 0
         return bool(self._outbox) or buffered > 0
 
-    @property
-    def queued(self) -> int:
-        """Bytes that wait for it."""
-        return self._outbox.size
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError(f"{type(transport)} cannot be written to")

@@ -65,6 +65,19 @@ class Desk:
         self.publisher.publish(Outgoing(kind, contents.encode(content), parent, extra))
 
 
+def request_of(message: Message, count: int = 0) -> wire.Request:
+    """A client's message as it goes to the guest; ``count``: the execution count of a cell."""
+    return wire.Request(
+        id=message.id,
+        kind=message.kind,
+        content=message.content,
+        metadata=message.metadata,
+        header=message.raw,
+        buffers=message.buffers,
+        count=count,
+    )
+
+
 class Relay:
     """The sink of one request: publishes its frames, keeps its reply. ``captured``: a widget has taken output."""
 

@@ -18,7 +18,7 @@ _LONGEST, _FILES, _NAMED = 300, 8, 20
 
 
 class Restoration(Protocol):
-    """What came back; see ``workers.snapshots.Restoration``."""
+    """What came back; see ``workers.restoration.Restoration``."""
 
     @property
     def snapshot(self) -> Snapshot: ...

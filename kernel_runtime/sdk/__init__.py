@@ -15,7 +15,6 @@ from kernel_runtime.domain.errors import (
     NotFound,
     OutsideFailed,
     StorageFailed,
-    StoreUnavailable,
 )
 from kernel_runtime.sdk.call import acall, call
 
@@ -28,7 +27,6 @@ __all__ = [
     "NotFound",
     "OutsideFailed",
     "StorageFailed",
-    "StoreUnavailable",
     "acall",
     "call",
 ]

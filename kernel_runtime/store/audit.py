@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel_runtime.domain.audit import FIELDS, GENESIS, Head, Record, Trouble, check_chain
-from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.domain.errors import StorageFailed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,7 +54,7 @@ class AuditLog:
         query = f"SELECT {_COLUMNS} FROM audit WHERE {where} ORDER BY number"  # noqa: S608 - names of ours
         values: list[object] = [since, *equal.values()]
         if last is not None:
-            query = f"SELECT * FROM ({query} DESC LIMIT ?) ORDER BY number"  # noqa: S608
+            query = f"SELECT * FROM ({query} DESC LIMIT ?) ORDER BY number"  # noqa: S608 - names of ours
             values.append(last)
         with self._database.reading() as connection:
             yield from _rows(connection, query, values)
@@ -64,7 +64,7 @@ class AuditLog:
         with self._database.reading() as connection:
             for _, _, _, file in _segments(connection):
                 yield from _read_archive(self.archive / file)
-            yield from _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608
+            yield from _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608 - names of ours
 
     def verify(self, noted: Head | None = None) -> Report:
         """Check every record, archive and link; ``noted``: a head that an earlier verification gave."""
@@ -77,7 +77,7 @@ class AuditLog:
                 troubles += self._verify_archive(file, first, start, end, noted)
                 archived, start = archived + last - first + 1, end
             end = Head(number, hash_)
-            live = _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608
+            live = _rows(connection, f"SELECT {_COLUMNS} FROM audit ORDER BY number", [])  # noqa: S608 - names of ours
             noting = _Noting(live, noted)
             troubles += check_chain(noting, start, end)
             records = noting.count
@@ -91,7 +91,7 @@ class AuditLog:
         noting = _Noting(_read_archive(self.archive / file), noted)
         try:
             yield from check_chain(noting, start, end)
-        except StoreUnavailable as error:
+        except StorageFailed as error:
             yield Trouble(first, f"the archive of records {first} to {end.number}: {error}")
         else:
             if noted is not None and first <= noted.number <= end.number and not noting.seen:
@@ -105,7 +105,7 @@ class AuditLog:
         with self._database.transaction() as connection:
             number = connection.execute("SELECT number FROM audit_head").fetchone()[0]
             last = number - keep
-            query = f"SELECT {_COLUMNS} FROM audit WHERE number <= ? ORDER BY number"  # noqa: S608
+            query = f"SELECT {_COLUMNS} FROM audit WHERE number <= ? ORDER BY number"  # noqa: S608 - names of ours
             records = list(_rows(connection, query, [last]))
             if not records:
                 return 0
@@ -158,9 +158,9 @@ def _read_archive(path: Path) -> Iterator[Record]:
             for line in file:
                 yield _decoder.decode(line)
     except OSError as error:
-        raise StoreUnavailable(f"{path.name} cannot be read: {error.strerror or error}") from None
+        raise StorageFailed(f"{path.name} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
-        raise StoreUnavailable(f"{path.name} is damaged: {error}") from None
+        raise StorageFailed(f"{path.name} is damaged: {error}") from None
 
 
 def _write_archive(path: Path, records: list[Record]) -> None:
@@ -177,4 +177,4 @@ def _write_archive(path: Path, records: list[Record]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be written: {error.strerror or error}") from None
+        raise StorageFailed(f"{path} cannot be written: {error.strerror or error}") from None

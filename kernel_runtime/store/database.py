@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.errors import Conflict, Invalid, StoreUnavailable
+from kernel_runtime.domain.errors import Conflict, Invalid, StorageFailed
 from kernel_runtime.store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def directory(environment: Mapping[str, str]) -> Path:
 
 class Database:
     """One connection. Transactions of several threads and processes take turns; one that waits
-    longer than ``patience`` seconds gets ``StoreUnavailable``."""
+    longer than ``patience`` seconds gets ``StorageFailed``."""
 
     def __init__(
         self, path: Path, patience: float = _PATIENCE, steps: tuple[tuple[str, ...], ...] = MIGRATIONS
@@ -132,7 +132,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self.path}: {_cause(error)}: {error}") from error
+            raise StorageFailed(f"{self.path}: {_cause(error)}: {error}") from error
 
 
 def _cause(error: sqlite3.Error) -> str:
@@ -159,7 +159,7 @@ def _make_private(path: Path) -> None:
         status = os.fstat(descriptor)
         os.close(descriptor)
     except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be opened: {error.strerror or error}") from None
+        raise StorageFailed(f"{path} cannot be opened: {error.strerror or error}") from None
     if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
         raise Invalid(f"{path}: the state is to be a file of your own")
     if status.st_mode & 0o077:

@@ -44,15 +44,15 @@ class Shelf:
     def checkpoints(self, key: str | None = None) -> list[Checkpoint]:
         where = "" if key is None else "WHERE key = ?"
         values = () if key is None else (key,)
-        rows = self.manifest.rows(f"SELECT {_COLUMNS} FROM checkpoints {where} ORDER BY number DESC", *values)  # noqa: S608
+        rows = self.manifest.rows(f"SELECT {_COLUMNS} FROM checkpoints {where} ORDER BY number DESC", *values)  # noqa: S608 - names of ours
         return [self._listed(row) for row in rows]
 
     def _listed(self, row: Sequence[object]) -> Checkpoint:
         identity, key, parent, made, size, added, sealed, digest, data = row
         try:
-            return unpack(identity, data, digest, self.key_for(sealed)).checkpoint  # type: ignore[arg-type]
+            return unpack(identity, data, digest, self.key_for(sealed)).checkpoint  # type: ignore[arg-type] # as the table has them
         except (Conflict, Damaged):
-            return nameless(identity, key, parent, made, size, added, sealed)  # type: ignore[arg-type]
+            return nameless(identity, key, parent, made, size, added, sealed)  # type: ignore[arg-type] # as the table has them
 
     def record(self, identity: str) -> Record:
         """The whole record; ``NotFound``, ``Damaged``, or ``Conflict`` if another key is needed."""

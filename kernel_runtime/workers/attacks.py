@@ -21,8 +21,3 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.attack import Attack
 
 ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *WITHIN)
-
-
-def of_wall(wall: str) -> tuple[Attack, ...]:
-    """The attacks on one wall."""
-    return tuple(attack for attack in ATTACKS if attack.wall == wall)

@@ -16,6 +16,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -97,7 +98,7 @@ class Calls:
         except KernelRuntimeError as error:
             self._refuse(frame.id, error)
         except asyncio.CancelledError:
-            if not _being_cancelled():  # something within was: the guest must not wait for ever
+            if not being_cancelled():  # something within was: the guest must not wait for ever
                 self._refuse(frame.id, KernelRuntimeError("the host stopped it"))
             raise
         except Exception as error:  # noqa: BLE001 - a fault of the host's: it goes on, and so does the guest
@@ -132,8 +133,3 @@ class Calls:
     def _refuse(self, number: int, error: KernelRuntimeError) -> None:
         kind, text = type(error).__name__, str(error)[:_MAX_TEXT]
         self._link.send(wire.Called(id=number, error=kind, text=text.encode(errors="replace").decode()))
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

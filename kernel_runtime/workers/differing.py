@@ -14,7 +14,7 @@ from kernel_runtime.domain.variables import MAX_PARTS, Part, Parts, Span, Variab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kernel_runtime.domain.difference import Change
+    from kernel_runtime.domain.difference import Change, Place
     from kernel_runtime.workers.frozen import Frozen
 
 #: Both are asked so often at most; each time at least one level of each variable is done with.
@@ -36,7 +36,7 @@ async def difference(a: str, first: Frozen, b: str, second: Frozen) -> Differenc
     return Difference(a=a, b=b, changes=[_with_places(change, found) for change in changes], same=same)
 
 
-def _with_places(change: Change, found: dict[int, list]) -> Change:  # type: ignore[type-arg]
+def _with_places(change: Change, found: dict[int, list[Place]]) -> Change:
     return msgspec.structs.replace(change, places=found.get(id(change), []))
 
 

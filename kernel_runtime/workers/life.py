@@ -12,36 +12,37 @@ from typing import TYPE_CHECKING
 
 from kernel_runtime import wire
 from kernel_runtime.domain.disclosed import Disclosed
-from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded, ProtocolViolation, ZygoteLost
+from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.branch import Branch, Keeper, Pending
 from kernel_runtime.workers.denials import UNNAMED
 from kernel_runtime.workers.egress import PROXIED
-from kernel_runtime.workers.init import Init, Owner
-from kernel_runtime.workers.meter import partial
-from kernel_runtime.workers.pressure import Pressure
+from kernel_runtime.workers.first import First
+from kernel_runtime.workers.init import Owner
+from kernel_runtime.workers.restoration import state_after
 from kernel_runtime.workers.snapshots import Snapshots
-from kernel_runtime.workers.throttle import hold_share
+from kernel_runtime.workers.thawing import thaw
 from kernel_runtime.workers.watch import memory_exceeded, session_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from kernel_runtime.domain.errors import ProtocolViolation
     from kernel_runtime.domain.level import Level
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.egress import Egress
     from kernel_runtime.workers.frozen import Frozen
+    from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.meter import Meter
-    from kernel_runtime.workers.snapshots import How, Restoration
+    from kernel_runtime.workers.restoration import How
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
 _START_SECONDS = 60.0
-_THAW_SECONDS = 10.0
 _GONE = "its variables are gone, run the cells above again."
 _EXIT_SECONDS = 2.0
 
@@ -57,20 +58,12 @@ class Life(Keeper, Owner):
     ) -> None:
         self.terms = terms
         self.info: dict[str, object] = {}
-        self.walls: list[str] = []
-        self.missing: dict[str, str] = {}
         self.used = False
         self.execution_count = 0
         self.began = time.time()
-        self.partial: dict[str, str] = {}
         self.over: Verdict | None = None
         self.account = Account(terms.limits)
-        self._provide_zygote = zygote
-        self._plan = plan
-        self._init: Init | None = None
-        self._guards: list[asyncio.Task[None]] = []
-        self._sharing: asyncio.Task[None] | None = None
-        self._share: float | None = None
+        self._first = First(zygote, plan, self.account)
         self._branch: Branch | None = None
         self._count = 0
         self._starting: asyncio.Task[Branch] | None = None
@@ -81,29 +74,41 @@ class Life(Keeper, Owner):
         self._ending: asyncio.Future[None] | None = None
         self.disclosed = Disclosed()
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
-        self._pressure: Pressure | None = None
-        self._egress: Egress | None = None
         self.state = ""
 
     @property
     def init(self) -> Init | None:
         """The guest's first process."""
-        return self._init
+        return self._first.init
 
     @property
     def zygote(self) -> Zygote | None:
         """The zygote that this session's guest was forked from."""
-        return self._init.zygote if self._init is not None else None
+        return self.init.zygote if self.init is not None else None
 
     @property
     def pid(self) -> int:
         """The host's pid of the guest's first process; 0 while there is none."""
-        return self._init.meter.init_pid if self._init is not None else 0
+        return self.init.meter.init_pid if self.init is not None else 0
 
     @property
     def rung(self) -> Rung:
         """How strong the walls of this guest could be on this host."""
-        return self._init.rung if self._init is not None else Rung.NAMESPACES
+        return self.init.rung if self.init is not None else Rung.NAMESPACES
+
+    @property
+    def walls(self) -> list[str]:
+        return self._first.walls
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The walls that do not stand, and what stands in for them."""
+        return self._first.missing
+
+    @property
+    def partial(self) -> dict[str, str]:
+        """The limits that this host does not hold exactly, and how it holds them."""
+        return self._first.partial
 
     @property
     def standing(self) -> dict[str, object]:
@@ -130,7 +135,7 @@ class Life(Keeper, Owner):
 
     def attach(self, egress: Egress) -> None:
         """Who serves what the guest's clients ask of the network (``Terms.egress``); closed with the session."""
-        self._egress = egress
+        self._first.egress = egress
 
     # -- beginnings ----------------------------------------------------------------------------
 
@@ -157,14 +162,14 @@ class Life(Keeper, Owner):
                 await asyncio.wait([self._stopping])
             branch = self._branch
             if branch is not None and not branch.link.closed and self._starting is None:
-                await self._serve_egress()
+                await self._first.serve_egress()
                 return branch
             # Asked again afterwards: it may have been dropped for a warmer one before we are woken.
             await asyncio.shield(self.start())
 
     async def _start(self) -> Branch:
         try:
-            init = self._init
+            init = self.init
             if init is None or init.closed:
                 return await self._fork(await self._first_process())
             if self._ending is not None:
@@ -182,41 +187,35 @@ class Life(Keeper, Owner):
         if restoration is None:
             self.state = f"There was no snapshot to go back to: {_GONE}"
             return None
-        self.state = _state_after(restoration, self.snapshots.before)
+        self.state = state_after(restoration, self.snapshots.before)
         return self._branch
 
     async def _first_process(self) -> Init:
-        """From another zygote where the one that is to fork it is just ending, and nobody knew."""
-        try:
-            return await self._spawn()
-        except ZygoteLost:
-            return await self._spawn()
-
-    async def _spawn(self) -> Init:
         """A first process, behind its walls and in its control groups."""
-        zygote = await self._provide_zygote()
-        init = Init(zygote, self.limits, self, self.account)
-        await init.spawn(self._plan(zygote.image))
-        self._init = init
-        self._pressure = Pressure(init.meter, self.snapshots)
-        self.walls, self.missing = init.walls, init.missing
-        self.partial = partial(self.limits, zygote.image)
-        guards = (self._guard_memory(init.meter), self._guard_session(init.meter))
-        self._guards = [asyncio.get_running_loop().create_task(guard) for guard in guards]
-        self.throttle(self._share)
-        return init
-
-    async def _serve_egress(self) -> None:
-        init = self._init
-        if init is not None and init.listener is not None and self._egress is not None:
-            listener, init.listener = init.listener, None
-            await self._egress.serve(listener, self.account.carried)
+        guards = (self._guard_memory, self._guard_session)
+        return await self._first.begin(self.limits, self, self.snapshots, *guards)
 
     async def _fork(self, init: Init) -> Branch:
         self._count += 1
         branch = self._branch = Branch(self._count, self)
-        begin = wire.Begin(
-            branch=branch.number,
+        init.fork(branch, self._begun(init, branch.number))
+        try:
+            said = await asyncio.wait_for(asyncio.shield(branch.ready), _START_SECONDS)
+        except TimeoutError:
+            self._kill(causes.broken(f"it did not answer for {_START_SECONDS:.0f} s"))
+            raise
+        except asyncio.CancelledError:
+            if branch.cause is None and not branch.ready.cancelled():
+                raise
+            raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
+        denials = "named" if init.names_denied else UNNAMED
+        self.info = said | self.standing | {"partial": self.partial, "denials": denials}
+        return branch
+
+    def _begun(self, init: Init, number: int) -> wire.Begin:
+        """What the live branch ``number`` is told when it begins."""
+        return wire.Begin(
+            branch=number,
             cwd=self.terms.cwd if self.terms.workdir or not init.scratch else init.scratch,
             env=self.terms.env | init.places | (PROXIED if init.has_egress else {}),
             limits=self.limits,
@@ -225,46 +224,17 @@ class Life(Keeper, Owner):
             arguments=self.terms.arguments,
             blocked=self.terms.blocked,
         )
-        init.fork(branch, begin)
-        try:
-            said = await asyncio.wait_for(asyncio.shield(branch.ready), _START_SECONDS)
-            self.info = (
-                said
-                | self.standing
-                | {"partial": self.partial, "denials": "named" if init.names_denied else UNNAMED}
-            )
-        except TimeoutError:
-            self._kill(causes.broken(f"it did not answer for {_START_SECONDS:.0f} s"))
-            raise
-        except asyncio.CancelledError:
-            if branch.cause is None and not branch.ready.cancelled():
-                raise
-            raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
-        return branch
 
     async def switch(self, frozen: Frozen, how: How) -> Branch:
         """Make a frozen branch the live one. The present one ends when the new one has answered;
         raises what prevents it, and then the present one goes on."""
-        init, old = self._init, self._branch
+        init, old = self.init, self._branch
         if init is None:
             raise GuestLost(causes.ended("its first process has ended"))
         self._count += 1
         new = Branch(self._count, self)
-        try:
-            with init.meter.room():  # beside the present one, which may have taken all that it may have
-                token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
-                async with asyncio.timeout(_THAW_SECONDS):
-                    await asyncio.shield(new.ready)
-                    await frozen.wait()
-            if new.token != token or new.pid != frozen.thawing:
-                raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
-        except BaseException as error:
-            new.close()
-            if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
-                raise GuestLost(
-                    causes.ended("the snapshot could not become live (it needs two processes)")
-                ) from None
-            raise
+        with init.meter.room():  # beside the present one, which may have taken all that it may have
+            await thaw(frozen, new, how)
         init.adopt(new, frozen.thawed())
         self._branch = new
         if old is not None:
@@ -292,7 +262,7 @@ class Life(Keeper, Owner):
         if branch is not None:
             branch.cause = branch.cause or causes.ended("it was restarted")
         kept = [snapshot for snapshot in self.snapshots.listing() if not snapshot.automatic]
-        if await self._provide_zygote() is not self.zygote and not kept:
+        if await self._first.provide_zygote() is not self.zygote and not kept:
             self._drop_init()
         elif branch is not None:
             self._kill(causes.ended("it was restarted"))
@@ -301,7 +271,7 @@ class Life(Keeper, Owner):
 
     async def renew(self) -> None:
         """Leave an unused guest for one of a warmer zygote, if there is one by now."""
-        zygote = await self._provide_zygote()
+        zygote = await self._first.provide_zygote()
         if not (self.used or self._closed or zygote is self.zygote or self._starting is not None):
             self._drop_init()
             self.start()
@@ -313,43 +283,29 @@ class Life(Keeper, Owner):
             self._starting.cancel()
             await asyncio.wait([self._starting])
         self._drop_init()
-        if self._egress is not None:
-            await self._egress.close()
+        await self._first.close()
 
     def _drop_init(self) -> None:
         branch, self._branch = self._branch, None
-        init, self._init = self._init, None
         self._ending = None
         self.paused = False
         self.snapshots.clear()
-        if init is not None:
-            init.close()
+        self._first.drop()
         if branch is not None:
             self.state = f"All of the guest has ended, its snapshots, too: {_GONE}"
             branch.end(branch.cause or causes.ended("the session was closed"))
-        for guard in (*self._guards, self._sharing):
-            if guard is not None:
-                guard.cancel()
-        self._guards, self._sharing = [], None
 
     def throttle(self, cpus: float | None) -> None:
         """Hold it to so many cores' worth of CPU time from now on, also after a restart; never to more
         than its limit. None: to its limit alone."""
-        self._share = cpus
-        if self._init is None:
-            return
-        meter = self._init.meter
-        meter.throttle(cpus)
-        if self._sharing is not None:
-            self._sharing.cancel()
-        self._sharing = asyncio.get_running_loop().create_task(hold_share(meter))
+        self._first.throttle(cpus)
 
     def resume(self) -> None:
         """Let a paused guest go on."""
-        if self.paused and self._init is not None:
+        if self.paused and self.init is not None:
             self.paused = False
-            self._init.resume()
-            self._init.meter.hold_wall(False)
+            self.init.resume()
+            self.init.meter.hold_wall(False)
 
     # -- ends brought about ----------------------------------------------------------------------
 
@@ -365,7 +321,7 @@ class Life(Keeper, Owner):
         (but dropping snapshots may)."""
         while True:
             verdict = await memory_exceeded(meter)
-            pressure, used = self._pressure, verdict.used or 0.0
+            pressure, used = self._first.pressure, verdict.used or 0.0
             if pressure is not None and (pressure.relieve(meter.look()) or pressure.spare_the_cell(used)):
                 continue
             self._kill(verdict)
@@ -377,7 +333,7 @@ class Life(Keeper, Owner):
 
     def _kill(self, verdict: Verdict) -> None:
         """End the live branch and all it started; the cause is recorded first."""
-        branch, init = self._branch, self._init
+        branch, init = self._branch, self.init
         if branch is None:
             return
         branch.cause = branch.cause or verdict
@@ -398,8 +354,8 @@ class Life(Keeper, Owner):
         self._ending = init.end_branches()
 
     def _send_signal(self, branch: Branch, number: int) -> None:
-        if self._init is not None:
-            self._init.signal(branch, number)
+        if self.init is not None:
+            self.init.signal(branch, number)
 
     # -- ends that happen -------------------------------------------------------------------------
 
@@ -408,12 +364,12 @@ class Life(Keeper, Owner):
         branch = self._branch
         if branch is None or branch.number != number:
             return
-        branch.cause = branch.cause or causes.of_exit(status, self.limits, self._init)
+        branch.cause = branch.cause or causes.of_exit(status, self.limits, self.init)
         self._finish(branch)
 
     def on_scratch_full(self, verdict: Verdict) -> None:
         """A full directory on the host outlives a branch: the whole guest ends, and its files go."""
-        branch, init = self._branch, self._init
+        branch, init = self._branch, self.init
         if branch is not None and init is not None:
             branch.cause = branch.cause or verdict
             self._drop_init()
@@ -426,7 +382,7 @@ class Life(Keeper, Owner):
 
     def on_init_closed(self, error: ProtocolViolation | None) -> None:
         """Pid 1 is gone, and with it every process of the session."""
-        branch, init = self._branch, self._init
+        branch, init = self._branch, self.init
         if branch is not None and init is not None:  # its own socket may have closed before this one
             branch.cause = branch.cause or causes.of_loss(init, error)
             self._finish(branch)
@@ -444,7 +400,7 @@ class Life(Keeper, Owner):
         asyncio.get_running_loop().call_later(_EXIT_SECONDS, self._closed_but_alive, branch)
 
     def _closed_but_alive(self, branch: Branch) -> None:
-        if branch is self._branch and self._init is not None:
+        if branch is self._branch and self.init is not None:
             branch.cause = branch.cause or causes.broken("it closed its connection")
             self._finish(branch)
 
@@ -455,8 +411,8 @@ class Life(Keeper, Owner):
             return
         self._branch, self._losing, self.state = None, losing, ""
         self.paused = False
-        if self._init is not None and not self._init.closed:
-            self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self._init))
+        if self.init is not None and not self.init.closed:
+            self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self.init))
         branch.end(branch.cause or causes.ended("it ended"))
         self._begin_again()
 
@@ -467,18 +423,6 @@ class Life(Keeper, Owner):
     def _begin_again(self) -> None:
         if not self._closed and self.over is None and self._starting is None and self.info:
             self.start()
-
-
-def _state_after(restoration: Restoration, before: int | None) -> str:
-    """Which moment the session is at now, for people; ``before``: the number of that before the cell."""
-    snapshot = restoration.snapshot
-    moment = f"after cell {snapshot.cell}" if snapshot.cell else "at the beginning"
-    if snapshot.number == before:
-        moment = "before this cell"
-    elif snapshot.name:
-        moment += f" (snapshot {snapshot.name!r})"
-    lost = "; ".join((*restoration.external, *restoration.changed))
-    return f"The variables are as they were {moment}{f', without {lost}' if lost else ''}."
 
 
 def _kill_if_stuck(init: Init, branch: Branch) -> None:

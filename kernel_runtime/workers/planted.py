@@ -127,7 +127,7 @@ def work_directory(planted: Planted) -> str:
 
 def _directory() -> str:
     """A directory that everybody may enter, on a file system that outlives a restart, as a project's."""
-    places = [place for place in ("/var/tmp",) if os.access(place, os.W_OK)]  # noqa: S108
+    places = [place for place in ("/var/tmp",) if os.access(place, os.W_OK)]  # noqa: S108 — made below, with a name of its own
     path = tempfile.mkdtemp(prefix="kernel-runtime-doctor-", dir=places[0] if places else None)
     os.chmod(path, 0o755)  # noqa: S103 — see above
     return path

@@ -134,8 +134,8 @@ class Session(Life):
             if isinstance(pending.sink, Concealing):
                 pending.sink.flush()
             await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
-            if self._init is not None:
-                self._init.catch_up()
+            if self.init is not None:
+                self.init.catch_up()
             verdict = pending.explain(verdict)
             self._mention(note or self.snapshots.take_refusal(), pending)
             trouble, self.durable.trouble = self.durable.trouble, ""
@@ -163,13 +163,13 @@ class Session(Life):
         return msgspec.structs.replace(verdict, state=self.state)
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
-        if self._init is not None:
-            await self._limiter.watch(self._init.meter, branch, pending, self._pressure)
+        if self.init is not None:
+            await self._limiter.watch(self.init.meter, branch, pending, self._first.pressure)
 
     @property
     def stands(self) -> bool:
         """Whether its guest takes requests now, and has not just ended without our having noticed."""
-        return self.is_ready and self._init is not None and not self._init.ended
+        return self.is_ready and self.init is not None and not self.init.ended
 
     def hand_over(self, terms: Terms) -> None:
         """A guest that waited is somebody's now: its name and its clock are theirs."""
@@ -286,7 +286,7 @@ class Session(Life):
         """Stop every process of the guest and its clocks; returns bytes that the kernel took back.
         A cell that runs stands still, too. ``resume`` or the next request lets it go on."""
         await self.ready()
-        init = self._init
+        init = self.init
         if init is None or self.rung is not Rung.NAMESPACES:
             raise Conflict("a guest without a pid namespace cannot be paused")
         if not self.paused:
@@ -331,15 +331,15 @@ class Session(Life):
 
     async def usage(self) -> Usage:
         """What the guest uses now, measured from outside."""
-        if self._init is None:
+        if self.init is None:
             return Usage(limits=self.limits)
-        meter = self._init.meter
+        meter = self.init.meter
         return meter.usage() if meter.counts_memory else await asyncio.to_thread(meter.usage)
 
     def hold_wall(self, held: bool) -> None:
         """Let the wall limit's clock stand still while a person looks at a stopped cell."""
-        if self._init is not None:
-            self._init.meter.hold_wall(held)
+        if self.init is not None:
+            self.init.meter.hold_wall(held)
 
     def on_warning(self, sink: Callable[[Nearly], None]) -> None:
         """Who is told when a cell has nearly used up a limit, once per cell and limit."""
@@ -374,11 +374,11 @@ class Session(Life):
 
     def on_failed(self, pending: Pending) -> Verdict | None:
         """A cell ended in an error: the limit behind it, if there is one."""
-        if self._init is None:
+        if self.init is None:
             return None
         if pending.limited is not None:
-            return self._limiter.on_limited(self._init.meter, pending.limited)
-        return self._limiter.killed_inside(self._init.meter, pending.kills)
+            return self._limiter.on_limited(self.init.meter, pending.limited)
+        return self._limiter.killed_inside(self.init.meter, pending.kills)
 
 
 def _is_over(verdict: Verdict | None) -> bool:

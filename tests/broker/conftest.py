@@ -1,4 +1,4 @@
-"""A state of its own for each test, and a server of Redis for each module that asks for one."""
+"""A state of its own for each test; servers of web pages, and of Redis, for each module that asks for one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 
 from kernel_runtime.state import State
 from tests.broker import redis_server
+from tests.broker.outside import Certificates, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.broker.outside import Server
     from tests.broker.redis_server import RedisServer
 
 
@@ -37,3 +39,20 @@ def empty_redis(redis: RedisServer) -> RedisServer:
     with redis.client() as client:
         client.flushall()
     return redis
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"), "api.internal", "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def safe_site(certificates: Certificates) -> Iterator[Server]:
+    with serving(certificates.server) as server:
+        yield server

@@ -13,7 +13,7 @@ from kernel_runtime.broker.gate import Gate, host_clock
 from kernel_runtime.domain.clock import Clock
 from kernel_runtime.domain.conditions import Conditions, Quota, Rate
 from kernel_runtime.domain.decide import Request
-from kernel_runtime.domain.errors import CapabilityDenied, StoreUnavailable
+from kernel_runtime.domain.errors import CapabilityDenied, StorageFailed
 from kernel_runtime.domain.manifest import undeclared
 from kernel_runtime.domain.policy import Policy, Source
 from kernel_runtime.domain.redaction import Redactor
@@ -78,7 +78,7 @@ def test_what_cannot_be_written_down_is_denied(state: State, tmp_path: Path) -> 
     ticket = mine.ask(request())
     assert ticket.decision.effect is Effect.DENY
     assert "locked" in ticket.decision.reason
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StorageFailed):
         mine.performed(ticket)
     other.execute("ROLLBACK")
     other.close()
@@ -283,7 +283,7 @@ def test_looking_for_revocations_asks_nothing_of_the_database_while_there_are_no
 def test_what_cannot_be_written_down_is_not_given(state: State) -> None:
     mine = gate(state)
     state.close()
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StorageFailed):
         mine.grant(request(), Span.ALWAYS)
     assert len(mine.grants) == 0
 
@@ -296,7 +296,7 @@ def test_what_is_revoked_is_gone_even_if_the_log_is_not_there(state: State) -> N
     assert not mine.ask(request()).decision.allowed
     other = gate(state, grants=[Grant(scope=parse_scope("cache"))])
     state.close()
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StorageFailed):
         other.revoke(parse_scope("cache"))
     assert len(other.grants) == 0
 

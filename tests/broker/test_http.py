@@ -17,30 +17,11 @@ from kernel_runtime.domain.scopes import parse_scope
 from tests.broker.outside import Certificates, Names, Server, demand_of, gate, in_loop, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kernel_runtime.broker.gate import Gate
     from kernel_runtime.state import State
 
 LOCAL = ["127.0.0.1"]
 TOKEN = "s3cr3t-t0ken-value"
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"), "api.internal", "127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def safe_site(certificates: Certificates) -> Iterator[Server]:
-    with serving(certificates.server) as server:
-        yield server
 
 
 def perform(mine: Gate, names: Names, *calls: dict[str, Any], **options: Any) -> list[Performed]:

@@ -38,7 +38,7 @@ def write(path: Path, text: str) -> Path:
 def loaded(ground: Path, **options: object) -> Policy:
     environment = {"XDG_CONFIG_HOME": str(ground / "config")}
     system = ground / "system" / "policy.toml"
-    return load_policy(ground / "project", environment, system=system, **options)  # type: ignore[arg-type]
+    return load_policy(ground / "project", environment, system=system, **options)
 
 
 def shown(policy: Policy) -> set[str]:

@@ -24,7 +24,7 @@ from kernel_runtime.domain.rules import Effect, Rule
 from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.portal import Portal
-from tests.broker.outside import Certificates, Names, Server, demand_of, gate, serving
+from tests.broker.outside import Certificates, Names, Server, demand_of, gate
 from tests.broker.test_hello import made, named
 
 if TYPE_CHECKING:
@@ -35,23 +35,6 @@ if TYPE_CHECKING:
     from kernel_runtime.state import State
 
 LOCAL = ["127.0.0.1"]
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"), "api.internal", "127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def safe_site(certificates: Certificates) -> Iterator[Server]:
-    with serving(certificates.server) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ class App:
 
     def __call__(self, action: str, **arguments: Any) -> Any:
         call = Call(capability="storage", action=action, arguments=arguments)
-        return asyncio.run(self.handler.perform(call, None)).value  # type: ignore[arg-type] — asks for nothing
+        return asyncio.run(self.handler.perform(call, None)).value  # asks for nothing
 
     def end(self) -> None:
         asyncio.run(self.handler.close())
@@ -89,7 +89,7 @@ def test_keys_quota_and_removal_are_as_in_the_open(keyed: State) -> None:
     assert app("get", key="b")["found"] is False
     small = StorageHandler(lambda: keyed.drawer("app 1", sealed=True), "app 1", quota=100)
     with pytest.raises(Conflict, match="quota"):
-        asyncio.run(small.perform(Call(capability="storage", action="set", arguments={"key": "c"}), None))  # type: ignore[arg-type]
+        asyncio.run(small.perform(Call(capability="storage", action="set", arguments={"key": "c"}), None))
     asyncio.run(small.close())
     app.end()
 

@@ -429,7 +429,7 @@ def test_no_source_breaks_the_language(source: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(SyntaxError):  # "return" outside a function, say
-            compile(rewritten, "<cell>", "exec")  # type: ignore[call-overload]
+            compile(rewritten, "<cell>", "exec")
 
 
 def test_an_ordinary_syntax_error_is_python_s_own(strict: Host) -> None:

@@ -64,10 +64,10 @@ def asking_house() -> House:
                 sink(wire.Stream(parent=request.id, name="stdout", text=text))
             return verdict
 
-        session.submit = ask_too  # type: ignore[method-assign]
+        session.submit = ask_too
         return session
 
-    house.open_session = asking  # type: ignore[method-assign]
+    house.open_session = asking
     return house
 
 

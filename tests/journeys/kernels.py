@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.manager import KernelManager
 
 from kernel_runtime.jupyter import kernelspec
-from tests.jupyter.kernels import MEMORY_HISTORY, PATIENCE, Kernel, Message
+from tests.jupyter.kernels import MEMORY_HISTORY, PATIENCE, Kernel, Message, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,17 +24,10 @@ def started(*arguments: str, name: str = OURS, warm: bool = False, **options: An
 
     ``warm``: with a second zygote that preloads pandas and so on, as users have it.
     """
-    km = KernelManager(kernel_name=name)
     env = {**os.environ, "KERNEL_RUNTIME_WARM": str(int(warm))}
-    km.start_kernel(extra_arguments=[MEMORY_HISTORY, *arguments], env=env, **options)
-    kc = km.client()
-    kc.start_channels()
-    try:
-        kc.wait_for_ready(timeout=PATIENCE)
-        yield Kernel(km, kc)
-    finally:
-        kc.stop_channels()
-        km.shutdown_kernel(now=not km.is_alive())
+    given = [MEMORY_HISTORY, *arguments]
+    with served(KernelManager(kernel_name=name), extra_arguments=given, env=env, **options) as kernel:
+        yield kernel
 
 
 def front_of(kernel: Kernel) -> int:

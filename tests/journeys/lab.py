@@ -182,9 +182,10 @@ class Notebook:
     def run(self, index: int, shows: str = "", seconds: float = PATIENCE) -> str:
         """Run one cell until it has a number and its output matches ``shows``; the output."""
         self.start(index)
-        ran = lambda: re.search(r"\d", self.prompt(index))  # noqa: E731
         wait_until(
-            ran, seconds, f"cell {index} did not run: {self.prompt(index)!r}, the kernel is {self.status()!r}"
+            lambda: re.search(r"\d", self.prompt(index)),
+            seconds,
+            f"cell {index} did not run: {self.prompt(index)!r}, the kernel is {self.status()!r}",
         )
         return self.expect(index, shows, seconds)
 
@@ -192,8 +193,11 @@ class Notebook:
         """Run every cell until the last one has its number and the kernel is idle."""
         self.driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         last = "return window.jupyterapp.shell.currentWidget.content.widgets.at(-1).model.executionCount"
-        ran = lambda: self.driver.execute_script(last) and self.status() == "idle"  # noqa: E731
-        wait_until(ran, seconds, f"the last cell did not run, the kernel is {self.status()!r}")
+        wait_until(
+            lambda: self.driver.execute_script(last) and self.status() == "idle",
+            seconds,
+            f"the last cell did not run, the kernel is {self.status()!r}",
+        )
 
     def that_ran(self) -> list[WebElement]:
         """The cells that have a number."""
@@ -257,7 +261,7 @@ class Notebook:
     def complaints(self) -> list[str]:
         """Errors of our own page on the browser's console."""
         try:
-            entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+            entries = self.driver.get_log("browser")
         except WebDriverException:
             return []
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]

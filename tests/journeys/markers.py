@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
+    do_POST = do_HEAD = do_OPTIONS = do_GET  # noqa: N815 — the interface
 
     def log_message(self, *_: Any) -> None: ...
 

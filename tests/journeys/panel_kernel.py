@@ -52,7 +52,7 @@ def patient_house() -> House:
         session.snapshots.set_budget(Budget(pause=3600))
         return session
 
-    house.open_session = patiently  # type: ignore[method-assign]
+    house.open_session = patiently
     return house
 
 

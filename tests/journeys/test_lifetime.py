@@ -329,7 +329,10 @@ def test_the_front_lives_on_without_its_live_branch(tmp_path):
         said = killed_while_it_runs(kernel, [live_branch(kernel)])
         assert "SIGKILL" in said, said
         check_alive(kernel)
-        fewer = lambda: len(_not_frozen(kernel)) <= len(processes) - 3  # noqa: E731
+
+        def fewer():
+            return len(_not_frozen(kernel)) <= len(processes) - 3
+
         assert eventually(fewer, PATIENCE), "children of the dead branch live on"
 
 

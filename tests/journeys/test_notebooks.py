@@ -108,7 +108,10 @@ def test_a_guest_that_dies_is_a_cell_error_and_no_dead_kernel(tmp_path):
 
 def test_a_cell_over_its_time_is_interrupted(tmp_path):
     notebook = new_notebook(cells=[new_code_cell("while True: pass"), new_code_cell("print('on')")])
-    seconds = lambda cell: 1 if "while" in cell.source else PATIENCE  # noqa: E731
+
+    def seconds(cell):
+        return 1 if "while" in cell.source else PATIENCE
+
     execute(notebook, OURS, tmp_path, timeout_func=seconds, interrupt_on_timeout=True, allow_errors=True)
     assert notebook.cells[0].outputs[0]["ename"] == "KeyboardInterrupt"
     assert notebook.cells[1].outputs[0]["text"] == "on\n"

@@ -118,7 +118,11 @@ class Page(Notebook):
 
     def press_in(self, index: int, label: str, shows: str = "") -> None:
         """Press a button of a cell's panel once it can be pressed, until the cell shows something."""
-        able = lambda: (found := self.button(index, label)) is not None and found.is_enabled() and found  # noqa: E731
+
+        def able():
+            found = self.button(index, label)
+            return found is not None and found.is_enabled() and found
+
         button = wait_until(able, 20, f"{label} cannot be pressed")
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
         button.click()

@@ -112,8 +112,14 @@ class Kernel:
 def running(module: str = SCRIPTED, *arguments: str, **options: Any) -> Iterator[Kernel]:
     """A kernel, ready; shut down at the end."""
     env = {**os.environ, **options.pop("env", {})}
-    km = manager(module, *arguments, **options)
-    km.start_kernel(env=env)
+    with served(manager(module, *arguments, **options), env=env) as kernel:
+        yield kernel
+
+
+@contextlib.contextmanager
+def served(km: KernelManager, **options: Any) -> Iterator[Kernel]:
+    """The manager's kernel, started with ``options``, ready; shut down at the end."""
+    km.start_kernel(**options)
     kc = km.client()
     kc.start_channels()
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.question import Question
 from kernel_runtime.domain.scopes import parse_request
 from kernel_runtime.jupyter import cells
 
@@ -23,7 +23,7 @@ def _noting(self: cells.Cells, *arguments: Any) -> None:
     _lines.append(self)
 
 
-cells.Cells.__init__ = _noting  # type: ignore[method-assign]
+cells.Cells.__init__ = _noting
 
 
 def person() -> Asking:
@@ -31,29 +31,18 @@ def person() -> Asking:
     return _lines[-1].person
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Obeys ``questions.Question``."""
-
-    request: Request
-    rule: str = "the policy's default"
-    reason: str = "no rule speaks of it"
-    app: str = "Weather"
-    version: str = "1.2"
-    why: tuple[str, ...] = ("to fetch forecasts",)
-
-    @property
-    def what(self) -> str:
-        return str(self.request.scope)
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        return (self.what, self.request.session)
-
-
-def asked(text: str = "net:api.example.org/GET", **fields: Any) -> Asked:
+def asked(text: str = "net:api.example.org/GET", **fields: Any) -> Question:
     """A question of the notebook's."""
-    return Asked(request=Request(scope=parse_request(text), principal="ann", session="s1"), **fields)
+    request = Request(scope=parse_request(text), principal="ann", session="s1")
+    said = {
+        "rule": "the policy's default",
+        "reason": "no rule speaks of it",
+        "app": "Weather",
+        "version": "1.2",
+        "why": ("to fetch forecasts",),
+        "seconds": 3600.0,
+    }
+    return Question(request=request, **(said | fields))
 
 
 def spoofs(model: str) -> Iterator[tuple[str, dict[str, Any]]]:

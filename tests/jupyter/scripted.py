@@ -192,7 +192,10 @@ class ScriptedSession:
 
     async def _command(self, request: wire.Request, line: str, sink: Any, extra: dict[str, Any]) -> None:
         word, _, rest = line.partition(" ")
-        stream = lambda name, text: sink(wire.Stream(parent=request.id, name=name, text=text))  # noqa: E731
+
+        def stream(name: str, text: str) -> None:
+            sink(wire.Stream(parent=request.id, name=name, text=text))
+
         if word == "say":
             stream("stdout", rest + "\n")
         elif word == "err":

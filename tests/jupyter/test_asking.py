@@ -7,9 +7,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from kernel_runtime import wire
+from kernel_runtime.broker.prompting import MAX_OPEN, Prompting
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.question import Question
@@ -171,3 +173,60 @@ def test_the_end_of_the_cell_ends_the_question() -> None:
             await answer
 
     run(test)
+
+
+# -- many questions, folded by the broker ------------------------------------------------------------
+
+
+async def _asked(broker: Prompting, scope: str) -> Span | None:
+    question = msgspec.structs.replace(QUESTION, request=Request(scope=parse_request(scope)))
+    return (await broker.ask(question)).span
+
+
+def flooded(test: Callable[[Client, Prompting], Any]) -> None:
+    async def within() -> None:
+        client = Client()
+        client.person.running = client.cell()
+        broker = Prompting(client.person)
+        await test(client, broker)
+        broker.close()
+
+    asyncio.run(within())
+
+
+def test_a_flood_of_equal_questions_is_one_prompt_and_one_answer() -> None:
+    async def test(client: Client, broker: Prompting) -> None:
+        asking = [asyncio.ensure_future(_asked(broker, "cache")) for _ in range(200)]
+        client.type(f"session {number(await client.until_shown(1))}")
+        assert await asyncio.gather(*asking) == [Span.SESSION] * 200
+        assert len(client.sent) == 1
+
+    flooded(test)
+
+
+def test_a_flood_of_different_questions_is_cut_to_a_few_prompts_one_at_a_time() -> None:
+    async def test(client: Client, broker: Prompting) -> None:
+        asking = [asyncio.ensure_future(_asked(broker, f"env:V{each}")) for each in range(200)]
+        for count in range(1, MAX_OPEN + 1):
+            assert f"env:V{count - 1}" in await client.until_shown(count)
+            client.type("")
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert answers[:MAX_OPEN] == [None] * MAX_OPEN
+        assert all(isinstance(answer, CapabilityDenied) for answer in answers[MAX_OPEN:])
+        assert len(client.sent) == MAX_OPEN
+
+    flooded(test)
+
+
+def test_a_denial_holds_in_every_cell_of_the_session() -> None:
+    async def test(client: Client, broker: Prompting) -> None:
+        asking = asyncio.ensure_future(_asked(broker, "cache"))
+        await client.until_shown(1)
+        client.type("n")
+        assert await asking is None
+        client.person.running = client.cell()
+        with pytest.raises(CapabilityDenied, match="denied it in this session"):
+            await _asked(broker, "cache")
+        assert len(client.sent) == 1
+
+    flooded(test)

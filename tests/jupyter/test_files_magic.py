@@ -54,7 +54,7 @@ def shown(files: Files, code: str) -> str:
 
     calls = MAGICS.recognise(code)
     assert calls is not None
-    bundle = asyncio.run(perform(SimpleNamespace(session=session), calls[0]))  # type: ignore[arg-type]
+    bundle = asyncio.run(perform(SimpleNamespace(session=session), calls[0]))
     assert bundle is not None
     return bundle["text/plain"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.audit import Entry, Head
-from kernel_runtime.domain.errors import StoreUnavailable
+from kernel_runtime.domain.errors import StorageFailed
 from kernel_runtime.store.audit import AuditLog
 from kernel_runtime.store.database import Database
 from kernel_runtime.store.ledger import SqlLedger
@@ -63,7 +63,7 @@ def test_a_whole_log_is_whole(log: AuditLog) -> None:
     "statement", ["UPDATE audit SET app = 'x' WHERE number = 3", "DELETE FROM audit WHERE number = 3"]
 )
 def test_nothing_of_ours_changes_a_record(database: Database, log: AuditLog, statement: str) -> None:
-    with pytest.raises(StoreUnavailable, match="audit records are not"), database.transaction() as connection:
+    with pytest.raises(StorageFailed, match="audit records are not"), database.transaction() as connection:
         connection.execute(statement)
     assert told(log) == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_runtime.domain.errors import Conflict, Invalid, StoreUnavailable
+from kernel_runtime.domain.errors import Conflict, Invalid, StorageFailed
 from kernel_runtime.store.database import Database, directory
 
 
@@ -38,7 +38,7 @@ def test_a_link_in_its_place_is_refused(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     (tmp_path / "other.db").touch(mode=0o600)
     path.symlink_to(tmp_path / "other.db")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StorageFailed):
         Database(path)
 
 
@@ -58,7 +58,7 @@ def test_a_locked_one_is_told(path: Path) -> None:
     database = Database(path, patience=0.0)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="locked by another process"), database.transaction():
+    with pytest.raises(StorageFailed, match="locked by another process"), database.transaction():
         pass
     other.execute("ROLLBACK")
     with database.transaction():
@@ -72,7 +72,7 @@ def test_a_full_one_is_told(path: Path) -> None:
     with database.reading() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StoreUnavailable, match="full"), database.transaction() as connection:
+    with pytest.raises(StorageFailed, match="full"), database.transaction() as connection:
         connection.executemany(
             "INSERT INTO counters VALUES (?, 0, 0, 0, 0, 0)", [(f"{n}" * 1000,) for n in range(100)]
         )
@@ -83,7 +83,7 @@ def test_a_damaged_one_is_told(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database, but as long as the header of one" * 100)
     path.chmod(0o600)
-    with pytest.raises(StoreUnavailable, match="damaged"):
+    with pytest.raises(StorageFailed, match="damaged"):
         Database(path)
 
 

@@ -180,7 +180,7 @@ async def work(directory: str) -> dict[str, Any]:
     )
     await small.close()
     found["memory"] = await house.text("x = bytearray(2**30); len(x)")
-    scratches = Path(str(session._init and session._init.scratch)).parent
+    scratches = Path(str(session.init and session.init.scratch)).parent
     await house.close()
     found["left"] = await _emptied(scratches)
     permissive = await House(directory, rung=None).open(Level.PERMISSIVE)

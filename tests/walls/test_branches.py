@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.workers import frozen, life, meter
+from kernel_runtime.workers import frozen, meter, thawing
 from tests.workers.branches import only_live_runs, processes, strays
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ THAWING = {
 def test_a_branch_that_lies_when_it_is_thawed_replaces_nothing(
     open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(life, "_THAW_SECONDS", 2.0)
+    monkeypatch.setattr(thawing, "THAW_SECONDS", 2.0)
     guest = open_guest(automatic=False)
     guest.run("import kernel_runtime.guest.loop as loop\nx = 1\n" + LIAR.replace("WHAT", THAWING[name]))
     guest.snapshot("lie")

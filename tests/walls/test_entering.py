@@ -66,7 +66,7 @@ def stumbling(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def start(path: str, arguments: list[str], *rest: object, **options: object) -> int:
         assert arguments[2:4] == ["-m", "kernel_runtime.workers.zygote_main"]
-        return spawn(path, [*arguments[:2], str(PROGRAM), arguments[4]], *rest, **options)  # type: ignore[arg-type]
+        return spawn(path, [*arguments[:2], str(PROGRAM), arguments[4]], *rest, **options)
 
     monkeypatch.setattr(launch.os, "posix_spawn", start)
 
@@ -85,7 +85,7 @@ async def attempt(
     zygote: Zygote, at: int, how: str, pids: set[int] | None = None
 ) -> Init | KernelRuntimeError:
     """One guest that stumbles; what the front got to know of it. ``pids`` takes its own."""
-    init = Init(zygote, Limits(), Silence())  # type: ignore[arg-type]
+    init = Init(zygote, Limits(), Silence())
     spawning = asyncio.ensure_future(init.spawn(make_plan(zygote, f"{at}:{how}")))
     if how == "hang":
         await stumbled(init)

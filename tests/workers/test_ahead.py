@@ -48,7 +48,7 @@ class House:
 
     async def spawn(self, limits: Limits | None = None, *, egress: bool = False) -> Init:
         limits = limits or Limits()
-        init = Init(self.zygote, limits, Silence())  # type: ignore[arg-type]
+        init = Init(self.zygote, limits, Silence())
         image, arch = self.zygote.image, os.uname().machine
         await init.spawn(plan_guest(image, Level.MODERATE, limits, arch=arch, egress=egress))
         self.born.append(init)
@@ -169,7 +169,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_nobody_asks_for_long_and_it_is_ended() -> None:
-    kept = ahead.Ahead(fork_one, never)  # type: ignore[arg-type]
+    kept = ahead.Ahead(fork_one, never)
     assert kept.take(b"plan", []) is None
     assert kept.seconds() is None, "the first who asks for a plan may be the only one"
     assert kept.take(b"plan", []) is None
@@ -192,7 +192,7 @@ def test_a_fork_that_fails_is_not_tried_over_and_over() -> None:
         raise BlockingIOError
 
     before = os.listdir("/proc/self/fd")
-    kept = ahead.Ahead(refuse, never)  # type: ignore[arg-type]
+    kept = ahead.Ahead(refuse, never)
     kept.take(b"plan", [])
     kept.take(b"plan", [])
     kept.tend()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.domain.verdict import Reason
-from kernel_runtime.workers import snapshots as module
+from kernel_runtime.workers import kept
 from tests.workers.branches import inner_of, only_live_runs, processes
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def test_a_cell_that_killed_all_of_them_is_told_what_is_lost(
     assert result.verdict is not None
     assert "its variables are gone" in result.verdict.state
     assert session.run("'x' in globals()").result == "False"
-    with pytest.raises(module.NotFound, match=r"is lost: its process has ended|no snapshot 'mine'"):
+    with pytest.raises(NotFound, match=r"is lost: its process has ended|no snapshot 'mine'"):
         session.restore("mine")
     assert only_live_runs(inner_of(session))
 
@@ -153,7 +154,7 @@ def test_a_kill_while_branches_are_measured(
     open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An order that is on its way to a frozen branch is carried out after the kill all the same."""
-    monkeypatch.setattr(module, "WEIGH_SECONDS", 1000.0)
+    monkeypatch.setattr(kept, "WEIGH_SECONDS", 1000.0)
     session = open_session(snapshots=Budget(pause=60, automatic=64))
     snapshots = inner_of(session).snapshots
     session.run("import os\nx = 1")
@@ -161,7 +162,7 @@ def test_a_kill_while_branches_are_measured(
     async def both() -> None:
         kill = asyncio.ensure_future(session._session.run("x = 2; os._exit(1)", check=False))
         while not kill.done():
-            for frozen in list(snapshots._frozen.values()):
+            for frozen in list(snapshots.kept._frozen.values()):
                 if frozen.ready.done() and not frozen.gone:
                     assert (await frozen.weigh()).shared_out > 0
             await asyncio.sleep(0)

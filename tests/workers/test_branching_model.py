@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.snapshot_tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +40,7 @@ class Sequences(RuleBasedStateMachine):
             session.drop(snapshot.number)
         session.restart()
         inner: Any = session._session._session
-        inner.snapshots._heads.clear()
-        inner.snapshots.line = "main"
+        inner.snapshots.kept.become(Tree())
         session.run(_BEGIN)
         self.state: State = {"drawn": 0}
         self.past: list[State] = [{}]
@@ -138,7 +138,7 @@ class Sequences(RuleBasedStateMachine):
 @pytest.mark.timeout(900)
 def test_sequences_agree_with_the_model(open_session: Callable[..., kernel_runtime.Session]) -> None:
     Sequences.session = open_session(snapshots=Budget(pause=60, automatic=16))
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Sequences,
         settings=settings(
             max_examples=500,

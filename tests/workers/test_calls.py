@@ -87,7 +87,7 @@ def call(number: int, action: str = "echo", data: bytes | None = None, **argumen
 def run(test: Callable[[Calls, Link, Broker], Any], link: Link | None = None) -> None:
     async def within() -> None:
         mine, broker = link or Link(), Broker()
-        await test(Calls(mine, lambda: broker), mine, broker)  # type: ignore[arg-type]
+        await test(Calls(mine, lambda: broker), mine, broker)
 
     asyncio.run(within())
 

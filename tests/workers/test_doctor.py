@@ -65,10 +65,14 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., doctor.Report]:
             return change(plan(image, limits, without))
 
         monkeypatch.setattr(doctor, "_plan", changed)
-        monkeypatch.setattr(attacks, "ATTACKS", attacks.of_wall(wall))
+        monkeypatch.setattr(attacks, "ATTACKS", of_wall(wall))
         return doctor.report(**options)
 
     return make
+
+
+def of_wall(wall: str) -> tuple[attacks.Attack, ...]:
+    return tuple(attack for attack in attacks.ATTACKS if attack.wall == wall)
 
 
 def leaving_out(wall: str) -> Callable[[GuestPlan], GuestPlan]:
@@ -83,7 +87,7 @@ def leaving_out(wall: str) -> Callable[[GuestPlan], GuestPlan]:
 
 @pytest.mark.parametrize("wall", doctor.PURPOSES)
 def test_every_wall_has_three_attacks(wall: str) -> None:
-    names = [made.name for made in attacks.of_wall(wall)]
+    names = [made.name for made in of_wall(wall)]
     assert len(names) >= 3
     assert len(set(names)) == len(names)
 

@@ -93,7 +93,10 @@ def test_it_is_throttled_and_let_go_while_it_runs_and_never_beyond_its_limit(
     open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
 ) -> None:
     session = open_session(cpus=0.5)
-    meter_of = lambda: session._session._open.init.meter  # noqa: E731
+
+    def meter_of() -> Any:
+        return session._session._open.init.meter
+
     for asked, held in ((0.25, 0.25), (4.0, 0.5), (None, 0.5), (0.25, 0.25)):
         session.throttle(asked)
         assert meter_of().share == held
@@ -323,7 +326,7 @@ def tree(open_session: Callable[..., kernel_runtime.Session]) -> Iterator[tuple[
 def test_restart_leaves_no_process_of_the_tree(cgroup_world: str, tree: tuple[Any, Any]) -> None:
     session, result = tree
     inner = session._session._open
-    processes = inner._init.meter.processes
+    processes = inner.init.meter.processes
     before = {process.pid for process in processes.look()[1:]} - inner.snapshots.pids
     assert len(before) >= 20
     session.restart()
@@ -336,7 +339,7 @@ def test_restart_leaves_no_process_of_the_tree(cgroup_world: str, tree: tuple[An
 
 def test_close_leaves_no_process_group_or_mount(tree: tuple[Any, Any]) -> None:
     session, result = tree
-    root, group = session._session._open.pid, session._session._open._init.meter._group
+    root, group = session._session._open.pid, session._session._open.init.meter._group
     directories = group.directories if group is not None else []
     pids = {root, *_children(root)}
     mounts = Path("/proc/self/mountinfo").read_text()

@@ -42,7 +42,7 @@ class Fake:
         if self._hangs:
             await asyncio.get_running_loop().create_future()
         if self._fails:
-            raise GuestLost(None)  # type: ignore[arg-type]
+            raise GuestLost(None)
         self.stands = True
 
     def hand_over(self, terms: Terms) -> None:
@@ -60,7 +60,7 @@ class World:
         self.begun: list[Fake] = []
         self.unfit: set[Fake] = set()
         self.options = options
-        self.pool = Pool(size, self._begin, lambda one: one not in self.unfit, quiet=0.0, keep=keep)  # type: ignore[arg-type, comparison-overlap]
+        self.pool = Pool(size, self._begin, lambda one: one not in self.unfit, quiet=0.0, keep=keep)
 
     def _begin(self, terms: Terms, _: object) -> Any:
         self.begun.append(Fake(terms, **self.options))
@@ -81,7 +81,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def tell(story: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(story())  # type: ignore[arg-type]
+    asyncio.run(story())
 
 
 def test_the_second_who_asks_begins_it_and_nobody_gets_what_another_has() -> None:
@@ -123,7 +123,7 @@ def test_only_the_name_may_differ() -> None:
         world.take(msgspec.structs.replace(TERMS, name="first"))
         await world.filled()
         assert world.take(other) is None
-        assert world.pool.take(TERMS, "landlock") is None  # type: ignore[arg-type]
+        assert world.pool.take(TERMS, "landlock") is None
         assert world.take(msgspec.structs.replace(TERMS, env={"LANG": "C"})) is None
         named = world.take(msgspec.structs.replace(TERMS, name="second"))
         assert named is world.begun[0]
@@ -176,7 +176,7 @@ def test_terms_beyond_a_few_lose_their_guests() -> None:
             terms = msgspec.structs.replace(TERMS, cwd=f"/{number}")
             world.take(terms)
             world.take(terms)
-            await until(lambda number=number: len(world.begun) == number + 1 and world.begun[-1].stands)  # type: ignore[misc]
+            await until(lambda number=number: len(world.begun) == number + 1 and world.begun[-1].stands)
         await until(lambda: [one.closed for one in world.begun] == [True, True, False, False, False, False])
         await world.pool.close()
 

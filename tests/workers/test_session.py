@@ -335,7 +335,7 @@ def test_a_closed_session_says_so(open_session: Callable[..., kernel_runtime.Ses
 @pytest.mark.parametrize("amounts", [{"memory": "much"}, {"wall": "-3s"}, {"pids": "2"}, {"level": "none"}])
 def test_malformed_options_are_refused_before_anything_starts(amounts: dict[str, str]) -> None:
     with pytest.raises(Invalid):
-        kernel_runtime.Session(**amounts)  # type: ignore[arg-type]
+        kernel_runtime.Session(**amounts)
 
 
 def test_strict_sees_no_directory_and_starts_no_program(

@@ -98,7 +98,7 @@ class Branch:
             "allow_stdin": False,
         }
         body = msgspec.json.encode(content)
-        self.channel.send(wire.Request(id="1", kind="execute_request", content=body, count=1))  # type: ignore[arg-type]
+        self.channel.send(wire.Request(id="1", kind="execute_request", content=body, count=1))
 
     def until(self, kind: type) -> list[Any]:
         frames = []

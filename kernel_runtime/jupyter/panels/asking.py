@@ -10,12 +10,11 @@ from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.jupyter.panels.questions import Questions
 
 if TYPE_CHECKING:
+    from kernel_runtime.domain.question import Question
     from kernel_runtime.domain.rules import Span
     from kernel_runtime.jupyter.panels.card import Card
-    from kernel_runtime.jupyter.panels.questions import Question
     from kernel_runtime.jupyter.panels.stage import Stage
 
-ASK_SECONDS = 120.0
 #: Cards that stay in the page; the oldest give way.
 MOST_CARDS = 50
 
@@ -34,10 +33,10 @@ class Place(Protocol):
 class Asking:
     """Obeys the port ``Person``: who answers is whoever presses the card's buttons, never the guest."""
 
-    def __init__(self, stage: Stage, place: Place, seconds: float = ASK_SECONDS) -> None:
+    def __init__(self, stage: Stage, place: Place) -> None:
         self._stage = stage
         self._place = place
-        self._questions = Questions(seconds, self._changed)
+        self._questions = Questions(self._changed)
         self._card: Card | None = None
         self._parent = b""
         self._names: list[str] = []
@@ -45,8 +44,8 @@ class Asking:
         self._showing = asyncio.Lock()
 
     async def answer(self, question: Question) -> Span | None:
-        """How long it is granted for; ``None``: denied, also when nobody answers. ``CapabilityDenied`` where
-        nobody can be asked, with the flag that grants it."""
+        """See ``ports.Person``; ``CapabilityDenied`` where nobody can be asked, with the flag that grants it, and
+        unasked once all that a cell asks was denied."""
         parent = self._place.cell
         if parent is None:
             why = f"nobody can be asked here: --allow {shlex.quote(question.what)} grants it"

@@ -20,10 +20,10 @@ from kernel_runtime.jupyter.panels.style import SHEET
 from kernel_runtime.jupyter.verdicts import sentence
 
 if TYPE_CHECKING:
-    from kernel_runtime.jupyter.panels.questions import Open, Question, Questions
+    from kernel_runtime.domain.question import Question
+    from kernel_runtime.jupyter.panels.questions import Open, Questions
 
 ARM_SECONDS = 0.7
-MOST_LISTED = 8
 
 
 class Card:
@@ -85,10 +85,10 @@ class Card:
             self._shown = found
             self._rearm()
         show(self._actions, found is not None)
-        show(self.deny_all, len(waiting) > 1 or (found is not None and found.count > 1))
+        show(self.deny_all, len(waiting) > 1)
         show(self._count, found is not None)
         (self.root.remove_class if found else self.root.add_class)("kr-over")
-        self._body.value = _NOTHING if found is None else _asked(found, len(waiting))
+        self._body.value = _NOTHING if found is None else _asked(found.question, len(waiting))
         self._rest.value = self._others(waiting[1:])
         self._countdown()
 
@@ -112,7 +112,7 @@ class Card:
     def _countdown(self) -> None:
         if self._shown is None:
             return
-        left, whole = self._shown.left, self._questions.seconds
+        left, whole = self._shown.left, self._shown.question.seconds
         width = 100 * left / whole if whole else 0
         self._count.value = (
             f'<span class="kr-count"><span style="width:{width:.0f}%"></span></span>'
@@ -120,12 +120,7 @@ class Card:
         )
 
     def _others(self, waiting: list[Open]) -> str:
-        items = "".join(
-            f"<li><code><bdi>{escape(each.question.what)}</bdi></code>{_times(each)}</li>"
-            for each in waiting[:MOST_LISTED]
-        )
-        more = len(waiting) - MOST_LISTED
-        items += f"<li>and {more} more</li>" if more > 0 else ""
+        items = "".join(f"<li><code><bdi>{escape(each.question.what)}</bdi></code></li>" for each in waiting)
         listed = f'<div class="kr-waiting">Waiting behind it: <ul>{items}</ul></div>' if items else ""
         unasked = self._questions.unasked
         denied = f'<p class="kr-faint">{unasked} more were denied without asking you.</p>' if unasked else ""
@@ -136,8 +131,7 @@ class Card:
 _NOTHING = '<div class="kr-head"><b>Permission</b><span>nothing is asked now</span></div>'
 
 
-def _asked(found: Open, waiting: int) -> str:
-    question = found.question
+def _asked(question: Question, waiting: int) -> str:
     more = f"<span>1 of {waiting} questions</span>" if waiting > 1 else ""
     why = "".join(f"<div>“<bdi>{escape(line)}</bdi>”</div>" for line in question.why if line)
     words = "<small>The app’s own words, not checked by anybody:</small>"
@@ -147,18 +141,14 @@ def _asked(found: Open, waiting: int) -> str:
     return (
         f'<div class="kr-head"><b>Permission</b><span>kernel_runtime asks you</span>{more}</div>'
         f'<div class="kr-question" role="alertdialog"><p class="kr-what"><bdi>{_name(question)}</bdi> wants to '
-        f"<bdi>{escape(meaning(question.request.scope))}</bdi></p><p><code><bdi>{escape(question.what)}</bdi></code>"
-        f"{_times(found)}</p>{quoted}"
+        f"<bdi>{escape(meaning(question.request.scope))}</bdi></p><p><code><bdi>{escape(question.what)}</bdi></code></p>"
+        f"{quoted}"
         f'<p class="kr-faint">Asked because {escape(question.reason)} (<bdi>{escape(question.rule)}</bdi>).</p></div>'
     )
 
 
 def _name(question: Question) -> str:
     return f"“{escape(question.app or 'this notebook')}” {escape(question.version)}".strip()
-
-
-def _times(found: Open) -> str:
-    return f' <span class="kr-faint">asked {found.count} times</span>' if found.count > 1 else ""
 
 
 def _plain(question: Question) -> str:

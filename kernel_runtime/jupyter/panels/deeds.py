@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kernel_runtime.domain.snapshot import Budget, Snapshot
-    from kernel_runtime.workers.snapshots import Restoration
+    from kernel_runtime.workers.restoration import Restoration
 
 
 class Board(Protocol):
     """The part of ``workers.snapshots.Snapshots`` that the panel uses."""
 
-    budget: Budget
-    line: str
-    base: int | None
-    cell: int
-
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def line(self) -> str: ...
+    @property
+    def base(self) -> int | None: ...
+    @property
+    def cell(self) -> int: ...
     @property
     def lines(self) -> list[str]: ...
     @property

@@ -13,7 +13,7 @@ import msgspec
 
 from kernel_runtime.domain.audit import Record
 from kernel_runtime.domain.decide import Request, decide
-from kernel_runtime.domain.errors import Conflict, Invalid, StoreUnavailable
+from kernel_runtime.domain.errors import Conflict, Invalid, StorageFailed
 from kernel_runtime.domain.matching import Index
 from kernel_runtime.domain.outlook import prospect
 from kernel_runtime.domain.rules import Ask, Effect, Grant, Span
@@ -141,7 +141,7 @@ class Rights:
 
     def renew(self) -> None:
         """Take in what was revoked in other sessions, if the state can be read just now."""
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StorageFailed):
             self.gate.renew()
 
     async def revoke(self, scope: str) -> str:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
+from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.domain.snapshot import show_tree
 from kernel_runtime.jupyter.panels import differences, picture
-from kernel_runtime.jupyter.panels.acting import offer, row, show
+from kernel_runtime.jupyter.panels.acting import Acting, offer, row, show
 from kernel_runtime.jupyter.panels.deeds import Deeds
 from kernel_runtime.jupyter.panels.differences import escape
 from kernel_runtime.jupyter.panels.style import SHEET
-from kernel_runtime.jupyter.verdicts import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,7 +34,7 @@ class SnapshotView:
         self._board = board
         self._diff = diff
         self._deeds = Deeds(board)
-        self._acting: asyncio.Task[None] | None = None
+        self._acting = Acting(self._draw)
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._drawing = False
@@ -53,12 +50,11 @@ class SnapshotView:
         self._head = ipywidgets.HTML()
         self._picture = ipywidgets.HTML().add_class("kr-picture")
         self._choice = ipywidgets.ToggleButtons(options=[]).add_class("kr-rows")
-        self._said = ipywidgets.HTML().add_class("kr-said")
         self._difference = ipywidgets.HTML()
         self._name = ipywidgets.Text(placeholder=self._deeds.free_line(), tooltip="name of the new line")
         self._lines = ipywidgets.Dropdown(options=[])
         self._others = ipywidgets.Dropdown(options=[])
-        on_one, button = self._on_one, self._button
+        on_one, button = self._on_one, self._acting.button
         self._restore = button("Restore", "history", "go back to this snapshot", on_one(self._deeds.restore))
         self._restore.button_style = "primary"
         self._pin = button("Pin", "thumb-tack", "keep it whatever the budget says", on_one(self._deeds.pin))
@@ -69,11 +65,6 @@ class SnapshotView:
         self._switch = button("Switch", "exchange", "go over to this line of state", self._switched)
         self._compare = button("Compare", "columns", "which variables differ", on_one(self._compared))
 
-    def _button(self, label: str, icon: str, tooltip: str, deed: Callable[[], Awaitable[str]]) -> Any:
-        button = ipywidgets.Button(description=label, icon=icon, tooltip=tooltip)
-        button.on_click(lambda _: self._begin(deed))
-        return button
-
     def _assemble(self) -> Any:
         stack = ipywidgets.Box([self._choice, self._picture]).add_class("kr-stack")
         on_chosen = [self._restore, self._pin, self._drop, self._branch, self._name]
@@ -81,7 +72,7 @@ class SnapshotView:
         self._switching = row(ipywidgets.Label("Line of state"), self._lines, self._switch)
         self._comparing = row(ipywidgets.Label("Compare the chosen one with"), self._others, self._compare)
         rows = [row(*on_chosen, self._undo, self._redo), self._switching, self._comparing]
-        parts = [ipywidgets.HTML(SHEET), self._head, stack, *rows, self._said, self._difference]
+        parts = [ipywidgets.HTML(SHEET), self._head, stack, *rows, self._acting.said, self._difference]
         return ipywidgets.VBox(parts).add_class("kr-panel")
 
     # -- what is shown ---------------------------------------------------------------------------
@@ -99,6 +90,7 @@ class SnapshotView:
     def close(self) -> None:
         """No more changes."""
         self._closed = True
+        self._acting.close()
         self._end()
         if self._timer is not None:
             self._timer.cancel()
@@ -147,7 +139,7 @@ class SnapshotView:
         if self._drawing:
             return
         chosen = self._snapshot()
-        idle = self._acting is None
+        idle = self._acting.idle
         able = chosen is not None and idle
         for each in (self._restore, self._pin, self._branch, self._name):
             each.disabled = not able
@@ -168,32 +160,7 @@ class SnapshotView:
     def _find(self, number: int | None) -> Snapshot | None:
         return next((each for each in self._board.listing() if each.number == number), None)
 
-    def _say(self, text: str, kind: str) -> None:
-        for each in ("kr-error", "kr-done"):
-            self._said.remove_class(each)
-        self._said.add_class(kind)
-        role = "alert" if kind == "kr-error" else "status"
-        self._said.value = f'<span role="{role}">{escape(sentence(text))}</span>'
-
     # -- what is done ----------------------------------------------------------------------------
-
-    def _begin(self, deed: Callable[[], Awaitable[str]]) -> None:
-        """Begin a deed, unless one is under way."""
-        if self._acting is None and not self._closed:
-            self._acting = asyncio.get_running_loop().create_task(self._act(deed))
-            self._chosen()
-
-    async def _act(self, deed: Callable[[], Awaitable[str]]) -> None:
-        try:
-            self._say(await deed(), "kr-done")
-        except KernelRuntimeError as error:
-            self._say(str(error), "kr-error")
-        except Exception as error:  # noqa: BLE001 - a deed that fails is told, the panel goes on
-            traceback.print_exc(file=sys.stderr)
-            self._say(f"it did not work ({type(error).__name__})", "kr-error")
-        finally:
-            self._acting = None
-            self._draw()
 
     def _on_one(self, deed: Callable[[int], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
         async def on_the_chosen() -> str:

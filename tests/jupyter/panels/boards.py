@@ -10,7 +10,7 @@ from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot, find
 from kernel_runtime.jupyter.comms import Comms
 from kernel_runtime.jupyter.panels.stage import Stage
-from kernel_runtime.workers.snapshots import Restoration
+from kernel_runtime.workers.restoration import Restoration
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,7 +109,7 @@ class Ear:
 
 def stage() -> tuple[Stage, Ear, Comms]:
     ear, comms = Ear(), Comms()
-    return Stage(ear, comms), ear, comms  # type: ignore[arg-type]
+    return Stage(ear, comms), ear, comms
 
 
 def sample() -> FakeBoard:

@@ -122,4 +122,4 @@ async def until(holds: Callable[[], Any]) -> None:
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(story())  # type: ignore[arg-type]
+    asyncio.run(story())

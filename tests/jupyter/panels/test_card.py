@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from kernel_runtime.broker.prompting import MAX_OPEN, Prompting
 from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.domain.scopes import parse_request
 from kernel_runtime.jupyter.panels import questions as rules
 from kernel_runtime.jupyter.panels.asking import Asking
-from kernel_runtime.jupyter.panels.questions import MOST_OPEN, Questions, meaning
+from kernel_runtime.jupyter.panels.questions import Questions, meaning
 from tests.jupyter.panels.boards import HOSTILE, stage
 from tests.jupyter.panels.guests import run, until
 from tests.jupyter.persons import asked
@@ -34,10 +35,10 @@ class FakePlace:
 class Table:
     """A person with a card before them."""
 
-    def __init__(self, seconds: float = 3600.0) -> None:
+    def __init__(self) -> None:
         self.stage, self.ear, self.comms = stage()
         self.place = FakePlace()
-        self.person = Asking(self.stage, self.place, seconds)
+        self.person = Asking(self.stage, self.place)
 
     @property
     def card(self) -> Any:
@@ -46,6 +47,10 @@ class Table:
     async def asks(self, *texts: str, **fields: Any) -> list[asyncio.Task[Span | None]]:
         """Questions under way, all of them on the card."""
         tasks = [asyncio.ensure_future(self.person.answer(asked(text, **fields))) for text in texts]
+        return await self.shown(tasks)
+
+    async def shown(self, tasks: list[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+        """Once the card shows what they ask."""
         await until(lambda: self.card is not None and self.card._shown is not None)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -92,15 +97,16 @@ def test_it_says_what_why_and_by_which_rule():
     run(story)
 
 
-def test_equal_questions_are_one():
+def test_equal_questions_are_one_on_the_card_and_one_answer_is_for_all():
     async def story():
         table = Table()
-        tasks = await table.asks(*["cache"] * 40)
-        assert "asked 40 times" in table.card._body.value
+        broker = Prompting(table.person)
+        tasks = await table.shown([asyncio.ensure_future(broker.ask(asked("cache"))) for _ in range(40)])
         assert len(table.place.shown) == 1
+        assert [each.question.what for each in table.person._questions.open] == ["cache"]
         await table.armed()
         table.card.once.click()
-        assert set(await asyncio.gather(*tasks)) == {Span.ONCE}
+        assert [answer.span for answer in await asyncio.gather(*tasks)] == [Span.ONCE] * 40
 
     run(story)
 
@@ -108,44 +114,64 @@ def test_equal_questions_are_one():
 def test_a_flood_is_one_card_with_a_list_and_a_bound():
     async def story():
         table = Table()
-        tasks = await table.asks(*(f"secret:S{number}" for number in range(MOST_OPEN + 30)))
+        broker = Prompting(table.person)
+        flood = [asyncio.ensure_future(broker.ask(asked(f"secret:S{number}"))) for number in range(80)]
+        tasks = await table.shown(flood)
         assert len(table.place.shown) == 1
-        assert f"1 of {MOST_OPEN} questions" in table.card._body.value
-        assert "30 more were denied without asking you" in table.card._rest.value
-        assert table.card._rest.value.count("<li>") == 9
-        assert f"and {MOST_OPEN - 9} more" in table.card._rest.value
+        assert f"1 of {MAX_OPEN} questions" in table.card._body.value
+        assert table.card._rest.value.count("<li>") == MAX_OPEN - 1
         table.card.deny_all.click()
-        assert set(await asyncio.gather(*tasks)) == {None}
-        assert await table.person.answer(asked("secret:ANOTHER")) is None, "this cell is not heard any more"
-        table.place.cell = NEXT
-        (again,) = await table.asks("secret:ANOTHER")
-        assert table.place.shown[-1][1] == NEXT, "the next one is"
-        again.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [answer.span for answer in answers[:MAX_OPEN]] == [None] * MAX_OPEN
+        assert all(isinstance(answer, CapabilityDenied) for answer in answers[MAX_OPEN:])
 
     run(story)
 
 
-def test_what_was_denied_is_not_asked_again_in_the_same_cell():
+def test_after_deny_all_this_cell_is_not_heard_any_more_and_the_next_one_is():
     async def story():
         table = Table()
-        (task,) = await table.asks("cache")
-        table.card.deny.click()
-        assert await task is None
-        assert await table.person.answer(asked("cache")) is None
+        broker = Prompting(table.person)
+        tasks = await table.asks("cache", "secret:S")
+        table.card.deny_all.click()
+        assert await asyncio.gather(*tasks) == [None, None]
+        with pytest.raises(CapabilityDenied, match="denied all that this cell asks"):
+            await broker.ask(asked("secret:ANOTHER"))
+        assert "1 more were denied without asking you" in table.card._rest.value
         table.place.cell = NEXT
-        (task,) = await table.asks("cache")
+        asking = [asyncio.ensure_future(broker.ask(asked("secret:ANOTHER")))]
+        (again,) = await table.shown(asking)  # what the person never saw is no denial of theirs
+        assert table.place.shown[-1][1] == NEXT
         await table.armed()
         table.card.session.click()
-        assert await task is Span.SESSION
+        assert (await again).span is Span.SESSION
+
+    run(story)
+
+
+def test_what_was_denied_is_not_asked_again_in_any_cell_of_the_session():
+    async def story():
+        table = Table()
+        broker = Prompting(table.person)
+        (task,) = await table.shown([asyncio.ensure_future(broker.ask(asked("cache")))])
+        table.card.deny.click()
+        assert (await task).span is None
+        for table.place.cell in (CELL, NEXT):
+            with pytest.raises(CapabilityDenied, match="denied it in this session"):
+                await broker.ask(asked("cache"))
+        assert len(table.place.shown) == 1
 
     run(story)
 
 
 def test_nobody_answers():
     async def story():
-        table = Table(seconds=0.01)
-        assert await table.person.answer(asked("cache")) is None
-        assert "nobody answered" in table.card._rest.value
+        table = Table()
+        broker = Prompting(table.person, patience=0.01)
+        with pytest.raises(CapabilityDenied, match="nobody answered"):
+            await broker.ask(asked("cache"))
+        assert "cache had no answer, so it was denied" in table.card._rest.value
+        assert "nothing is asked now" in table.card._body.value
 
     run(story)
 
@@ -164,14 +190,12 @@ def test_where_nobody_can_be_asked_nothing_is_shown():
 def test_a_question_that_nobody_wants_any_more_goes():
     async def story():
         table = Table()
-        tasks = await table.asks("cache", "cache", "secret:S")
-        tasks[0].cancel()
-        await asyncio.wait(tasks[:1])
-        assert table.card._shown.question.what == "cache", "the other one still wants it"
-        tasks[1].cancel()
-        await asyncio.wait(tasks[1:2])
+        first, second = await table.asks("cache", "secret:S")
+        assert table.card._shown.question.what == "cache"
+        first.cancel()
+        await asyncio.wait([first])
         assert table.card._shown.question.what == "secret:S"
-        tasks[2].cancel()
+        second.cancel()
 
     run(story)
 
@@ -277,7 +301,7 @@ async def nothing() -> None:
 
 def test_the_rules_alone_bound_what_is_told():
     async def story():
-        questions = Questions(3600.0, lambda: None)
+        questions = Questions(lambda: None)
         for number in range(20):
             task = asyncio.ensure_future(questions.ask(asked(f"secret:S{number}"), nothing))
             await asyncio.sleep(0)

@@ -112,7 +112,7 @@ def test_no_differences_is_a_sentence():
 
 def test_differences_are_only_text_and_bounded():
     control = read(as_html([Difference(name="x", change="changed")], "a", "b"))
-    rows = [Difference(name=HOSTILE, change=HOSTILE, before=HOSTILE, after="y" * 100_000)] * 5000  # type: ignore[arg-type]
+    rows = [Difference(name=HOSTILE, change=HOSTILE, before=HOSTILE, after="y" * 100_000)] * 5000
     html = as_html(rows, HOSTILE, HOSTILE)
     found = read(html)
     assert set(found.elements) - {"p"} == set(control.elements)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime.jupyter.panels.differences import Difference
 from kernel_runtime.jupyter.panels.snapshots import open_panel, recognise
 from tests.jupyter.panels.boards import HOSTILE, FakeBoard, sample, stage
+from tests.jupyter.panels.guests import press
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
@@ -16,18 +17,9 @@ if TYPE_CHECKING:
 
 async def opened(board: FakeBoard, diff: Any = None) -> tuple[SnapshotView, Any, dict[str, Any]]:
     place, ear, _ = stage()
-    bundle = await open_panel(place, board, b"{}", diff)  # type: ignore[arg-type]
+    bundle = await open_panel(place, board, b"{}", diff)
     ((view, _),) = place._panels.values()
-    return view, ear, bundle  # type: ignore[return-value]
-
-
-async def press(view: SnapshotView, button: Any) -> str:
-    """Press a button that can be pressed; what the panel says then."""
-    assert not button.disabled
-    button.click()
-    if view._acting is not None:
-        await view._acting
-    return str(view._said.value)
+    return view, ear, bundle
 
 
 def test_the_magic():
@@ -57,14 +49,14 @@ def test_each_deed_is_done_on_the_chosen_one_and_told():
         board = sample()
         view, _, _ = await opened(board)
         view._choice.value = 3
-        assert "#3 is back after 12 ms; without a socket." in await press(view, view._restore)
-        assert "#3 is kept" in await press(view, view._pin)
-        assert "no longer pinned" in await press(view, view._pin)
+        assert "#3 is back after 12 ms; without a socket." in await press(view._acting, view._restore)
+        assert "#3 is kept" in await press(view._acting, view._pin)
+        assert "no longer pinned" in await press(view._acting, view._pin)
         view._name.value = "other"
-        assert "The line other begins at #3; main stays" in await press(view, view._branch)
+        assert "The line other begins at #3; main stays" in await press(view._acting, view._branch)
         assert view._name.value == ""
-        assert "The line line-2 begins at #3; other stays" in await press(view, view._branch)
-        assert "#3 is dropped" in await press(view, view._drop)
+        assert "The line line-2 begins at #3; other stays" in await press(view._acting, view._branch)
+        assert "#3 is dropped" in await press(view._acting, view._drop)
         assert board.asked == [
             ("restore", 3), ("pin", 3, True), ("pin", 3, False), ("branch", "other"), ("restore", 3),
             ("branch", "line-2"), ("restore", 3), ("drop", 3),
@@ -83,7 +75,7 @@ def test_a_line_is_switched_to():
         board.lines = ["main", "other"]
         view._draw()
         assert view._switching.layout.display is None
-        assert "The line other goes on" in await press(view, view._switch)
+        assert "The line other goes on" in await press(view._acting, view._switch)
         assert board.asked == [("branch", "other")]
 
     asyncio.run(story())
@@ -95,14 +87,14 @@ def test_errors_are_one_plain_sentence(capsys):
         board.busy, board.undoable, board.redoable = True, 1, 1
         view, _, _ = await opened(board)
         view._choice.value = 3
-        said = await press(view, view._restore)
+        said = await press(view._acting, view._restore)
         assert 'role="alert">A cell is running: interrupt it first, or wait for its end.<' in said
-        assert "kr-error" in view._said._dom_classes
-        assert "There is nothing to redo" in await press(view, view._redo)
-        assert "It did not work (ZeroDivisionError)." in await press(view, view._undo)
+        assert "kr-error" in view._acting.said._dom_classes
+        assert "There is nothing to redo" in await press(view._acting, view._redo)
+        assert "It did not work (ZeroDivisionError)." in await press(view._acting, view._undo)
         assert not view._undo.disabled, "the panel goes on"
         view._name.value = "main"
-        assert "a line &#x27;main&#x27; already" in await press(view, view._branch)
+        assert "a line &#x27;main&#x27; already" in await press(view._acting, view._branch)
 
     asyncio.run(story())
     assert "a bug" in capsys.readouterr().err
@@ -119,7 +111,7 @@ def test_a_second_deed_waits_for_no_first():
         assert view._restore.disabled
         view._restore.click()
         board.gate.set()
-        await view._acting
+        await view._acting.task
         assert board.asked == [("restore", 3)]
         assert not view._restore.disabled
 
@@ -178,7 +170,7 @@ def test_two_snapshots_are_compared_older_first():
         view._choice.value = 3
         assert 3 not in [number for _, number in view._others.options]
         view._others.value = 1
-        assert "1 variable differs from #1 to #3" in await press(view, view._compare)
+        assert "1 variable differs from #1 to #3" in await press(view._acting, view._compare)
         assert asked == [(1, 3)]
         assert "int 2" in view._difference.value
 
@@ -202,10 +194,10 @@ def test_hostile_words_are_only_text_everywhere():
         board.add(name=HOSTILE, line=HOSTILE, external=[HOSTILE])
         view, ear, bundle = await opened(board, diff)
         view._choice.value = 5
-        await press(view, view._compare)
-        await press(view, view._restore)
-        await press(view, view._drop)
-        html = [str(widget) for widget in (view._head.value, view._picture.value, view._said.value)]
+        await press(view._acting, view._compare)
+        await press(view._acting, view._restore)
+        await press(view._acting, view._drop)
+        html = [str(widget) for widget in (view._head.value, view._picture.value, view._acting.said.value)]
         html += [view._difference.value, bundle["text/html"]]
         said = "".join(html)
         assert "&lt;script&gt;" in said, "the words are there"

@@ -1,0 +1,152 @@
+"""The snapshots that a session keeps: their tree and their processes, within a budget.
+
+Whatever changes the tree, the processes of those that it does not know any more are ended, and listeners are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
+from kernel_runtime.domain.snapshot import Budget, Snapshot
+from kernel_runtime.domain.snapshot_tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from kernel_runtime.workers.freezing import Order
+    from kernel_runtime.workers.frozen import Frozen
+
+WEIGH_SECONDS = 2.0
+
+
+class Kept:
+    """See the module. ``leaving``: nothing is dropped just now, for what is left is one more for a moment."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.tree = Tree()
+        self.leaving = False
+        self.numbers = itertools.count(1)
+        self._frozen: dict[int, Frozen] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._tending: set[asyncio.Task[None]] = set()
+        self._weighing: asyncio.Task[None] | None = None
+
+    def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """See ``Snapshots.on_changed``."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def become(self, tree: Tree) -> None:
+        """What is known now."""
+        if tree is self.tree:
+            return
+        self.tree = tree
+        for number in self._frozen.keys() - tree.known.keys():
+            self._frozen.pop(number).drop()
+        for listener in tuple(self._listeners):
+            asyncio.get_running_loop().call_soon(listener)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        self.become(self.tree.without(numbers))
+
+    def clear(self) -> None:
+        """Their processes are gone."""
+        if self._weighing is not None:
+            self._weighing.cancel()
+        self.become(self.tree.cleared())
+
+    def close(self) -> None:
+        """Let go of what is still to be done, and of who listens."""
+        for task in self._tending:
+            task.cancel()
+        self._weighing = None
+        self._listeners.clear()
+
+    def tend(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do it meanwhile, until all is closed."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tending.add(task)
+        task.add_done_callback(self._tending.discard)
+        return task
+
+    # -- one of them -----------------------------------------------------------------------------
+
+    def draft(self, *, name: str = "", pinned: bool = False, automatic: bool = False) -> Snapshot:
+        """One of the present state that is to be made."""
+        tree = self.tree
+        return Snapshot(
+            number=next(self.numbers),
+            name=name,
+            parent=tree.base,
+            line=tree.line,
+            cell=tree.cell,
+            made=time.time(),
+            automatic=automatic,
+            pinned=pinned,
+        )
+
+    async def add(self, draft: Snapshot, order: Order) -> Snapshot:
+        """Once it is made; weighed later."""
+        said, frozen = await order.made(), order.frozen
+        frozen.on_gone = lambda: self._on_gone(draft.number)
+        self._frozen[draft.number] = frozen
+        made = msgspec.structs.replace(draft, pause=said.pause, external=frozen.external)
+        self.become(self.tree.grown(made))
+        snapshot = self.tree.known[draft.number]
+        self.keep_budget()
+        if self._weighing is None or self._weighing.done():
+            self._weighing = self.tend(self._weigh_soon())
+        return snapshot
+
+    def frozen(self, snapshot: Snapshot) -> Frozen:
+        """Its process; ``NotFound`` when that is gone."""
+        frozen = self._frozen.get(snapshot.number)
+        if frozen is None or frozen.gone:
+            self.forget([snapshot.number])
+            raise NotFound(f"the snapshot {snapshot.title!r} is lost: its process has ended")
+        return frozen
+
+    @property
+    def pids(self) -> set[int]:
+        """The frozen processes, by their numbers within the session."""
+        return {frozen.pid for frozen in self._frozen.values()}
+
+    def _on_gone(self, number: int) -> None:
+        """Its process ended by itself, or something in the session killed it."""
+        if number in self.tree.known:
+            self.become(self.tree.losing(number))
+
+    # -- the budget ------------------------------------------------------------------------------
+
+    def keep_budget(self) -> None:
+        """Drop what is beyond it."""
+        if not self.leaving:
+            self.forget(snapshot.number for snapshot in self.tree.over(self.budget))
+
+    async def _weigh_soon(self) -> None:
+        """Measure them when there is time, and not all the time: it walks all of their memory."""
+        await asyncio.sleep(WEIGH_SECONDS)
+        await self.weigh()
+
+    async def weigh(self) -> None:
+        """Measure what each holds now; the budget is kept."""
+        for number, frozen in list(self._frozen.items()):
+            try:
+                weighed = await frozen.weigh()
+            except (KernelRuntimeError, TimeoutError):
+                continue
+            if number in self.tree.known:
+                self.become(self.tree.marked(number, size=weighed.shared_out))
+        self.keep_budget()

@@ -1,0 +1,152 @@
+"""Ways of a session through its snapshots: back, over to others and their lines, and on after it was killed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
+from kernel_runtime.domain.snapshot import check_name
+from kernel_runtime.workers.concealing import concealed
+from kernel_runtime.workers.restoration import AS_IT_WAS, How, restoration
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kernel_runtime.domain.snapshot import Snapshot
+    from kernel_runtime.workers.branch import Branch, Pending
+    from kernel_runtime.workers.freezing import Live
+    from kernel_runtime.workers.kept import Kept
+    from kernel_runtime.workers.restoration import Restoration
+
+
+class Take(Protocol):
+    """See ``Snapshots.take``."""
+
+    async def __call__(
+        self, name: str = "", *, pinned: bool = False, automatic: bool = False
+    ) -> Snapshot: ...
+
+
+class Restoring:
+    """See ``Snapshots`` for what each does. ``under_way``: whether the session is just going over."""
+
+    def __init__(self, live: Live, kept: Kept, take: Take) -> None:
+        self.under_way = False
+        self._live = live
+        self._kept = kept
+        self._take = take
+
+    def close(self) -> None:
+        """Let go of the session."""
+        del self._live, self._take
+
+    async def restore(self, name: str | int, *, reseed: bool) -> Restoration:
+        snapshot = self._kept.tree.find(name)
+        if snapshot.gate:
+            raise Conflict(
+                f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {snapshot.number}` goes on there"
+            )
+        return await self._leave_for(snapshot, (), How(reseed=reseed))
+
+    async def resume(self, snapshot: Snapshot, pending: Pending, edits: dict[str, str]) -> Restoration:
+        return await self._leave_for(snapshot, (), How(resumed=pending, edits=edits))
+
+    async def undo(self, cells: int) -> Restoration:
+        undone = self._kept.tree.undone_by(cells)
+        return await self._leave_for(self._kept.tree.known[undone[0]], undone)
+
+    async def redo(self) -> Restoration:
+        tree = self._kept.tree
+        if not tree.future:
+            raise NotFound("there is nothing to redo: no undo since the last cell")
+        restored = await self.switch(tree.known[tree.future[-1].left])
+        self._kept.become(self._kept.tree.redone())
+        return restored
+
+    async def branch(self, line: str) -> Restoration | Snapshot:
+        kept = self._kept
+        check_name(line)
+        if line == kept.tree.line:
+            raise Conflict(f"{line!r} is the line that runs now")
+        head = await self._take(f"{kept.tree.line}.head-{next(kept.numbers)}", pinned=True)
+        left = kept.tree.heads.get(line)
+        restored = None if left is None else await self.switch(kept.tree.known[left])
+        kept.become(kept.tree.on_line(line, head.number))
+        return restored or head
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[Snapshot]:
+        here = await self._take(pinned=True)
+        then = self._kept.tree
+        try:
+            yield here
+        finally:
+            if self._kept.tree.base != here.number:
+                await self.switch(here)
+            self._kept.become(self._kept.tree.returned_to(then).without([here.number]))
+
+    async def _leave_for(
+        self, snapshot: Snapshot, undone: tuple[int, ...], how: How = AS_IT_WAS
+    ) -> Restoration:
+        """Go over, and keep what is left, for redo."""
+        kept, left = self._kept, None
+        branch = await self._live.ready()
+        if branch.executing or self.under_way:
+            return await self.switch(snapshot, how)  # which refuses, with the reason
+        # What is left is one more for a moment: nothing is dropped for it, least of all the aim.
+        kept.leaving = True
+        try:
+            if kept.budget.automatic:
+                with suppress(KernelRuntimeError):  # else it can be left, but not come back to
+                    left = (await self._take(automatic=True)).number
+            restored = await self.switch(snapshot, how)
+        finally:
+            kept.leaving = False
+        kept.become(kept.tree.undone(undone, left))
+        kept.keep_budget()
+        return restored
+
+    async def switch(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Restoration:
+        """Go over, and let go of the present state."""
+        if self.under_way:
+            raise Conflict("another restore is under way")
+        self.under_way = True
+        self._live.resume()
+        begun = time.monotonic()
+        try:
+            branch = await self._live.ready()
+            if branch.executing:
+                raise Conflict("a cell is running: interrupt it first, or wait for its end")
+            new = await self._thaw(snapshot, how)
+        finally:
+            self.under_way = False
+        return self._told(snapshot, new, begun)
+
+    async def _thaw(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Branch:
+        kept = self._kept
+        frozen = kept.frozen(snapshot)
+        try:
+            new = await self._live.switch(frozen, how)
+        except (KernelRuntimeError, TimeoutError):
+            if not await frozen.goes_on():
+                kept.forget([snapshot.number])
+            raise
+        kept.become(kept.tree.back_at(snapshot))
+        return new
+
+    async def recover(self) -> Restoration | None:
+        begun = time.monotonic()
+        for snapshot in self._kept.tree.ancestors():
+            try:
+                new = await self._thaw(snapshot)
+            except (KernelRuntimeError, TimeoutError):
+                continue
+            self._kept.become(self._kept.tree.recovered_at(snapshot.number))
+            return self._told(snapshot, new, begun)
+        return None
+
+    def _told(self, snapshot: Snapshot, branch: Branch, begun: float) -> Restoration:
+        told = restoration(snapshot, branch, time.monotonic() - begun)
+        return concealed(told, self._live.disclosed)

@@ -1,0 +1,34 @@
+"""A frozen branch becomes the live one: it has answered, with the token that only it was given."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from kernel_runtime.domain.errors import GuestLost, ProtocolViolation
+from kernel_runtime.workers import causes
+
+if TYPE_CHECKING:
+    from kernel_runtime.workers.branch import Branch
+    from kernel_runtime.workers.frozen import Frozen
+    from kernel_runtime.workers.restoration import How
+
+THAW_SECONDS = 10.0
+
+
+async def thaw(frozen: Frozen, new: Branch, how: How) -> None:
+    """Until ``new`` has answered and a copy stays frozen; closes ``new`` and raises what prevents it."""
+    try:
+        token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
+        async with asyncio.timeout(THAW_SECONDS):
+            await asyncio.shield(new.ready)
+            await frozen.wait()
+        if new.token != token or new.pid != frozen.thawing:
+            raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
+    except BaseException as error:
+        new.close()
+        if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
+            raise GuestLost(
+                causes.ended("the snapshot could not become live (it needs two processes)")
+            ) from None
+        raise
