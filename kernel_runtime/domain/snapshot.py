@@ -58,6 +58,11 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 0.05
     pause: float = 0.1
 
+    @property
+    def text(self) -> str:
+        """For those who make snapshots."""
+        return f"{self.count} snapshots and {show_amount('memory', self.memory)}"
+
     def check(self) -> Budget:
         """Itself; ``Invalid`` where it makes no sense."""
         if min(self.automatic, self.count, self.memory) < 0 or self.share < 0 or self.pause < 0:

@@ -101,6 +101,8 @@ async def _snapshot(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
     made = await session.snapshots.take(asked.name, pinned=asked.pin)
     lines = state_text.taken(made)
+    if dropped := session.snapshots.take_dropped():
+        lines.append(dropped)
     if asked.durable:
         lines += state_text.kept(await session.checkpoint(asked.name))
     return text(*lines)

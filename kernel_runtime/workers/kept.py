@@ -37,6 +37,7 @@ class Kept:
         self._listeners: list[Callable[[], None]] = []
         self._tending: set[asyncio.Task[None]] = set()
         self._weighing: asyncio.Task[None] | None = None
+        self._dropped: list[Snapshot] = []
 
     def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See ``Snapshots.on_changed``."""
@@ -131,9 +132,20 @@ class Kept:
     # -- the budget ------------------------------------------------------------------------------
 
     def keep_budget(self) -> None:
-        """Drop what is beyond it."""
+        """Drop what is beyond it; what a person made is told."""
         if not self.leaving:
-            self.forget(snapshot.number for snapshot in self.tree.over(self.budget))
+            over = self.tree.over(self.budget)
+            self._dropped += [snapshot for snapshot in over if not snapshot.automatic]
+            self.forget(snapshot.number for snapshot in over)
+
+    def take_dropped(self) -> str:
+        """See ``Snapshots.take_dropped``."""
+        gone, self._dropped = self._dropped, []
+        if not gone:
+            return ""
+        names = ", ".join(snapshot.title for snapshot in gone)
+        many = "s" if len(gone) > 1 else ""
+        return f"dropped the snapshot{many} {names}, the oldest: the budget is {self.budget.text}; a pinned one stays"
 
     async def _weigh_soon(self) -> None:
         """Measure them when there is time, and not all the time: it walks all of their memory."""

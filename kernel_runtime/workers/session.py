@@ -140,6 +140,7 @@ class Session(Life):
             self._mention(note or self.snapshots.take_refusal(), pending)
             trouble, self.durable.trouble = self.durable.trouble, ""
             self._mention(trouble, pending)
+            self._mention(self.snapshots.take_dropped(), pending)
             return verdict if verdict is None or verdict.survived else await self._with_state(verdict)
         finally:
             self._cells.remove(pending)

@@ -208,6 +208,10 @@ class Snapshots:
         """What kept the last automatic one from being made, if it has not been told."""
         return self._automatic.take_refusal()
 
+    def take_dropped(self) -> str:
+        """What the budget let go that a person had made, if it has not been told."""
+        return self.kept.take_dropped()
+
     def cell_took(self, seconds: float, count: int) -> None:
         """A cell is over; ``count``: its execution count, 0 where it has none."""
         self._automatic.cost.computed(seconds)

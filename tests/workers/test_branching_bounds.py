@@ -106,6 +106,18 @@ def test_a_budget_of_nothing(open_session: Callable[..., kernel_runtime.Session]
         session.undo()
 
 
+def test_what_the_budget_drops_is_told_once(open_session: Callable[..., kernel_runtime.Session]) -> None:
+    session = open_session(snapshots=Budget(count=2, automatic=1))
+    for name in ("kept", "a", "b"):
+        session.snapshot(name, pin=name == "kept")
+        assert "dropped" not in session.run("x = 1").stderr, "automatic ones go without a word"
+    for name in ("c", "d"):
+        session.snapshot(name)
+    assert "dropped the snapshots a, b, the oldest: the budget is 2 snapshots" in session.run("x = 2").stderr
+    assert "dropped" not in session.run("x = 3").stderr
+    assert [one.name for one in session.snapshots() if not one.automatic] == ["kept", "c", "d"]
+
+
 @pytest.mark.parametrize("wrong", [{"count": -1}, {"memory": -1}, {"share": -0.1}, {"automatic": -5}])
 def test_a_budget_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match="cannot be negative"):
