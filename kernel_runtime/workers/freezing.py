@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, ExternalStateError, GuestLost, UnsafeThreads
@@ -13,6 +13,8 @@ from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.frozen import Frozen
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
@@ -31,7 +33,7 @@ class Live(Protocol):
     def init(self) -> Init | None: ...
     async def ready(self) -> Branch: ...
     def resume(self) -> None: ...
-    async def switch(self, frozen: Frozen, how: How) -> Branch: ...
+    async def switch(self, frozen: Frozen, how: How, leaving: Future[Any] | None = None) -> Branch: ...
 
 
 class Order:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.disclosed import Disclosed
@@ -27,6 +27,7 @@ from kernel_runtime.workers.thawing import thaw
 from kernel_runtime.workers.watch import memory_exceeded, session_over
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Awaitable, Callable
 
     from kernel_runtime.domain.errors import ProtocolViolation
@@ -225,16 +226,16 @@ class Life(Keeper, Owner):
             blocked=self.terms.blocked,
         )
 
-    async def switch(self, frozen: Frozen, how: How) -> Branch:
-        """Make a frozen branch the live one. The present one ends when the new one has answered;
-        raises what prevents it, and then the present one goes on."""
+    async def switch(self, frozen: Frozen, how: How, leaving: Future[Any] | None = None) -> Branch:
+        """Make a frozen branch the live one. The present one ends when the new one has answered, and
+        ``leaving`` is over; raises what prevents it, and then the present one goes on."""
         init, old = self.init, self._branch
         if init is None:
             raise GuestLost(causes.ended("its first process has ended"))
         self._count += 1
         new = Branch(self._count, self)
         with init.meter.room():  # beside the present one, which may have taken all that it may have
-            await thaw(frozen, new, how)
+            await thaw(frozen, new, how, leaving)
         init.adopt(new, frozen.thawed())
         self._branch = new
         if old is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
@@ -90,8 +91,8 @@ class Restoring:
     async def _leave_for(
         self, snapshot: Snapshot, undone: tuple[int, ...], how: How = AS_IT_WAS
     ) -> Restoration:
-        """Go over, and keep what is left, for redo."""
-        kept, left = self._kept, None
+        """Go over, and keep what is left, for redo: it is copied while the other state comes back."""
+        kept, leaving = self._kept, None
         branch = await self._live.ready()
         if branch.executing or self.under_way:
             return await self.switch(snapshot, how)  # which refuses, with the reason
@@ -99,16 +100,26 @@ class Restoring:
         kept.leaving = True
         try:
             if kept.budget.automatic:
-                with suppress(KernelRuntimeError):  # else it can be left, but not come back to
-                    left = (await self._take(automatic=True)).number
-            restored = await self.switch(snapshot, how)
+                leaving = asyncio.ensure_future(self._left())
+            restored = await self.switch(snapshot, how, leaving)
         finally:
+            if leaving is not None:
+                await asyncio.wait([leaving])
             kept.leaving = False
-        kept.become(kept.tree.undone(undone, left))
+        kept.become(kept.tree.undone(undone, leaving.result() if leaving is not None else None))
         kept.keep_budget()
         return restored
 
-    async def switch(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Restoration:
+    async def _left(self) -> int | None:
+        """The number of a copy of the present state; None: it can be left, but not come back to."""
+        try:
+            return (await self._take(automatic=True)).number
+        except KernelRuntimeError:
+            return None
+
+    async def switch(
+        self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[int | None] | None = None
+    ) -> Restoration:
         """Go over, and let go of the present state."""
         if self.under_way:
             raise Conflict("another restore is under way")
@@ -119,16 +130,18 @@ class Restoring:
             branch = await self._live.ready()
             if branch.executing:
                 raise Conflict("a cell is running: interrupt it first, or wait for its end")
-            new = await self._thaw(snapshot, how)
+            new = await self._thaw(snapshot, how, leaving)
         finally:
             self.under_way = False
         return self._told(snapshot, new, begun)
 
-    async def _thaw(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Branch:
+    async def _thaw(
+        self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[int | None] | None = None
+    ) -> Branch:
         kept = self._kept
         frozen = kept.frozen(snapshot)
         try:
-            new = await self._live.switch(frozen, how)
+            new = await self._live.switch(frozen, how, leaving)
         except (KernelRuntimeError, TimeoutError):
             if not await frozen.goes_on():
                 kept.forget([snapshot.number])

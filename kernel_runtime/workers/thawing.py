@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.errors import GuestLost, ProtocolViolation
 from kernel_runtime.workers import causes
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.restoration import How
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 THAW_SECONDS = 10.0
 
 
-async def thaw(frozen: Frozen, new: Branch, how: How) -> None:
-    """Until ``new`` has answered and a copy stays frozen; closes ``new`` and raises what prevents it."""
+async def thaw(frozen: Frozen, new: Branch, how: How, leaving: Future[Any] | None = None) -> None:
+    """Until ``new`` has answered, a copy stays frozen, and ``leaving`` is over; closes ``new`` and raises what
+    prevents it."""
     try:
         token = await frozen.thaw(new, reseed=how.reseed, edits=how.edits)
         async with asyncio.timeout(THAW_SECONDS):
@@ -25,6 +28,8 @@ async def thaw(frozen: Frozen, new: Branch, how: How) -> None:
             await frozen.wait()
         if new.token != token or new.pid != frozen.thawing:
             raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
+        if leaving is not None:
+            await asyncio.wait([leaving])
     except BaseException as error:
         new.close()
         if isinstance(error, asyncio.CancelledError) and new.ready.cancelled():
