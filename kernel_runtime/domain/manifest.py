@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Words of a notebook's table that are settings of the kernel, beside the manifest's.
 SETTINGS = ("level", "flood")
+#: The comments around the manifest of a cell.
+HEAD, FOOT = "# /// app", "# ///"
 _CALLS = re.compile(r"(\d{1,12})(?:\s*/\s*(hour|day|total))?")
 
 
@@ -102,6 +104,32 @@ def parse_notebook(text: str, name: str, stem: str, anchors: Anchors) -> Manifes
     return build_manifest(
         read_table({"id": slug(stem), "name": stem} | own, ManifestTable, place), place, anchors
     )
+
+
+def parse_cell(text: str, name: str, stem: str, anchors: Anchors) -> Manifest:
+    """The head of a ``%%app`` cell, written as inline script metadata (PEP 723) of type ``app``; the id is ``stem``
+    unless it says otherwise. ``text``: of the whole cell, its first line is the magic's."""
+    head = _head(text.splitlines(), name)
+    place = Place(name, head)
+    own = {"id": slug(stem), "name": stem} | parse_toml(head, name)
+    return build_manifest(read_table(own, ManifestTable, place), place, anchors)
+
+
+def _head(lines: list[str], name: str) -> str:
+    """What stands in the head's comments, each line where it was."""
+    begun = next((n for n, line in enumerate(lines) if n and line.strip()), None)
+    if begun is None or lines[begun].rstrip() != HEAD:
+        raise Invalid(
+            f"{name}: the cell does not begin with its manifest: comments from {HEAD!r} to {FOOT!r}"
+        )
+    found = [""] * (begun + 1)
+    for line in lines[begun + 1 :]:
+        if line.rstrip() == FOOT:
+            return "\n".join(found)
+        if not line.startswith("#"):
+            break
+        found.append(line[1:].removeprefix(" "))
+    raise Invalid(f"{name}:{begun + 1}: the manifest has no end: {FOOT!r} on a line of its own")
 
 
 def _at(whole: object, *path: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kernel_runtime.domain.difference import Difference
+    from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.jupyter.state_text import Restoration
     from kernel_runtime.result import Output, Result
@@ -189,10 +190,16 @@ class _Events:
 
 
 class Guests:
-    """The guests of one notebook, by name. ``logs``: what they have said."""
+    """The guests of one notebook, by name; an app's by its id. ``logs``: what they have said."""
 
-    def __init__(self, opener: Callable[[str, Limits, Level], Guest]) -> None:
+    def __init__(
+        self,
+        opener: Callable[[str, Limits, Level], Guest],
+        app_opener: Callable[[Manifest], Guest] | None = None,
+    ) -> None:
         self._open = opener
+        self._open_app = app_opener
+        self._stamps: dict[str, str] = {}
         self.logs = LogBook()
         self._guests: dict[str, Guest] = {}
 
@@ -219,10 +226,28 @@ class Guests:
         _check_agreement(name, guest, {limit: getattr(asked, limit) for limit in amounts}, level)
         return guest
 
+    def take_app(self, manifest: Manifest, *, fresh: bool = False) -> tuple[Guest, bool]:
+        """The guest of an app, and whether it had to begin anew: with other words in its manifest it does."""
+        name = manifest.id
+        kept = self._stamps.get(name)
+        if name in self._guests and kept is None:
+            raise Conflict(
+                f"a guest of %%sandbox is called {name!r}: `%sandbox kill {name}`, or give the app another id"
+            )
+        if name in self._guests and (fresh or kept != manifest.stamp):
+            self.kill(name)
+        if name not in self._guests:
+            if self._open_app is None:
+                raise Conflict("there are no apps here")
+            self._guests[name] = self._open_app(manifest)
+            self._stamps[name] = manifest.stamp
+        return self._guests[name], kept not in (None, manifest.stamp)
+
     def kill(self, name: str) -> None:
         """End a guest and forget it."""
         guest = self.get(name)
         del self._guests[name]
+        self._stamps.pop(name, None)
         guest.close()
 
     def reset(self, name: str) -> None:

@@ -1,9 +1,12 @@
-"""``%%sandbox`` and ``%sandbox`` for any IPython: ``%load_ext kernel_runtime``."""
+"""``%%sandbox``, ``%%app`` and ``%sandbox`` for any IPython: ``%load_ext kernel_runtime``."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -14,6 +17,7 @@ from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.level import Level, parse_level
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.manifest import Anchors, parse_cell
 from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.advice import Advice, advice_for
 from kernel_runtime.jupyter.completion import SandboxCompletion
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from IPython.core.interactiveshell import InteractiveShell
+
+    from kernel_runtime.domain.manifest import Manifest
 
 DEFAULT = "default"
 PANELS = ("resources", "permissions", "logs")
@@ -40,7 +46,7 @@ class SandboxMagics(Magics):
     def __init__(self, shell: InteractiveShell, guests: Guests | None = None) -> None:
         super().__init__(shell)
         self.host = shell
-        self.guests = guests or Guests(open_guest)
+        self.guests = guests or Guests(open_guest, open_app)
         self.panels = SandboxPanels(self.guests)
         self._advices: dict[tuple[str, str, str, Level], Advice] = {}
         self.completion = SandboxCompletion(shell, self.guests)
@@ -108,6 +114,35 @@ class SandboxMagics(Magics):
             for name, value in inputs.items():
                 _put(guest, name, value)
             self._run(guest, asked.name, cell)
+            self.host.push({name: guest.value(name) for name in asked.outputs})
+
+    @magic_arguments()
+    @argument("app", nargs="?", default="app", metavar="NAME", help="Its id, unless the manifest says one.")
+    @argument(
+        "-i", "--in", dest="inputs", action="append", default=[], metavar="VAR", help="As of %%%%sandbox."
+    )
+    @argument(
+        "-o", "--out", dest="outputs", action="append", default=[], metavar="VAR", help="As of %%%%sandbox."
+    )
+    @argument("--fresh", action="store_true", help="Begin with a new guest: forget the one of this app.")
+    @cell_magic("app")  # type: ignore[arg-type] # its stub knows no name
+    def run_app(self, line: str, cell: str) -> None:
+        """Run this cell as an app: in a guest of its own, that may do what the manifest at its head asks for and a
+        policy (or you, in %sandbox permissions) grants.
+
+        The head is TOML in comments, from "# /// app" to "# ///": permissions, limits, security, as in an app.toml.
+        """
+        asked = _parsed(self.run_app, line)
+        with plain_errors():
+            manifest = parse_cell(f"\n{cell}", "%%app", asked.app, Anchors(os.getcwd(), str(Path.home())))
+            inputs = self._inputs(asked.inputs)
+            _check_names("-o", asked.outputs)
+            guest, anew = self.guests.take_app(manifest, fresh=asked.fresh)
+            if anew:
+                print(f"the manifest of {manifest.id} has changed: it begins anew", file=sys.stderr)
+            for name, value in inputs.items():
+                _put(guest, name, value)
+            self._run(guest, manifest.id, cell)
             self.host.push({name: guest.value(name) for name in asked.outputs})
 
     def _run(self, guest: Guest, name: str, cell: str) -> None:
@@ -199,11 +234,24 @@ def _put(guest: Guest, name: str, value: Any) -> None:
 
 def open_guest(name: str, limits: Limits, level: Level) -> Guest:
     """A guest that sees the current directory. What is remembered of it is for this notebook's guest of that name."""
+    return _opened(limits=limits, level=level, name=_whose(f"%%sandbox {name}"))
+
+
+def open_app(manifest: Manifest) -> Guest:
+    """A guest with the powers of its manifest. What is remembered is for this notebook's app of that id."""
+    name = _whose(f"%%app {manifest.id}")
+    return _opened(name=name, manifest=dataclasses.replace(manifest, place=f"{os.getcwd()}#{name}"))
+
+
+def _whose(name: str) -> str:
+    notebook = os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
+    return f"{name} of {notebook}" if notebook else name
+
+
+def _opened(**terms: Any) -> Guest:
     from kernel_runtime.client import Session
 
-    notebook = os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
-    whose = f"%%sandbox {name} of {notebook}" if notebook else f"%%sandbox {name}"
-    session = Session(limits=limits, level=level, name=whose)
+    session = Session(**terms)
     session.open()
     return session
 
@@ -241,7 +289,8 @@ def unload_ipython_extension(ip: InteractiveShell) -> None:
         return
     magics.completion.unregister()
     for kind in ("line", "cell"):
-        ip.magics_manager.magics[kind].pop("sandbox", None)
+        for name in ("sandbox", "app"):
+            ip.magics_manager.magics[kind].pop(name, None)
     ip.magics_manager.registry.pop(type(magics).__name__, None)
     magics.panels.close()
     magics.guests.close()

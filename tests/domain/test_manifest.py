@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernel_runtime.domain.conditions import Conditions, Quota, Rate
 from kernel_runtime.domain.errors import Invalid
@@ -12,6 +14,7 @@ from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.domain.manifest import (
     Anchors,
+    parse_cell,
     parse_manifest,
     parse_notebook,
     parse_pyproject,
@@ -187,3 +190,61 @@ def test_a_manifest_only_tightens(own: str, given: str, held: str) -> None:
     text = f'id = "x"\nlimits = {{ memory = "1G", pids = 9999 }}\nsecurity = {{ level = "{own}" }}'
     limits, level = parse_manifest(text, "app.toml", Anchors()).tightened(Limits(), Level(given))
     assert (level, limits.memory, limits.pids) == (held, 1 << 30, Limits().pids)
+
+
+# -- the head of a cell ----------------------------------------------------------------------------------
+
+CELL = """\
+%%app prices
+
+# /// app
+# version = "2"
+#
+# [limits]
+# memory = "256M"
+# [[permissions]]
+# type = "net"
+# resource = "api.example.org"
+# ///
+print("hello")
+"""
+
+
+def test_a_cell_has_its_manifest_at_its_head() -> None:
+    manifest = parse_cell(CELL, "%%app", "prices", ANCHORS)
+    assert (manifest.id, manifest.version, manifest.limits) == ("prices", "2", {"memory": 256 << 20})
+    assert manifest.asks is not None
+    assert [str(ask.scope) for ask in manifest.asks] == ["net:api.example.org"]
+    named = CELL.replace('# version = "2"', '# id = "other"')
+    assert parse_cell(named, "%%app", "prices", ANCHORS).id == "other"
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("%%app\nprint(1)\n" + CELL, "%%app: the cell does not begin with its manifest"),
+        ("%%app", "does not begin with its manifest: comments from '# /// app' to '# ///'"),
+        (CELL.replace("# ///\n", ""), "%%app:3: the manifest has no end: '# ///'"),
+        (
+            CELL.replace("resource =", "resurce ="),
+            r"%%app:10: permissions\[0\].resurce: .*did you mean 'resource'",
+        ),
+        (CELL.replace('"256M"', '"lots"'), "%%app:7: limits.memory: "),
+        (CELL.replace("# [limits]", "# [limits"), "%%app.*line 6"),
+    ],
+)
+def test_what_is_wrong_in_the_head_of_a_cell_is_placed_by_its_line(cell: str, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        parse_cell(cell, "%%app", "app", ANCHORS)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["# /// app", "# ///", "#", "# id = 'a'", "# [limits]", "x = 1", "", "#y", "\x0c"])
+    )
+)
+def test_any_cell_is_read_or_refused(lines: list[str]) -> None:
+    try:
+        assert parse_cell("\n".join(lines), "%%app", "app", ANCHORS).id
+    except Invalid as error:
+        assert "%%app" in str(error)
