@@ -87,6 +87,17 @@ def _running(task: asyncio.Task[Any]) -> bool:
     return asyncio.current_task(task.get_loop()) is task
 
 
+def cut_ours(trace: TracebackType | None) -> None:
+    """End a traceback behind its last frame that is not of this package: how the sdk asks is no step of the user's."""
+    last = trace
+    while trace is not None:
+        if not str(trace.tb_frame.f_globals.get("__name__")).startswith("kernel_runtime."):
+            last = trace
+        trace = trace.tb_next
+    if last is not None:
+        last.tb_next = None
+
+
 def cut(trace: TracebackType | None) -> None:
     """End a traceback where the handler here begins: its frames are not the user's."""
     while trace is not None:

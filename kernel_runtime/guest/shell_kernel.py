@@ -23,8 +23,9 @@ from tornado.ioloop import IOLoop
 from traitlets import Type, observe
 
 from kernel_runtime import wire
+from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.guest.hints import hint, limit_behind
-from kernel_runtime.guest.interrupts import cut
+from kernel_runtime.guest.interrupts import cut, cut_ours
 from kernel_runtime.guest.shell_debugger import Debugging
 from kernel_runtime.guest.shell_session import SHELL, from_json
 from kernel_runtime.guest.stdio import Header, request_of
@@ -134,6 +135,8 @@ class ZMQInteractiveShell(IpykernelShell):
             self.kernel.headroom.open()
         if isinstance(value, KeyboardInterrupt):
             cut(trace)
+        if isinstance(value, KernelRuntimeError):
+            cut_ours(trace)
         return etype, value, trace
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:

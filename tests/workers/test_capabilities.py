@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -126,6 +127,17 @@ def test_headless_denials_name_the_flag(granted: kernel_runtime.Session) -> None
         with pytest.raises(GuestCodeError) as caught:
             granted.run(code)
         assert (caught.value.ename, flag in caught.value.evalue) == ("CapabilityDenied", True)
+
+
+def test_an_error_of_the_sdk_ends_where_the_cell_asked(granted: kernel_runtime.Session) -> None:
+    """How the sdk asks is no step of the user's, whether it is waited for or awaited."""
+    for asked in ("events.publish('elsewhere', 1)", "await events.apublish('elsewhere', 1)"):
+        error = granted.run(f"from kernel_runtime.sdk import events\n{asked}", check=False).error
+        assert error is not None
+        text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        assert error.ename == "CapabilityDenied"
+        assert f"----> 2 {asked}" in text
+        assert "kernel_runtime/" not in text
 
 
 def test_a_secret_is_used_inside_and_shown_nowhere(granted: kernel_runtime.Session) -> None:
