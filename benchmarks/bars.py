@@ -67,6 +67,16 @@ BARS = (
     Bar(figure="kill.tree", kind="value", most=0.05),
     Bar(figure="kill.large_tree", kind="value", most=0.05),
     Bar(figure="kill.recovery", kind="value", most=0.05),
+    *(
+        Bar(figure=f"branching.{what}.{size}", kind="value", most=most)
+        for what, size, most in (
+            ("pause", "1GB", 0.010),
+            ("pause", "4GB", 0.025),
+            ("restore", "1GB", 0.012),
+            ("restore", "4GB", 0.030),
+            ("recovery", "1GB", 0.050),
+        )
+    ),
     Bar(figure="durable.arrays_changed", kind="value", most=0.15),
     Bar(figure="durable.mix_changed", kind="value", most=1.0),
     Bar(figure="durable.pause", kind="value", most=0.015),

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.bars import FORK
 from benchmarks.figures import OURS, Reading, Spec, percentile
 from benchmarks.guests import run, stand
 from benchmarks.kishu import KISHU, is_asked_for, notebook
@@ -41,6 +42,20 @@ begun = time.perf_counter(); pickler.loads(data); print(dumped, time.perf_counte
 """
 
 
+#: The floor of every pause: nothing but the fork, of a process that holds the same and has collected its garbage.
+_FORK = """
+import gc, os, sys, time
+exec(MIX)
+state = make(int(sys.argv[1])); gc.collect(); gc.freeze()
+def forked():
+    begun = time.perf_counter(); child = os.fork()
+    if child == 0: os._exit(0)
+    took = time.perf_counter() - begun; os.waitpid(child, 0)
+    return took
+print(sorted(forked() for _ in range(5))[2])
+"""
+
+
 def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
     return tuple(Spec(name=f"branching.{name}.{size}", what=f"{what}, {size}", unit=unit) for size in SIZES)
 
@@ -58,14 +73,16 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
     *_by_size("memory.churn_10", "the same, 10 % changed", "B"),
 )  # fmt: skip
 def branching(scale: Scale) -> Iterator[Reading]:
-    """Each size in a guest of its own; dumps of the same state in fresh interpreters in between."""
+    """Each size in a guest of its own; forks and dumps of the same state in fresh interpreters in between."""
     with stand() as ours:
         for _ in range(max(1, scale.rounds // 3)):
             for label, carried in sizes(scale, "branching", _PILE):
                 for name, value in ours.wait(_carried(ours, carried)):
                     yield Reading(f"branching.{name}.{label}", OURS, value)
+                (forked,) = _printed(_FORK, carried)
+                yield Reading(f"branching.pause.{label}", FORK, forked)
                 for peer in filter(importlib.util.find_spec, PEERS):
-                    dumped, loaded = _dumped(peer, carried)
+                    dumped, loaded = _printed(_PEER.replace("NAME", peer), carried)
                     yield Reading(f"branching.pause.{label}", peer, dumped)
                     yield Reading(f"branching.restore.{label}", peer, loaded)
                 if is_asked_for() and carried <= _KISHU_MOST:
@@ -73,8 +90,9 @@ def branching(scale: Scale) -> Iterator[Reading]:
                         yield Reading(f"branching.{name}.{label}", KISHU, value)
 
 
-def _dumped(peer: str, size: int) -> list[float]:
-    code = _PEER.replace("NAME", peer).replace("MIX", repr(MIX))
+def _printed(program: str, size: int) -> list[float]:
+    """What a fresh interpreter measures with a state of that size."""
+    code = program.replace("MIX", repr(MIX))
     done = subprocess.run(
         [sys.executable, "-c", code, str(size)], capture_output=True, text=True, timeout=600, check=True
     )
