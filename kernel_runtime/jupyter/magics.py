@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
+    from kernel_runtime.ports import Person
+
 DEFAULT = "default"
 PANELS = ("resources", "permissions", "logs")
 AMOUNTS = Limits.__struct_fields__
@@ -40,7 +42,7 @@ class SandboxMagics(Magics):
     def __init__(self, shell: InteractiveShell, guests: Guests | None = None) -> None:
         super().__init__(shell)
         self.host = shell
-        self.guests = guests or Guests(open_guest)
+        self.guests = guests or Guests(open_guest, known=bool(_notebook()))
         self.panels = SandboxPanels(self.guests)
         self._advices: dict[tuple[str, str, str, Level], Advice] = {}
         self.completion = SandboxCompletion(shell, self.guests)
@@ -111,9 +113,10 @@ class SandboxMagics(Magics):
             self.host.push({name: guest.value(name) for name in asked.outputs})
 
     def _run(self, guest: Guest, name: str, cell: str) -> None:
-        showing = Showing(self.host, name, guest)
+        person = self.guests.person(name)
+        showing = Showing(self.host, name, guest, person)
         hearing = Hearing(self.guests.logs, name, self.host.execution_count)
-        result = converse(guest, cell, showing.show, hearing)
+        result = converse(guest, cell, showing.show, hearing, person)
         if result.verdict is not None:
             self.guests.logs.record("error", result.verdict.tell(), source="host", guest=name)
         error = error_of(result, name)
@@ -197,15 +200,20 @@ def _put(guest: Guest, name: str, value: Any) -> None:
         raise Invalid(f"-i {name}: {str(error).removeprefix('value: ')}") from None
 
 
-def open_guest(name: str, limits: Limits, level: Level) -> Guest:
+def open_guest(name: str, limits: Limits, level: Level, person: Person) -> Guest:
     """A guest that sees the current directory. What is remembered of it is for this notebook's guest of that name."""
     from kernel_runtime.client import Session
 
-    notebook = os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
+    notebook = _notebook()
     whose = f"%%sandbox {name} of {notebook}" if notebook else f"%%sandbox {name}"
-    session = Session(limits=limits, level=level, name=whose)
+    session = Session(limits=limits, level=level, name=whose, person=person)
     session.open()
     return session
+
+
+def _notebook() -> str:
+    """Its name, where a Jupyter server tells it."""
+    return os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
 
 
 @contextmanager
