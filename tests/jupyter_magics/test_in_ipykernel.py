@@ -250,7 +250,10 @@ def test_the_end_of_a_guest_takes_its_prompt_back(
     while (reply := client.get_shell_msg(timeout=90))["parent_header"].get("msg_id") != cell:
         pass
     assert reply["content"]["status"] == "error"
-    assert execute(client, "%%sandbox --name ends\nx = 2")[0]["status"] == "ok"
+    _, outputs = execute(
+        client, "%%sandbox --name ends\nprint(input('who? '))", "bob"
+    )  # which it does not take
+    assert outputs[-1] == ("stream", {"name": "stdout", "text": "bob\n"})
     execute(client, "%sandbox kill ends")
 
 
