@@ -87,6 +87,13 @@ class Collector:
         self._notice = f"\n[kernel_runtime: the output limit of {show_bytes(limit)} is reached]\n"
         self._on_output = on_output
         self._on_input = on_input
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def end(self) -> None:
+        """The run is over. An answer that comes later is nobody's: the next run counts its prompts anew."""
+        self.settle()
+        for task in self._asking:
+            task.cancel()
 
     def take(self, frame: wire.FromGuest) -> None:
         if isinstance(frame, wire.Stream):
@@ -97,7 +104,8 @@ class Collector:
             self._published(frame)
         elif isinstance(frame, wire.Ask):
             task = asyncio.get_running_loop().create_task(self._answer(frame))
-            self._asking = task  # a task without a reference may be collected
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
         elif isinstance(frame, wire.Denied):
             self.result.denied.append(frame.call)
 

@@ -12,7 +12,8 @@ import msgspec
 from kernel_runtime.cli.outcome import OF_STATUS, colours_wanted, status_of_verdict
 from kernel_runtime.cli.terminal import harmless, write_guest_text
 from kernel_runtime.domain.verdict import Verdict
-from kernel_runtime.jupyter.guests import Question, converse, limit_seen_inside
+from kernel_runtime.jupyter.guests import converse, limit_seen_inside
+from kernel_runtime.jupyter.line import Line
 
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.guests import Guest
@@ -54,8 +55,8 @@ class Terminal:
         """Run ``code`` to its end; errors of the guest are in what is returned, not raised."""
         return _conversation(converse(self._guest, code, self._handle), capture=self._capture)
 
-    def _handle(self, event: Output | Question) -> None:
-        if isinstance(event, Question):
+    def _handle(self, event: Output | Line) -> None:
+        if isinstance(event, Line):
             event.answer(self._asked(event))
         elif not self._capture:
             self._show(event)
@@ -67,16 +68,16 @@ class Terminal:
             case "display_data" | "execute_result":
                 write_guest_text(sys.stdout, _plain(output) + "\n")
 
-    def _asked(self, question: Question) -> str | None:
+    def _asked(self, line: Line) -> str | None:
         if not self._prompts:
             return None
-        shown = f"[guest] {harmless(question.prompt, colours=False)}"
+        shown = f"[guest] {harmless(line.prompt, colours=False)}"
         try:
-            if question.password:
+            if line.password:
                 return getpass.getpass(shown)
             click.echo(shown, nl=False, err=True)
-            line = sys.stdin.readline()
-            return line.rstrip("\n") if line else None
+            typed = sys.stdin.readline()
+            return typed.rstrip("\n") if typed else None
         except KeyboardInterrupt:
             self._guest.interrupt()
             return None

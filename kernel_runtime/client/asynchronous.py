@@ -204,10 +204,11 @@ class AsyncSession:
         """
         collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
         begun = time.monotonic()
-        verdict = await self._open.submit(
-            _execute_request(code, next(self._cells), allow_stdin=on_input is not None), collector.take
-        )
-        collector.settle()
+        request = _execute_request(code, next(self._cells), allow_stdin=on_input is not None)
+        try:
+            verdict = await self._open.submit(request, collector.take)
+        finally:
+            collector.end()
         result = collector.result
         result.verdict = verdict
         if result.error is not None and verdict is not None and verdict.raised:

@@ -1,18 +1,13 @@
-"""The person asked through stdin, by the front itself: in ``jupyter console``, and wherever a cell may ask.
-
-The guest can neither answer nor imitate it: an answer counts only with the number that its question shows, and
-which the guest never sees. What it asks by ``input()`` goes to the guest, and grants nothing.
-"""
+"""The person asked by the front: through stdin in ``jupyter console``, and wherever a cell may ask; else by a card."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime.domain.errors import CapabilityDenied
-from kernel_runtime.jupyter.page_text import clean_terminal
+from kernel_runtime.jupyter.question_text import answered
 from kernel_runtime.jupyter.requests import Execute, read
 
 if TYPE_CHECKING:
@@ -22,9 +17,6 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.rules import Span
     from kernel_runtime.jupyter.messages import Message
     from kernel_runtime.ports import Person
-
-_TRIES = 3
-_NO = ("", "n", "no", "deny")
 
 
 class Client(Protocol):
@@ -49,17 +41,8 @@ class StdinPerson:
                 f"{question.what}: {question.reason}; nobody can be asked here: "
                 f"--allow {shlex.quote(question.what)} grants it ({question.rule})"
             )
-        from kernel_runtime.domain.rules import Span  # with all its conditions: not at each start
-
-        for _ in range(_TRIES):
-            number = f"{10 + secrets.randbelow(90)}"
-            said = (await self.prompts.question(shown(question, number), message)).strip().lower()
-            word, _, rest = said.partition(" ")
-            if word in tuple(Span) and rest.strip() == number:
-                return Span(word)
-            if said in _NO:
-                return None
-        return None
+        prompts = self.prompts
+        return await answered(question, lambda text: prompts.question(text, message))
 
 
 class FrontPerson(StdinPerson):
@@ -75,15 +58,3 @@ class FrontPerson(StdinPerson):
         if self.card is not None and "JPY_SESSION_NAME" in os.environ:
             return await self.card.answer(question)
         return await super().answer(question)
-
-
-def shown(question: Question, number: str) -> str:
-    """The question as text. What the app says of itself is quoted."""
-    lines = [
-        "[kernel_runtime asks; this is not the notebook]",
-        f"  {question.app} {question.version} wants: {question.what}",
-        *(f'  it says: "{why}"' for why in question.why),
-        f"  asked because: {question.reason} ({question.rule})",
-        f"Type `once {number}`, `session {number}` or `always {number}` to allow it; nothing, to deny: ",
-    ]
-    return "\n".join(clean_terminal(line) for line in lines)

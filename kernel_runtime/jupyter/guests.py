@@ -7,12 +7,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits, parse_limits
+from kernel_runtime.jupyter.cell_person import CellPerson
+from kernel_runtime.jupyter.line import Line
 from kernel_runtime.jupyter.panels.logbook import LogBook
 
 if TYPE_CHECKING:
@@ -96,71 +99,70 @@ def limit_seen_inside(ename: str, evalue: str) -> str | None:
     return None
 
 
-class Question:
-    """The guest waits for what a person types; ``answer`` must be called once."""
-
-    def __init__(self, prompt: str, password: bool) -> None:
-        self.prompt = prompt
-        self.password = password
-        self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def answer(self, text: str | None) -> None:
-        """None: nobody answers; ``input()`` raises in the guest."""
-        self._answers.put(text)
-
-    def wait(self) -> str | None:
-        return self._answers.get()
-
-
 def converse(
     guest: Guest,
     code: str,
-    handle: Callable[[Output | Question], None],
+    handle: Callable[[Output | Line], None],
     hear: Callable[[Output], None] = lambda _: None,
+    person: CellPerson | None = None,
 ) -> Result:
-    """Run ``code`` in ``guest``; ``handle`` gets its outputs and questions in the calling thread, ``hear`` the outputs
-    in whichever thread they come in, before.
+    """Run ``code`` in ``guest``; ``handle`` gets its outputs and the lines to be typed in the calling thread, ``hear``
+    the outputs in whichever thread they come in, before. ``person``: is asked in this thread, too.
 
     The guest is waited for in another thread, so that this one can print, ask the person and
     notice Ctrl-C: that interrupts the guest, and outputs go on until its cell has ended.
     """
     events = _Events()
+    asked: set[Line] = set()
 
     def ask(prompt: str, password: bool) -> str | None:
-        question = Question(prompt, password)
-        events.put(question)
-        return question.wait()
+        answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        line = Line(prompt, answers.put, password=password)
+        asked.add(line)
+        events.put(line)
+        text = answers.get()
+        asked.discard(line)
+        return text
 
     def take(output: Output) -> None:
         hear(output)
         events.put(output)
 
     def run() -> None:
+        end: Any = None
         try:
-            events.put(guest.run(code, check=False, on_output=take, on_input=ask))
+            end = guest.run(code, check=False, on_output=take, on_input=ask)
         except BaseException as error:  # noqa: BLE001 — handed to the calling thread, which raises it
-            events.put(error)
+            end = error
+        for line in list(asked):
+            line.withdraw()
+        if person is not None:
+            person.hush()
+        events.put(end)
 
-    threading.Thread(target=run, name="kernel_runtime cell", daemon=True).start()
     ended: Any = None
-    try:
-        while ended is None:
-            try:
-                ended = _handle_all(events, handle)
-            except KeyboardInterrupt:
+    with nullcontext() if person is None else person.during(events.put):
+        threading.Thread(target=run, name="kernel_runtime cell", daemon=True).start()
+        try:
+            while ended is None:
+                try:
+                    ended = _handle_all(events, handle)
+                except KeyboardInterrupt:
+                    guest.interrupt()
+                    if person is not None:
+                        person.hush()
+        finally:
+            if ended is None:  # this thread gives up (Ctrl-C twice, a broken pipe): the cell must not go on
                 guest.interrupt()
-    finally:
-        if ended is None:  # this thread gives up (Ctrl-C twice, a broken pipe): the cell must not go on
-            guest.interrupt()
     if isinstance(ended, BaseException):
         raise ended
     result: Result = ended
     return result
 
 
-def _handle_all(events: _Events, handle: Callable[[Output | Question], None]) -> Any:
+def _handle_all(events: _Events, handle: Callable[[Output | Line], None]) -> Any:
     """Handle events until the one that is the end, and return that."""
-    while isinstance(event := events.first(), dict | Question):
+    while isinstance(event := events.first(), dict | Line):
         events.drop()
         handle(event)
     return event
@@ -190,18 +192,23 @@ class _Events:
 
 
 class Guests:
-    """The guests of one notebook, by name; an app's by its id. ``logs``: what they have said."""
+    """The guests of one notebook, by name; an app's by its id. ``logs``: what they have said; ``known``: which
+    notebook this is."""
 
     def __init__(
         self,
-        opener: Callable[[str, Limits, Level], Guest],
-        app_opener: Callable[[Manifest], Guest] | None = None,
+        opener: Callable[[str, Limits, Level, CellPerson], Guest],
+        app_opener: Callable[[Manifest, CellPerson], Guest],
+        *,
+        known: bool,
     ) -> None:
         self._open = opener
         self._open_app = app_opener
+        self._known = known
         self._stamps: dict[str, str] = {}
         self.logs = LogBook()
         self._guests: dict[str, Guest] = {}
+        self._persons: dict[str, CellPerson] = {}
 
     def names(self) -> list[str]:
         return sorted(self._guests)
@@ -213,6 +220,11 @@ class Guests:
             raise NotFound(f"no guest is called {name!r}; there are: {there}")
         return self._guests[name]
 
+    def person(self, name: str) -> CellPerson:
+        """Who is asked about what the guest of that name requests."""
+        self.get(name)
+        return self._persons[name]
+
     def take(
         self, name: str, amounts: Mapping[str, str], level: Level | None, *, fresh: bool = False
     ) -> Guest:
@@ -221,7 +233,7 @@ class Guests:
         if fresh and name in self._guests:
             self.kill(name)
         if name not in self._guests:
-            self._guests[name] = self._open(name, asked, level or Level.MODERATE)
+            self._keep(name, lambda person: self._open(name, asked, level or Level.MODERATE, person))
         guest = self._guests[name]
         _check_agreement(name, guest, {limit: getattr(asked, limit) for limit in amounts}, level)
         return guest
@@ -237,16 +249,19 @@ class Guests:
         if name in self._guests and (fresh or kept != manifest.stamp):
             self.kill(name)
         if name not in self._guests:
-            if self._open_app is None:
-                raise Conflict("there are no apps here")
-            self._guests[name] = self._open_app(manifest)
+            self._keep(name, lambda person: self._open_app(manifest, person))
             self._stamps[name] = manifest.stamp
         return self._guests[name], kept not in (None, manifest.stamp)
+
+    def _keep(self, name: str, opened: Callable[[CellPerson], Guest]) -> None:
+        person = CellPerson(name, known=self._known)
+        self._guests[name] = opened(person)
+        self._persons[name] = person
 
     def kill(self, name: str) -> None:
         """End a guest and forget it."""
         guest = self.get(name)
-        del self._guests[name]
+        del self._guests[name], self._persons[name]
         self._stamps.pop(name, None)
         guest.close()
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.ports import Person
 
 DEFAULT = "default"
 PANELS = ("resources", "permissions", "logs")
@@ -46,7 +47,7 @@ class SandboxMagics(Magics):
     def __init__(self, shell: InteractiveShell, guests: Guests | None = None) -> None:
         super().__init__(shell)
         self.host = shell
-        self.guests = guests or Guests(open_guest, open_app)
+        self.guests = guests or Guests(open_guest, open_app, known=bool(_notebook()))
         self.panels = SandboxPanels(self.guests)
         self._advices: dict[tuple[str, str, str, Level], Advice] = {}
         self.completion = SandboxCompletion(shell, self.guests)
@@ -146,9 +147,10 @@ class SandboxMagics(Magics):
             self.host.push({name: guest.value(name) for name in asked.outputs})
 
     def _run(self, guest: Guest, name: str, cell: str) -> None:
-        showing = Showing(self.host, name, guest)
+        person = self.guests.person(name)
+        showing = Showing(self.host, name, guest, person)
         hearing = Hearing(self.guests.logs, name, self.host.execution_count)
-        result = converse(guest, cell, showing.show, hearing)
+        result = converse(guest, cell, showing.show, hearing, person)
         if result.verdict is not None:
             self.guests.logs.record("error", result.verdict.tell(), source="host", guest=name)
         error = error_of(result, name)
@@ -232,20 +234,16 @@ def _put(guest: Guest, name: str, value: Any) -> None:
         raise Invalid(f"-i {name}: {str(error).removeprefix('value: ')}") from None
 
 
-def open_guest(name: str, limits: Limits, level: Level) -> Guest:
+def open_guest(name: str, limits: Limits, level: Level, person: Person) -> Guest:
     """A guest that sees the current directory. What is remembered of it is for this notebook's guest of that name."""
-    return _opened(limits=limits, level=level, name=_whose(f"%%sandbox {name}"))
+    return _opened(limits=limits, level=level, name=_whose(f"%%sandbox {name}"), person=person)
 
 
-def open_app(manifest: Manifest) -> Guest:
+def open_app(manifest: Manifest, person: Person) -> Guest:
     """A guest with the powers of its manifest. What is remembered is for this notebook's app of that id."""
     name = _whose(f"%%app {manifest.id}")
-    return _opened(name=name, manifest=dataclasses.replace(manifest, place=f"{os.getcwd()}#{name}"))
-
-
-def _whose(name: str) -> str:
-    notebook = os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
-    return f"{name} of {notebook}" if notebook else name
+    placed = dataclasses.replace(manifest, place=f"{os.getcwd()}#{name}")
+    return _opened(name=name, manifest=placed, person=person)
 
 
 def _opened(**terms: Any) -> Guest:
@@ -254,6 +252,15 @@ def _opened(**terms: Any) -> Guest:
     session = Session(**terms)
     session.open()
     return session
+
+
+def _whose(name: str) -> str:
+    return f"{name} of {notebook}" if (notebook := _notebook()) else name
+
+
+def _notebook() -> str:
+    """Its name, where a Jupyter server tells it."""
+    return os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))
 
 
 @contextmanager

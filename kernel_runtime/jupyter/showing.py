@@ -7,6 +7,7 @@ kernel, cleaned, their display ids cannot touch displays of the host, and comms 
 from __future__ import annotations
 
 import getpass
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import verdicts
 from kernel_runtime.jupyter.cleaning import WIDGET, clean_bundle, clean_metadata
-from kernel_runtime.jupyter.guests import Question
+from kernel_runtime.jupyter.line import Line, Withdrawn
 from kernel_runtime.jupyter.page_hosts import Page
 from kernel_runtime.jupyter.page_text import Terminal, clean_terminal
 from kernel_runtime.jupyter.prompts import shown_prompt
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.cell_person import CellPerson
     from kernel_runtime.jupyter.guests import Guest
     from kernel_runtime.jupyter.panels.logbook import LogBook
     from kernel_runtime.result import Output, Result
@@ -31,6 +33,8 @@ NO_WIDGETS = (
     "note: %%sandbox shows no widgets: they need a live connection between guest and page. "
     "The kernel 'Python (kernel_runtime)' has it.\n"
 )
+#: Whatever a terminal or a page begins a line after.
+_LINES = re.compile("[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 LEFT_OUT = "(an output that may not be shown here)"
 
 
@@ -71,17 +75,18 @@ def _ended(verdict: Verdict, name: str) -> SandboxError:
 class Showing:
     """Shows one cell's outputs through ``shell``, as they come."""
 
-    def __init__(self, shell: InteractiveShell, name: str, guest: Guest) -> None:
+    def __init__(self, shell: InteractiveShell, name: str, guest: Guest, person: CellPerson) -> None:
         self._shell = shell
         self._name = name
         self._guest = guest
+        self._person = person
         self._page = Page(frames=guest.level is not Level.STRICT)
         self._noted = False
         self._terminal = Terminal()
 
-    def show(self, event: Output | Question) -> None:
-        """One output or question; errors are raised at the end instead."""
-        if isinstance(event, Question):
+    def show(self, event: Output | Line) -> None:
+        """One output or a line to be typed; errors are raised at the end instead."""
+        if isinstance(event, Line):
             self._ask(event)
         else:
             self._show(event)
@@ -95,19 +100,27 @@ class Showing:
             case "display_data" | "execute_result" | "update_display_data" as kind:
                 self._display(output, update=kind == "update_display_data")
 
-    def _ask(self, question: Question) -> None:
-        """Ask the person in the guest's name, marked so that nobody takes it for the notebook's own."""
-        prompt = f"[sandbox {self._name}] {shown_prompt(question.prompt, password=False)}"
+    def _ask(self, line: Line) -> None:
+        """Ask the person; in the guest's name marked so that nobody takes it for the notebook's own."""
+        prompt = line.prompt if line.ours else marked(self._name, line.prompt)
+        # the kernel's own input() where there is one, else the terminal's
+        read = getpass.getpass if line.password else input
         text: str | None = None
         try:
-            # the kernel's own input() where there is one, else the terminal's
-            text = getpass.getpass(prompt) if question.password else input(prompt)
+            text = line.read(lambda: read(prompt))
         except KeyboardInterrupt:
             self._guest.interrupt()
-        except (EOFError, NotImplementedError, RuntimeError, OSError):  # headless: ipykernel's own error, too
+            self._person.hush()
+        except (
+            Withdrawn,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+        ):  # headless: ipykernel's own, too
             pass
         finally:
-            question.answer(text)
+            line.answer(text)
 
     def _write(self, name: str, text: str) -> None:
         file = sys.stderr if name == "stderr" else sys.stdout
@@ -147,6 +160,12 @@ class Hearing:
         elif output["output_type"] == "error":
             said = f"{output['ename']}: {output['evalue']}".rstrip(": ")
             self._logs.record("error", said, self._cell, self._guest, source="stderr")
+
+
+def marked(name: str, prompt: str) -> str:
+    """A guest's prompt with its name before each line: none of them looks like one of the host's."""
+    lines = _LINES.split(shown_prompt(prompt, password=False))
+    return "\n".join(f"[sandbox {name}] {line}" for line in lines)
 
 
 def _mapping(output: Output, part: str) -> dict[str, Any]:

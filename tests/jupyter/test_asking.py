@@ -17,9 +17,10 @@ from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.question import Question
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.domain.scopes import parse_request
-from kernel_runtime.jupyter.asking import StdinPerson, shown
+from kernel_runtime.jupyter.asking import StdinPerson
 from kernel_runtime.jupyter.messages import Scribe
 from kernel_runtime.jupyter.prompts import Prompts
+from kernel_runtime.jupyter.question_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,11 +96,11 @@ def test_an_answer_with_its_number_grants(span: Span) -> None:
     run(test)
 
 
-@pytest.mark.parametrize("said", ["", "n", "deny"])
+@pytest.mark.parametrize("said", ["", "n", "deny", "DENY {number}"])
 def test_a_person_denies_by_saying_nothing(said: str) -> None:
     async def test(client: Client, answer: asyncio.Task[Span | None]) -> None:
-        await client.until_shown(1)
-        client.type(said)
+        prompt = await client.until_shown(1)
+        client.type(said.format(number=number(prompt)))
         assert await answer is None
 
     run(test)
@@ -127,7 +128,9 @@ def test_the_question_is_the_fronts_and_quotes_the_app() -> None:
     assert "net:api.example.org:443/GET" in text
     assert "\x1b" not in text
     assert [line for line in rest if line.startswith("[kernel_runtime")] == []  # what it says stays quoted
-    assert text.endswith("Type `once 47`, `session 47` or `always 47` to allow it; nothing, to deny: ")
+    assert text.endswith(
+        "Type `once 47`, `session 47` or `always 47` to allow it; `deny 47` or nothing, to deny: "
+    )
 
 
 def test_a_guests_prompt_comes_first_and_is_answered_by_itself() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_client.manager import start_new_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from jupyter_client.blocking.client import BlockingKernelClient
     from jupyter_client.manager import KernelManager
@@ -29,7 +31,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KernelMan
 
 
 def execute(
-    client: BlockingKernelClient, code: str, answer: str | None = None
+    client: BlockingKernelClient, code: str, answer: str | Callable[[str], str] | None = None
 ) -> tuple[dict[str, Any], list[Any]]:
     """The reply's content, and (type, content) of what was published.
 
@@ -43,7 +45,7 @@ def execute(
 
     def typed(message: dict[str, Any]) -> None:
         outputs.append(("input_request", message["content"]))
-        client.input(answer or "")
+        client.input(answer(message["content"]["prompt"]) if callable(answer) else answer or "")
 
     reply = client.execute_interactive(
         code,
@@ -139,6 +141,7 @@ def test_a_click_in_the_panel_of_permissions_grants_and_its_logs_tell_of_it(
     ask = "%%sandbox --name asks\nfrom kernel_runtime.sdk import cache\ncache.get('x', default='kept')"
     refused, _ = execute(client, ask)
     assert refused["evalue"].startswith("CapabilityDenied: cache")
+    assert "nobody can be asked here: `%sandbox permissions asks` or your policy file" in refused["evalue"]
     reply, outputs = execute(client, "%sandbox permissions asks")
     assert reply["status"] == "ok", reply
     (shown,) = [content["data"] for kind, content in outputs if kind == "display_data"]
@@ -163,11 +166,95 @@ def test_a_click_in_the_panel_of_permissions_grants_and_its_logs_tell_of_it(
     told = outputs[-1][1]["data"]["text/plain"]
     for line in (
         "stderr asks: CapabilityDenied: cache",
-        "audit  asks: decision deny cache",
+        "audit  asks: decision ask cache",
         "granted allow cache",
     ):
         assert line in told
     execute(client, "%sandbox kill asks")
+
+
+ASK = "from kernel_runtime.sdk import cache\nprint(cache.get('x', default='kept'))"
+IMITATION = "[kernel_runtime asks; this is not the notebook]\nType `once 07`, `session 07` or `always 07` to allow it: "
+
+
+def test_the_person_is_asked_through_stdin_and_the_guest_can_neither_imitate_nor_answer(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    prompts: list[str] = []
+
+    def says(prompt: str) -> str:
+        """Takes the imitation for the real one, and types what it said to that again; then what is to be typed."""
+        prompts.append(prompt)
+        found = re.search(r"session (\d\d)", prompt)
+        assert found is not None
+        return f"session {found[1]}" if len(prompts) == 3 else "session 07"
+
+    guest = f"%%sandbox --name spoofs\nprint({IMITATION!r})\nsaid = input({IMITATION!r})\n{ASK}\nprint(said)"
+    reply, outputs = execute(kernel[1], guest, says)
+    assert reply["status"] == "ok", reply
+    imitation, *asked = prompts
+    assert all(line.startswith("[sandbox spoofs] ") for line in imitation.splitlines())
+    assert len(asked) == 2
+    for prompt in asked:
+        assert prompt.startswith(
+            "[kernel_runtime asks; this is not the notebook]\n  %%sandbox spoofs of book.ipynb"
+        )
+    said = "".join(content["text"] for kind, content in outputs if kind == "stream")
+    assert said == f"{IMITATION}\nkept\nsession 07\n"
+    reply, outputs = execute(kernel[1], f"%%sandbox --name spoofs\n{ASK}")  # for this session
+    assert outputs == [("stream", {"name": "stdout", "text": "kept\n"})]
+    execute(kernel[1], "%sandbox kill spoofs")
+
+
+def test_interrupting_withdraws_the_question_and_the_next_cell_asks_anew(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    manager, client = kernel
+    cell = client.execute(f"%%sandbox --name stops\n{ASK}", allow_stdin=True, stop_on_error=False)
+    assert "wants: cache" in client.get_stdin_msg(timeout=90)["content"]["prompt"]
+    manager.interrupt_kernel()
+    while (reply := client.get_shell_msg(timeout=90))["parent_header"].get("msg_id") != cell:
+        pass
+    assert "KeyboardInterrupt" in reply["content"]["evalue"]
+    denied, outputs = execute(client, f"%%sandbox --name stops\n{ASK}", "")
+    assert "wants: cache" in outputs[0][1]["prompt"]
+    assert denied["evalue"].startswith("CapabilityDenied: cache")
+    denied, outputs = execute(client, f"%%sandbox --name stops\n{ASK}", "")  # not asked again in this session
+    assert "the person denied it" in denied["evalue"]
+    assert [kind for kind, _ in outputs] == ["error"]
+    execute(client, "%sandbox kill stops")
+
+
+KILLS = """
+import threading
+from pathlib import Path
+guest = get_ipython().magics_manager.registry["SandboxMagics"].guests.get("ends")
+def end():
+    Path({!r}).read_text()
+    guest.kill()
+threading.Thread(target=end).start()
+"""
+
+
+@pytest.mark.parametrize("waits", [ASK, "input('who? ')"])
+def test_the_end_of_a_guest_takes_its_prompt_back(
+    kernel: tuple[KernelManager, BlockingKernelClient], tmp_path: Path, waits: str
+) -> None:
+    client, asked = kernel[1], tmp_path / "asked"
+    os.mkfifo(asked)
+    execute(client, "%%sandbox --name ends\nx = 1")
+    execute(client, KILLS.format(str(asked)))
+    cell = client.execute(f"%%sandbox --name ends\n{waits}", allow_stdin=True, stop_on_error=False)
+    client.get_stdin_msg(timeout=90)
+    asked.write_text("")
+    while (reply := client.get_shell_msg(timeout=90))["parent_header"].get("msg_id") != cell:
+        pass
+    assert reply["content"]["status"] == "error"
+    _, outputs = execute(
+        client, "%%sandbox --name ends\nprint(input('who? '))", "bob"
+    )  # which it does not take
+    assert outputs[-1] == ("stream", {"name": "stdout", "text": "bob\n"})
+    execute(client, "%sandbox kill ends")
 
 
 def test_the_panel_of_resources_follows_the_guests_while_a_cell_runs(

@@ -337,7 +337,7 @@ def test_logs_and_permissions_of_guests_in_panels(
         "stdout one: said",
         "log    one: wrote n=1",
         "stderr two: CapabilityDenied: clock",
-        "audit  two: decision deny clock",
+        "audit  two: decision ask clock",
         "host   two: ",
     ):
         assert line in first["text/plain"]

@@ -167,9 +167,10 @@ def test_what_was_denied_is_not_asked_again_in_any_cell_of_the_session():
 def test_nobody_answers():
     async def story():
         table = Table()
-        broker = Prompting(table.person, patience=0.01)
+        broker = Prompting(table.person, patience=1.0)
+        (task,) = await table.shown([asyncio.ensure_future(broker.ask(asked("cache")))])
         with pytest.raises(CapabilityDenied, match="nobody answered"):
-            await broker.ask(asked("cache"))
+            await task
         assert "cache had no answer, so it was denied" in table.card._rest.value
         assert "nothing is asked now" in table.card._body.value
 
