@@ -8,7 +8,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, parse_url
+from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, first_word, parse_url
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ _NEVER = {
 _ANSWERING = {"select", "values", "table"}
 _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _BATCH = 50
-_GAP = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z))+")
-_WORD = re.compile(r"[A-Za-z]+")
 
 
 class Postgres:
@@ -172,29 +170,6 @@ def _library() -> Any:
     except ImportError:
         raise Invalid(MISSING) from None
     return psycopg
-
-
-def first_word(sql: str) -> str:
-    """The command, in lower case, after comments (which nest) and parentheses; empty when there is none."""
-    place = 0
-    while place < len(sql):
-        if gap := _GAP.match(sql, place):
-            place = gap.end()
-        elif sql.startswith("/*", place):
-            place = _after_comment(sql, place)
-        else:
-            break
-    word = _WORD.match(sql, place)
-    return word[0].lower() if word else ""
-
-
-def _after_comment(sql: str, start: int) -> int:
-    depth = 0
-    for mark in re.finditer(r"/\*|\*/", sql[start:]):
-        depth += 1 if mark[0] == "/*" else -1
-        if depth == 0:
-            return start + mark.end()
-    return len(sql)
 
 
 @contextlib.contextmanager
