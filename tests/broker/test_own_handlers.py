@@ -128,6 +128,45 @@ def test_of_the_records_on_disk_the_newest_are_kept(state: State) -> None:
     assert [r.message for r in state.logs.records("app")] == [str(n) for n in range(15, 25)]
 
 
+def test_records_are_bounded_by_what_they_take_in_memory_and_on_disk(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.log.IN_MEMORY_BYTES", 400_000)
+    monkeypatch.setattr("kernel_runtime.broker.log.AT_ONCE", 800_000)
+    monkeypatch.setattr("kernel_runtime.broker.log.A_SECOND", 1e-9)
+
+    async def test() -> None:
+        logs = Logs()
+        handler = LogHandler(logs, lambda: state.logs)
+        for number in range(20):  # each takes 64 kB: four bytes a character
+            await perform(handler, "write", message="\U0001f600" * 15_990 + str(number))
+        assert [r.number for r in logs.records] == list(range(15, 21))
+        await handler.close()
+        written = [r.message[15_990:] for r in state.logs.records("app")]
+        assert written == [str(number) for number in range(6, 12)]
+        assert logs.lost == 14
+
+    asyncio.run(test())
+
+
+def test_no_part_of_a_secret_stays_where_a_field_is_cut(state: State) -> None:
+    disclosed = Disclosed()
+    disclosed.add("pin", b"correct horse battery staple")
+
+    async def test() -> None:
+        logs = Logs()
+        handler = LogHandler(logs, lambda: state.logs, disclosed.text)
+        await perform(
+            handler, "write", message="", fields={"x": "-" * 1980 + "correct horse battery staple", "y": "-" * 9999}
+        )
+        [record] = logs.records
+        assert "corr" not in record.fields["x"]
+        assert record.fields["y"] == "-" * 1999 + "…"
+        await handler.close()
+
+    asyncio.run(test())
+
+
 # -- storage ---------------------------------------------------------------------------------------------
 
 
