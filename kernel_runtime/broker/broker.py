@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime.broker.handler import Call, Performed
+from kernel_runtime.broker.patience import AGAIN, PATIENCE, patiently
 from kernel_runtime.broker.prompting import Prompting
 from kernel_runtime.domain.errors import (
     TOLD,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.rules import Span
     from kernel_runtime.domain.scopes import Scope
     from kernel_runtime.ports import Person
-
-#: Seconds that a request waits for a state that others write, and between two attempts.
-PATIENCE, _AGAIN = 5.0, 0.02
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +192,7 @@ class Broker:
             ticket = self.gate.ask(request)
             if ticket.number or time.monotonic() >= deadline:
                 return ticket
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(AGAIN)
 
     async def _answered(self, ticket: Ticket, span: Span | None) -> Ticket:
         answered: Ticket = await self._patiently(lambda: self.gate.answer(ticket, span))
@@ -216,14 +214,7 @@ class Broker:
                 return
 
     async def _patiently(self, write: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return write()
-            except StorageFailed:
-                if time.monotonic() >= deadline:
-                    raise
-                await asyncio.sleep(_AGAIN)
+        return await patiently(write, self._patience)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -159,7 +159,9 @@ def _told(*, writes: bool) -> Iterator[None]:
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _explained(error, writes=writes) from None
     except MemoryError:
-        raise Conflict(f"it takes more than the {MOST_MEMORY >> 20} MiB that there are for databases") from None
+        raise Conflict(
+            f"it takes more than the {MOST_MEMORY >> 20} MiB that there are for databases"
+        ) from None
 
 
 def _explained(error: Exception, *, writes: bool) -> KernelRuntimeError:
