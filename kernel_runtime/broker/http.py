@@ -148,7 +148,10 @@ class Http:
         request = httpx.Request(
             step.method,
             f"{step.target.scheme}://{step.target.authority}/",
-            headers=[("Host", step.target.authority), *given, *extra],
+            headers=[
+                (name.encode(), value.encode("latin-1"))
+                for name, value in (("Host", step.target.authority), *given, *extra)
+            ],
             content=step.content or None,
             extensions={"timeout": {"connect": _CONNECT_SECONDS}},
         )

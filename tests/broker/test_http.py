@@ -413,6 +413,14 @@ def test_headers_that_change_the_message_are_refused(
         fetch(mine, names, url, headers=headers)
 
 
+def test_headers_of_other_bytes_than_ascii_are_sent_as_they_are(
+    mine: Gate, names: Names, site: Server
+) -> None:
+    answer = fetch(mine, names, f"http://api.internal:{site.port}/echo", headers={"X-Town": "Köln"})
+    assert answer["status"] == 200
+    assert "K\\u00f6ln" in answer["content"].decode() or "Köln" in answer["content"].decode()
+
+
 # -- attempts --------------------------------------------------------------------------------------
 
 
