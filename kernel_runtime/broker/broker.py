@@ -84,6 +84,7 @@ class Broker:
         self._patience = patience
         self._on_close = on_close
         self._calls: set[asyncio.Task[Any]] = set()
+        self._accounts: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     # -- calls -----------------------------------------------------------------------------------
@@ -150,7 +151,11 @@ class Broker:
             raise KernelRuntimeError(
                 f"{call.capability}: the host's handler failed; its log says how"
             ) from None
-        await self._note(tickets, performed.size, time.monotonic() - begun, "")
+        try:
+            await self._note(tickets, performed.size, time.monotonic() - begun, "")
+        except BaseException:
+            performed.close()
+            raise
         return performed
 
     def _handler(self, capability: str) -> Handler:
@@ -184,6 +189,22 @@ class Broker:
         count = sum(grant.scope == scope for grant in self.gate.grants)
         await self._patiently(lambda: self.gate.revoke(scope))
         return count
+
+    def account(self, ticket: Ticket, size: int, seconds: float, error: str) -> None:
+        """Write down what came of something that was demanded here and done elsewhere: soon, if not now."""
+        write = functools.partial(self.gate.performed, ticket, size=size, duration=seconds, error=error)
+        try:
+            write()
+        except StorageFailed:
+            task = asyncio.get_running_loop().create_task(self._accounted(write))
+            self._accounts.add(task)
+            task.add_done_callback(self._accounts.discard)
+
+    async def _accounted(self, write: Callable[[], Any]) -> None:
+        try:
+            await self._patiently(write)
+        except StorageFailed as error:
+            print(self._redact(f"the proxy's requests are not counted: {error}"), file=sys.stderr)
 
     async def _ask(self, request: Request) -> Ticket:
         """The gate's ticket. A state that others write just now is waited for without holding the loop."""
@@ -230,6 +251,8 @@ class Broker:
             task.cancel()
         if calls:
             await asyncio.wait(calls)
+        if self._accounts:
+            await asyncio.wait(self._accounts)
         for handler in self._handlers.values():
             try:
                 await handler.close()

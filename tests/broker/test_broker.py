@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +234,7 @@ def test_a_denial_holds_for_the_session(state: State) -> None:
             with pytest.raises(CapabilityDenied):
                 await ask(made, "cache")
         assert len(person.asked) == 1
-        made.gate.grant(Request(scope=parse_request("cache"), principal="ann", session="s1"), Span.SESSION)
+        made.gate.grant(Request(scope=parse_scope("cache"), principal="ann", session="s1"), Span.SESSION)
         await ask(made, "cache")  # the person may change their mind
 
     run(test)
@@ -397,5 +398,34 @@ def test_what_was_done_and_cannot_be_written_down_is_not_given(
         monkeypatch.setattr(made.gate, "performed", full)
         with pytest.raises(StorageFailed):
             await ask(made, "cache", give=1)
+
+    run(test)
+
+
+def test_a_descriptor_that_nobody_gets_is_closed(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Opener(Handler):
+        async def perform(self, call: Call, demand: Demand) -> Performed:
+            reading, writing = os.pipe()
+            os.close(writing)
+            self.opened = reading
+            await super().perform(call, demand)
+            return Performed(descriptors=(reading,))
+
+    async def test() -> None:
+        opener = Opener()
+        made = broker(state, policy=allowing("cache"), handler=opener, patience=60.0)
+        given = await ask(made, "cache")
+        os.close(*given.descriptors)  # control: what is answered is whose it was answered to
+
+        def locked(*args: object, **options: object) -> None:
+            raise StorageFailed("locked")
+
+        monkeypatch.setattr(made.gate, "performed", locked)
+        call = asyncio.ensure_future(ask(made, "cache"))
+        await asyncio.sleep(0)
+        call.cancel()  # while it waits to be written down
+        await asyncio.wait([call])
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(opener.opened)
 
     run(test)
