@@ -110,9 +110,9 @@ class _Connection:
         statement, values = bound(sql, params, self._dialect)
         if word in _ANSWERING or (word == "with" and not self._writes):
             cursor = self._cursors.enter_context(self._raw.cursor("answer"))
-            cursor.itersize = _BATCH
-            return _Rows(cursor.execute(statement, values))
-        if _RETURNING.search(sql) and (streamed := self._streamed(statement, values)) is not None:
+            return _Answer(cursor.execute(statement, values), self._cursors.enter_context(self._raw.cursor()))
+        may_answer = word == "with" or _RETURNING.search(sql)
+        if may_answer and (streamed := self._streamed(statement, values)) is not None:
             return streamed
         # To be prepared a statement goes by the protocol that takes one only, as it does in the other two ways.
         cursor = self._cursors.enter_context(self._raw.cursor())
@@ -137,8 +137,7 @@ class _Connection:
 
 
 class _Rows:
-    """What a cursor of the server's fetches in small batches (a large answer is never here as a whole), or a
-    short answer, or none."""
+    """A short answer, or none."""
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
@@ -147,6 +146,24 @@ class _Rows:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self._cursor)
+
+
+class _Answer:
+    """What a cursor of the server's fetches in small batches (a large answer is never there as a whole), each row by
+    row: it may take a gigabyte."""
+
+    def __init__(self, answer: Any, cursor: Any) -> None:
+        self._cursor = cursor
+        self.columns = [column.name for column in answer.description or ()]
+        self.changed = 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        count = _BATCH
+        while count == _BATCH:
+            count = 0
+            with contextlib.closing(self._cursor.stream(f"FETCH {_BATCH} FROM answer")) as rows:
+                for count, row in enumerate(rows, 1):  # noqa: B007 - how many there were
+                    yield row
 
 
 class _Streamed:
