@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -298,14 +299,16 @@ def test_large_rows_are_not_here_all_at_once(
 ) -> None:
     """What is left of an answer that is cut short is never received: its rows would not fit."""
     seen: list[int] = []
-    monkeypatch.setattr("kernel_runtime.broker.db_rows._weights", lambda row: seen.append(peak()) or 1 << 30)
-    before = peak()
+    monkeypatch.setattr(
+        "kernel_runtime.broker.db_rows._weights", lambda row: seen.append(resident()) or 1 << 30
+    )
+    before = resident()
     sql = f"{lead}SELECT repeat('x', 16000000) FROM generate_series(1, 12)"
     told = desk.now(action, name=name, sql=sql)
     assert (told["rows"], told["truncated"]) == ([], True)
     assert seen[0] - before < 100 << 10  # KiB: three of the twelve, and not all
 
 
-def peak() -> int:
-    """The most memory that this process has had, in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident() -> int:
+    """The memory that this process has now, in KiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * (resource.getpagesize() >> 10)
