@@ -19,6 +19,7 @@ import msgspec
 from kernel_runtime.broker.handler import Call, Performed
 from kernel_runtime.broker.patience import AGAIN, PATIENCE, patiently
 from kernel_runtime.broker.prompting import Prompting
+from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import (
     TOLD,
     CapabilityDenied,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.rules import Span
     from kernel_runtime.domain.scopes import Scope
     from kernel_runtime.ports import Person
+
+
+#: Denials of one session that are written down at once, and for ever in a second.
+DENIALS, DENIALS_A_SECOND = 1000, 20.0
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +87,7 @@ class Broker:
         self._handlers: dict[str, Handler] = {}
         self._redact = redact
         self._patience = patience
+        self._denials = Bucket(DENIALS_A_SECOND, DENIALS, time.monotonic())
         self._on_close = on_close
         self._calls: set[asyncio.Task[Any]] = set()
         self._accounts: set[asyncio.Task[Any]] = set()
@@ -171,7 +177,22 @@ class Broker:
     # -- decisions -------------------------------------------------------------------------------
 
     async def demand(self, request: Request) -> Ticket:
-        """An allowed ticket for one request, after asking the person where they are to be asked."""
+        """An allowed ticket for one request, after asking the person where they are to be asked.
+
+        Each denial is a record for ever: who is denied again and again is made to wait.
+        """
+        waited = self._denials.wait(time.monotonic()) > 0
+        if waited:
+            await asyncio.sleep(self._denials.owe(time.monotonic(), 1.0))
+        try:
+            ticket = await self._demanded(request)
+        except CapabilityDenied:
+            self._denials.owe(time.monotonic(), 0.0 if waited else 1.0)
+            raise
+        self._denials.owe(time.monotonic(), -1.0 if waited else 0.0)
+        return ticket
+
+    async def _demanded(self, request: Request) -> Ticket:
         caller = self.caller
         request = msgspec.structs.replace(
             request, principal=caller.principal, tenant=caller.tenant, session=caller.session

@@ -429,3 +429,42 @@ def test_a_descriptor_that_nobody_gets_is_closed(state: State, monkeypatch: pyte
             os.fstat(opener.opened)
 
     run(test)
+
+
+def test_who_is_denied_again_and_again_waits(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS", 3)
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS_A_SECOND", 0.001)
+
+    async def test() -> None:
+        made = broker(state, policy=allowing("cache"))
+        for _ in range(5):  # what is allowed costs nothing
+            assert (await ask(made, "cache", give=1)).value == 1
+        for _ in range(3):
+            with pytest.raises(CapabilityDenied):
+                await ask(made, "clock")
+        before = len(written(state))
+        flood = [asyncio.ensure_future(ask(made, "clock")) for _ in range(50)]
+        await asyncio.wait(flood, timeout=0.05)
+        assert not any(one.done() for one in flood)
+        assert len(written(state)) == before
+        await made.close()
+        assert all(one.cancelled() for one in flood)
+
+    run(test)
+
+
+def test_what_is_allowed_to_who_waits_is_not_paid_for(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS", 1)
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS_A_SECOND", 20.0)
+
+    async def test() -> None:
+        made = broker(state, policy=allowing("cache"))
+        with pytest.raises(CapabilityDenied):
+            await ask(made, "clock")
+        debt: list[float] = []
+        for _ in range(3):
+            await ask(made, "cache")
+            debt.append(made._denials.wait(0.0))
+        assert max(debt) < 2 / 20.0
+
+    run(test)
