@@ -252,7 +252,7 @@ def _terms_of(called: Called, context: Context) -> Terms:
 def _events(context: Context) -> Handler:
     from kernel_runtime.broker.events import EventsHandler
 
-    return EventsHandler(context.commons.bus)
+    return EventsHandler(context.commons.bus, context.gate.holds)
 
 
 def _clock(context: Context) -> Handler:

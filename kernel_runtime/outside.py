@@ -51,11 +51,11 @@ class Outside:
     async def close(self) -> None:
         """See ``Egress``."""
         self._forget()
-        self._session = None
         if self._beginning is not None:
             await asyncio.wait([self._beginning])
         if self._proxy is not None:
             await self._proxy.close()
+        self._session = None  # until then it is told what was moved
 
     def _forget(self) -> None:
         """Nobody has connected so far."""
@@ -85,4 +85,4 @@ class Outside:
         return await self._broker().demand(request)
 
     def _performed(self, ticket: Ticket, size: int, seconds: float, error: str) -> None:
-        self._broker().gate.performed(ticket, size=size, duration=seconds, error=error)
+        self._broker().account(ticket, size, seconds, error)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime.broker.handler import Call, Performed
+from kernel_runtime.broker.patience import AGAIN, PATIENCE, patiently
 from kernel_runtime.broker.prompting import Prompting
+from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import (
     TOLD,
     CapabilityDenied,
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.scopes import Scope
     from kernel_runtime.ports import Person
 
-#: Seconds that a request waits for a state that others write, and between two attempts.
-PATIENCE, _AGAIN = 5.0, 0.02
+
+#: Denials of one session that are written down at once, and for ever in a second.
+DENIALS, DENIALS_A_SECOND = 1000, 20.0
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +87,10 @@ class Broker:
         self._handlers: dict[str, Handler] = {}
         self._redact = redact
         self._patience = patience
+        self._denials = Bucket(DENIALS_A_SECOND, DENIALS, time.monotonic())
         self._on_close = on_close
         self._calls: set[asyncio.Task[Any]] = set()
+        self._accounts: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     # -- calls -----------------------------------------------------------------------------------
@@ -152,7 +157,11 @@ class Broker:
             raise KernelRuntimeError(
                 f"{call.capability}: the host's handler failed; its log says how"
             ) from None
-        await self._note(tickets, performed.size, time.monotonic() - begun, "")
+        try:
+            await self._note(tickets, performed.size, time.monotonic() - begun, "")
+        except BaseException:
+            performed.close()
+            raise
         return performed
 
     def _handler(self, capability: str) -> Handler:
@@ -168,7 +177,22 @@ class Broker:
     # -- decisions -------------------------------------------------------------------------------
 
     async def demand(self, request: Request) -> Ticket:
-        """An allowed ticket for one request, after asking the person where they are to be asked."""
+        """An allowed ticket for one request, after asking the person where they are to be asked.
+
+        Each denial is a record for ever: who is denied again and again is made to wait.
+        """
+        waited = self._denials.wait(time.monotonic()) > 0
+        if waited:
+            await asyncio.sleep(self._denials.owe(time.monotonic(), 1.0))
+        try:
+            ticket = await self._demanded(request)
+        except CapabilityDenied:
+            self._denials.owe(time.monotonic(), 0.0 if waited else 1.0)
+            raise
+        self._denials.owe(time.monotonic(), -1.0 if waited else 0.0)
+        return ticket
+
+    async def _demanded(self, request: Request) -> Ticket:
         caller = self.caller
         request = msgspec.structs.replace(
             request, principal=caller.principal, tenant=caller.tenant, session=caller.session
@@ -187,6 +211,22 @@ class Broker:
         await self._patiently(lambda: self.gate.revoke(scope))
         return count
 
+    def account(self, ticket: Ticket, size: int, seconds: float, error: str) -> None:
+        """Write down what came of something that was demanded here and done elsewhere: soon, if not now."""
+        write = functools.partial(self.gate.performed, ticket, size=size, duration=seconds, error=error)
+        try:
+            write()
+        except StorageFailed:
+            task = asyncio.get_running_loop().create_task(self._accounted(write))
+            self._accounts.add(task)
+            task.add_done_callback(self._accounts.discard)
+
+    async def _accounted(self, write: Callable[[], Any]) -> None:
+        try:
+            await self._patiently(write)
+        except StorageFailed as error:
+            print(self._redact(f"the proxy's requests are not counted: {error}"), file=sys.stderr)
+
     async def _ask(self, request: Request) -> Ticket:
         """The gate's ticket. A state that others write just now is waited for without holding the loop."""
         deadline = time.monotonic() + self._patience
@@ -194,7 +234,7 @@ class Broker:
             ticket = self.gate.ask(request)
             if ticket.number or time.monotonic() >= deadline:
                 return ticket
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(AGAIN)
 
     async def _answered(self, ticket: Ticket, span: Span | None) -> Ticket:
         answered: Ticket = await self._patiently(lambda: self.gate.answer(ticket, span))
@@ -216,14 +256,7 @@ class Broker:
                 return
 
     async def _patiently(self, write: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return write()
-            except StorageFailed:
-                if time.monotonic() >= deadline:
-                    raise
-                await asyncio.sleep(_AGAIN)
+        return await patiently(write, self._patience)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -239,6 +272,8 @@ class Broker:
             task.cancel()
         if calls:
             await asyncio.wait(calls)
+        if self._accounts:
+            await asyncio.wait(self._accounts)
         for handler in self._handlers.values():
             try:
                 await handler.close()

@@ -8,7 +8,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, parse_url
+from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, first_word, parse_url
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ _NEVER = {
 _ANSWERING = {"select", "values", "table"}
 _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _BATCH = 50
-_GAP = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z))+")
-_WORD = re.compile(r"[A-Za-z]+")
 
 
 class Postgres:
@@ -112,9 +110,9 @@ class _Connection:
         statement, values = bound(sql, params, self._dialect)
         if word in _ANSWERING or (word == "with" and not self._writes):
             cursor = self._cursors.enter_context(self._raw.cursor("answer"))
-            cursor.itersize = _BATCH
-            return _Rows(cursor.execute(statement, values))
-        if _RETURNING.search(sql) and (streamed := self._streamed(statement, values)) is not None:
+            return _Answer(cursor.execute(statement, values), self._cursors.enter_context(self._raw.cursor()))
+        may_answer = word == "with" or _RETURNING.search(sql)
+        if may_answer and (streamed := self._streamed(statement, values)) is not None:
             return streamed
         # To be prepared a statement goes by the protocol that takes one only, as it does in the other two ways.
         cursor = self._cursors.enter_context(self._raw.cursor())
@@ -139,8 +137,7 @@ class _Connection:
 
 
 class _Rows:
-    """What a cursor of the server's fetches in small batches (a large answer is never here as a whole), or a
-    short answer, or none."""
+    """A short answer, or none."""
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
@@ -149,6 +146,24 @@ class _Rows:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self._cursor)
+
+
+class _Answer:
+    """What a cursor of the server's fetches in small batches (a large answer is never there as a whole), each row by
+    row: it may take a gigabyte."""
+
+    def __init__(self, answer: Any, cursor: Any) -> None:
+        self._cursor = cursor
+        self.columns = [column.name for column in answer.description or ()]
+        self.changed = 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        count = _BATCH
+        while count == _BATCH:
+            count = 0
+            with contextlib.closing(self._cursor.stream(f"FETCH {_BATCH} FROM answer")) as rows:
+                for count, row in enumerate(rows, 1):  # noqa: B007 - how many there were
+                    yield row
 
 
 class _Streamed:
@@ -172,29 +187,6 @@ def _library() -> Any:
     except ImportError:
         raise Invalid(MISSING) from None
     return psycopg
-
-
-def first_word(sql: str) -> str:
-    """The command, in lower case, after comments (which nest) and parentheses; empty when there is none."""
-    place = 0
-    while place < len(sql):
-        if gap := _GAP.match(sql, place):
-            place = gap.end()
-        elif sql.startswith("/*", place):
-            place = _after_comment(sql, place)
-        else:
-            break
-    word = _WORD.match(sql, place)
-    return word[0].lower() if word else ""
-
-
-def _after_comment(sql: str, start: int) -> int:
-    depth = 0
-    for mark in re.finditer(r"/\*|\*/", sql[start:]):
-        depth += 1 if mark[0] == "/*" else -1
-        if depth == 0:
-            return start + mark.end()
-    return len(sql)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from kernel_runtime.broker.db_statements import bound, driver_said, parse_url
+from kernel_runtime.broker.db_statements import bound, driver_said, first_word, parse_url
 from kernel_runtime.domain.errors import (
     CapabilityDenied,
     Conflict,
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for another who writes.
 PATIENCE = 5.0
-#: One value, or one row in the making.
-MOST_VALUE = 32 << 20
+#: One value, or one row in the making; all values of one row, which are here before anybody can weigh them.
+MOST_VALUE, MOST_ROW = 32 << 20, 128 << 20
+#: What SQLite takes in this process, with all that it sorts and puts aside: on disk nothing would bound that.
+MOST_MEMORY = 512 << 20
 _STEPS = 10_000
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 _NEVER = {
@@ -90,6 +92,8 @@ class _Connection:
         self._dialect = dialect
         self._ends = time.monotonic() + seconds
         raw.execute("PRAGMA trusted_schema = OFF")
+        raw.execute("PRAGMA temp_store = MEMORY")
+        raw.execute(f"PRAGMA hard_heap_limit = {MOST_MEMORY}")
         raw.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
         raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         raw.set_authorizer(_may_write if writes else _may_read)
@@ -97,7 +101,16 @@ class _Connection:
 
     def execute(self, sql: str, params: dict[str, Any]) -> _Rows:
         """See ``Connection``; sqlite3 itself takes one statement only."""
-        return _Rows(self._raw.execute(*bound(sql, params, self._dialect)))
+        statement, values = bound(sql, params, self._dialect)
+        if first_word(statement) != "explain":
+            widest = MOST_ROW // self._columns(statement, values)
+            self._raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(MOST_VALUE, widest))
+        return _Rows(self._raw.execute(statement, values))
+
+    def _columns(self, statement: str, values: dict[str, Any]) -> int:
+        """Of its rows, as it would be run; it is not."""
+        steps = self._raw.execute(f"EXPLAIN {statement}", values)
+        return max((step[3] for step in steps if step[1] == "ResultRow"), default=1)
 
     def commit(self) -> None:
         self._raw.set_authorizer(None)
@@ -145,6 +158,10 @@ def _told(*, writes: bool) -> Iterator[None]:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _explained(error, writes=writes) from None
+    except MemoryError:
+        raise Conflict(
+            f"it takes more than the {MOST_MEMORY >> 20} MiB that there are for databases"
+        ) from None
 
 
 def _explained(error: Exception, *, writes: bool) -> KernelRuntimeError:

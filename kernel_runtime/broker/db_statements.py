@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kernel_runtime.domain.errors import Invalid
 
 MISSING = "databases need more packages on the host: pip install 'kernel-runtime[db]'"
+_GAP = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z))+")
+_WORD = re.compile(r"[A-Za-z]+")
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
 
@@ -57,3 +60,26 @@ def driver_said(error: BaseException) -> str:
     """The first line of what a database says of a statement, bounded."""
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
+
+
+def first_word(sql: str) -> str:
+    """The command, in lower case, after comments (which nest) and parentheses; empty when there is none."""
+    place = 0
+    while place < len(sql):
+        if gap := _GAP.match(sql, place):
+            place = gap.end()
+        elif sql.startswith("/*", place):
+            place = _after_comment(sql, place)
+        else:
+            break
+    word = _WORD.match(sql, place)
+    return word[0].lower() if word else ""
+
+
+def _after_comment(sql: str, start: int) -> int:
+    depth = 0
+    for mark in re.finditer(r"/\*|\*/", sql[start:]):
+        depth += 1 if mark[0] == "/*" else -1
+        if depth == 0:
+            return start + mark.end()
+    return len(sql)

@@ -12,13 +12,16 @@ import msgspec
 
 from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
+from kernel_runtime.broker.patience import patiently
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import KIB, MIB
 from kernel_runtime.domain.decide import Request
-from kernel_runtime.domain.errors import Conflict, NotFound
+from kernel_runtime.domain.errors import CapabilityDenied, Conflict, NotFound
 from kernel_runtime.domain.scopes import Kind, make_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel_runtime.broker.handler import Call, Demand
 
 #: Messages and bytes that wait for one subscriber: of more the oldest go. Of one message; of one guest.
@@ -67,12 +70,15 @@ class Subscription:
             self.dropped += 1
         self._there.set()
 
-    async def take(self, wait: float) -> dict[str, Any]:
-        """What is there, or comes within ``wait`` seconds; and how many were lost since the last time."""
+    async def something(self, wait: float) -> None:
+        """Wait until there is something, ``wait`` seconds at most."""
         if wait > 0 and not self._queue:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._there.wait()
+
+    def take(self) -> dict[str, Any]:
+        """What is there, and how many were lost since the last time."""
         messages: list[dict[str, Any]] = []
         while self._queue and len(messages) < _AT_ONCE:
             message, size = self._queue.popleft()
@@ -110,13 +116,14 @@ class Bus:
 
 
 class EventsHandler:
-    """One guest's publications and subscriptions."""
+    """One guest's publications and subscriptions. ``holds``: whether what was allowed still is."""
 
     name = "events"
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, holds: Callable[[Request], bool]) -> None:
         self._bus = bus
-        self._mine: dict[int, tuple[str, Subscription]] = {}
+        self._holds = holds
+        self._mine: dict[int, tuple[Request, Subscription]] = {}
         self._numbers = itertools.count(1)
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
@@ -126,33 +133,49 @@ class EventsHandler:
             return await self._publish(call, asked, demand)
         if isinstance(asked, Subscribe):
             return await self._subscribe(asked.topic, demand)
-        topic, subscription = self._found(asked.subscription)
         if isinstance(asked, Unsubscribe):
-            self._bus.unsubscribe(topic, subscription)
-            del self._mine[asked.subscription]
+            self._unsubscribe(asked.subscription)
             return Performed()
-        return Performed(value=await subscription.take(asked.wait))
+        return Performed(value=await self._polled(asked.subscription, asked.wait))
 
     async def close(self) -> None:
-        for topic, subscription in self._mine.values():
-            self._bus.unsubscribe(topic, subscription)
-        self._mine.clear()
+        for number in list(self._mine):
+            self._unsubscribe(number)
 
     async def _publish(self, call: Call, asked: Publish, demand: Demand) -> Performed:
         data = packed.pack(asked.data, MAX_MESSAGE)
         await demand(Request(scope=make_scope(Kind.EVENTS, asked.topic, "publish"), size=len(data)))
-        message = {"topic": asked.topic, "from": call.app, "data": asked.data}
+        # Packed as it is: made, it could take 80 times as much, for as long as nobody takes it.
+        message = {"topic": asked.topic, "from": call.app, "data": msgspec.Raw(data)}
         return Performed(value=self._bus.publish(asked.topic, message, len(data)), size=len(data))
 
     async def _subscribe(self, topic: str, demand: Demand) -> Performed:
-        if len(self._mine) >= MAX_SUBSCRIPTIONS:
-            raise Conflict(f"events: {MAX_SUBSCRIPTIONS} subscriptions are open: close some")
-        await demand(Request(scope=make_scope(Kind.EVENTS, topic, "subscribe")))
+        self._check_room()
+        ticket = await demand(Request(scope=make_scope(Kind.EVENTS, topic, "subscribe")))
+        self._check_room()  # others may have been granted meanwhile
         number = next(self._numbers)
-        self._mine[number] = (topic, self._bus.subscribe(topic))
+        self._mine[number] = (ticket.request, self._bus.subscribe(topic))
         return Performed(value=number)
 
-    def _found(self, number: int) -> tuple[str, Subscription]:
+    def _check_room(self) -> None:
+        if len(self._mine) >= MAX_SUBSCRIPTIONS:
+            raise Conflict(f"events: {MAX_SUBSCRIPTIONS} subscriptions are open: close some")
+
+    async def _polled(self, number: int, wait: float) -> dict[str, Any]:
+        """What is there or comes, if it may still be heard: what was granted may have been taken back."""
+        request, subscription = self._found(number)
+        await subscription.something(wait)
+        if not await patiently(lambda: self._holds(request)):
+            self._unsubscribe(number)
+            raise CapabilityDenied(f"{request.scope}: it was taken back")
+        return subscription.take()
+
+    def _unsubscribe(self, number: int) -> None:
+        request, subscription = self._found(number)
+        self._bus.unsubscribe(request.scope.target, subscription)
+        del self._mine[number]
+
+    def _found(self, number: int) -> tuple[Request, Subscription]:
         if number not in self._mine:
             raise NotFound(
                 f"events: there is no subscription {number}; it ended with its guest, or was closed"

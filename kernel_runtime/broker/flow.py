@@ -21,8 +21,8 @@ Carry: TypeAlias = "Callable[[int], float]"
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """``connections``: at a time (an ordinary client of HTTP opens up to 100); ``head``: seconds until a request's head, or a ClientHello, is there;
     ``quiet``: seconds in which nothing moves; ``exchange``: seconds of one request with its answer;
-    ``connect``: seconds until a server takes a connection; ``slice``: bytes after which a tunnel is decided
-    again."""
+    ``connect``: seconds until a server takes a connection; ``slice``: bytes after which a request
+    or a tunnel that goes on is decided again."""
 
     connections: int = 128
     head: float = 30.0

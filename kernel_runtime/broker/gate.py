@@ -82,6 +82,13 @@ class Gate:
         except StorageFailed as error:
             return Ticket(request=request, decision=_unwritten(request, error))
 
+    def holds(self, request: Request) -> bool:
+        """Whether what was allowed would be now, however much of it was used up. Nothing is counted or written."""
+        with self._ledger.turn() as turn:
+            self._hear(turn)
+            clock = self._clock(turn.latest)
+        return decide(self.manifest, self.grants, self.policy, request, clock, {}).allowed
+
     def performed(self, ticket: Ticket, *, size: int = 0, duration: float = 0.0, error: str = "") -> None:
         """Write down what an allowed request came to: bytes, seconds, and how it failed if it did."""
         with self._ledger.turn() as turn:

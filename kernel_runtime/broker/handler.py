@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
@@ -39,6 +40,11 @@ class Performed(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = None
     size: int = 0
     descriptors: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Nobody gets it: its descriptors are let go."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 class Handler(Protocol):

@@ -9,7 +9,8 @@ import msgspec
 
 from kernel_runtime.domain.errors import Invalid
 
-MAX_HELLO = 32_768
+#: Bytes, and records that they may come in: all of them are read anew with each piece that comes.
+MAX_HELLO, MAX_RECORDS = 32_768, 32
 _HANDSHAKE, _CLIENT_HELLO, _ALERT = 22, 1, 21
 _SERVER_NAME, _HOST_NAME = 0, 0
 #: Encrypted ClientHello (and its draft's outer extensions): the name that counts would be hidden.
@@ -36,8 +37,11 @@ def _message(data: bytes) -> bytes | None:
     """The first handshake message, out of as many records as it takes."""
     if len(data) > MAX_HELLO:
         raise Invalid(f"a ClientHello of more than {MAX_HELLO} bytes")
-    message, place = b"", 0
+    message, place, records = b"", 0, 0
     while place < len(data):
+        records += 1
+        if records > MAX_RECORDS:
+            raise Invalid(f"a ClientHello in more than {MAX_RECORDS} records")
         header = data[place : place + 5]
         if header[0] != _HANDSHAKE or (len(header) > 1 and header[1] != 3):
             raise Invalid("no TLS: only TLS goes through a tunnel")

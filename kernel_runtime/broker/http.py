@@ -148,7 +148,10 @@ class Http:
         request = httpx.Request(
             step.method,
             f"{step.target.scheme}://{step.target.authority}/",
-            headers=[("Host", step.target.authority), *given, *extra],
+            headers=[
+                (name.encode(), value.encode("latin-1"))
+                for name, value in (("Host", step.target.authority), *given, *extra)
+            ],
             content=step.content or None,
             extensions={"timeout": {"connect": _CONNECT_SECONDS}},
         )
@@ -226,7 +229,7 @@ class _Journey:
             raise OutsideFailed(f"the answer is encoded as {encoding[:40]!a}: no secret could be found in it")
         told = headers.told(answer.headers, undone=encoding in content.PACKED)
         for credential in self._used.values():
-            body = credential.redactor.bytes(body)
+            body = await asyncio.to_thread(credential.redactor.bytes, body)  # seconds, if it is large
         told = {name: self._without_secrets(value) for name, value in told.items()}
         return Answer(status=answer.status, headers=told, content=body)
 

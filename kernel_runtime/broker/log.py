@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import msgspec
 
 from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
+from kernel_runtime.domain.amounts import KIB, MIB
+from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import StorageFailed
 from kernel_runtime.domain.log import MAX_TEXT, Fields, LogRecord, Message, Severity
 
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.handler import Call, Demand
     from kernel_runtime.ports import LogStore
 
-#: Records in memory, and of those that wait to be written: when the disk is slower, the oldest go.
-IN_MEMORY = 5000
+#: Records in memory and their bytes, and of those that wait to be written: when the disk is slower, the oldest go.
+IN_MEMORY, IN_MEMORY_BYTES = 5000, 32 * MIB
+#: Bytes of one session on disk: at once, and for ever in a second. It needs no grant, and the disk is the host's.
+AT_ONCE, A_SECOND = 64 * MIB, 16 * KIB
 _WRITE_SECONDS = 0.2
 
 
@@ -31,11 +36,36 @@ class Write(Arguments, frozen=True, kw_only=True):
     fields: Fields = msgspec.field(default_factory=dict)
 
 
-class Logs:
-    """The newest records of one session. ``lost``: those that could not be written to disk."""
+class Newest(deque[LogRecord]):
+    """As many records as there is room for, the newest last."""
 
     def __init__(self) -> None:
-        self.records: deque[LogRecord] = deque(maxlen=IN_MEMORY)
+        super().__init__()
+        self._bytes = 0
+
+    def add(self, record: LogRecord) -> int:
+        """How many went for it."""
+        self.append(record)
+        self._bytes += taken(record)
+        gone = 0
+        while len(self) > IN_MEMORY or self._bytes > IN_MEMORY_BYTES:
+            self._bytes -= taken(self.popleft())
+            gone += 1
+        return gone
+
+    def take(self) -> list[LogRecord]:
+        """All of them; none are left."""
+        records = list(self)
+        self.clear()
+        self._bytes = 0
+        return records
+
+
+class Logs:
+    """The newest records of one session. ``lost``: those that were not written to disk."""
+
+    def __init__(self) -> None:
+        self.records = Newest()
         self.lost = 0
         self._number = 0
 
@@ -62,7 +92,8 @@ class LogHandler:
         self._logs = logs
         self._store = store
         self._redact = redact
-        self._unwritten: deque[LogRecord] = deque()
+        self._unwritten = Newest()
+        self._disk = Bucket(A_SECOND, AT_ONCE, time.monotonic())
         self._writing: asyncio.Task[None] | None = None
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
@@ -78,11 +109,11 @@ class LogHandler:
             app=call.app,
             session=call.session,
         )
-        self._logs.records.append(record)
-        self._unwritten.append(record)
-        if len(self._unwritten) > IN_MEMORY:
-            self._unwritten.popleft()
+        self._logs.records.add(record)
+        if not self._disk.take(time.monotonic(), taken(record)):
             self._logs.lost += 1
+            return Performed(size=len(record.message))
+        self._logs.lost += self._unwritten.add(record)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())
         return Performed(size=len(record.message))
@@ -102,14 +133,19 @@ class LogHandler:
             await self._write()
 
     async def _write(self) -> None:
-        records = list(self._unwritten)
-        self._unwritten.clear()
+        records = self._unwritten.take()
         try:
             await asyncio.shield(asyncio.to_thread(self._store().add, records))
         except StorageFailed:
             self._logs.lost += len(records)
 
 
+def taken(record: LogRecord) -> int:
+    """Bytes that a record takes, about."""
+    return sum(map(sys.getsizeof, (record.message, *record.fields, *record.fields.values())))
+
+
 def _text(value: Any) -> str:
+    """Shortened so that it shows: what is left of a secret is looked for before such a mark."""
     text = value if isinstance(value, str) else repr(value)
-    return text[:MAX_TEXT]
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

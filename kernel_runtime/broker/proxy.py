@@ -1,7 +1,8 @@
 """The proxy that a guest's ordinary clients use: it listens in the guest's empty network, and is served here.
 
 Plain requests are decided one by one, also on a connection that is kept; tunnels by name and port, with the
-TLS server name held against it. What is refused says why, in the answer's first line.
+TLS server name held against it; what is large, again on the way. What is refused says why, in the answer's first
+line.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class Proxy:
         target = Target(scheme="https", host=host, port=port, path="")
         _check_host(request, target)
         reached = await self._reach(target, "CONNECT")
-        account = _Account(self, reached)
+        account = _Account(self, reached, "CONNECT")
         meter = Meter(self._carry, self._bounds.slice, account.renew)
         try:
             await tunnel.run(conversation, reached, meter, self._bounds)
@@ -186,8 +187,8 @@ class Proxy:
         _check_host(request, target)
         has_content = _has_content(request)
         reached = await self._reach(target, method)
-        account = _Account(self, reached)
-        meter = Meter(self._carry)
+        account = _Account(self, reached, method)
+        meter = Meter(self._carry, self._bounds.slice, account.renew)
         try:
             content = conversation.content(meter) if has_content else None
             await self._pass_on(
@@ -225,17 +226,19 @@ class Proxy:
         with contextlib.suppress(KernelRuntimeError):
             self._performed(ticket, size, seconds, error)
 
-    async def again(self, reached: Reached) -> Reached:
-        """Have a tunnel decided once more."""
-        return await self._reach(reached.target, "CONNECT")
+    async def again(self, reached: Reached, method: str) -> Reached:
+        """Have what goes on decided once more."""
+        return await self._reach(reached.target, method)
 
 
 class _Account:
-    """What one allowed request came to, told once at its end; a long tunnel's in slices, decided anew each."""
+    """What one allowed request came to, told once at its end; a large one's and a long tunnel's in slices, decided
+    anew each."""
 
-    def __init__(self, proxy: Proxy, reached: Reached) -> None:
+    def __init__(self, proxy: Proxy, reached: Reached, method: str) -> None:
         self.error = ""
         self._proxy = proxy
+        self._method = method
         self._reached: Reached | None = reached
         self._begun = time.monotonic()
 
@@ -244,7 +247,7 @@ class _Account:
         reached = self._reached
         if reached is not None:
             self.close(size)
-            self._reached = await self._proxy.again(reached)
+            self._reached = await self._proxy.again(reached, self._method)
             self._begun = time.monotonic()
 
     def close(self, size: int) -> None:

@@ -15,8 +15,8 @@ from kernel_runtime.domain.errors import Invalid, ProtocolViolation
 #: Bytes of the arguments of one call, and of its answer.
 MAX_ARGUMENTS, MAX_ANSWER = 16 * MIB, 48 * MIB
 MAX_DEPTH = 64
-#: A value of one byte takes up to 80 in memory.
-MAX_PARTS = 200_000
+#: Values, and bytes that each takes in memory beside its own.
+MAX_PARTS, PART = 200_000, 80
 #: A moment is the extension -1 in 4, 8 or 12 bytes.
 _MOMENTS = {b"\xd6\xff": 6, b"\xd7\xff": 10, b"\xc7\x0c\xff": 15}
 _LONGEST_LEAD = 5
@@ -47,10 +47,16 @@ def pack(value: object, most: int = MAX_ARGUMENTS) -> bytes:
 
 def unpack(data: bytes, most: int = MAX_ARGUMENTS) -> Any:
     """Bytes → the value; ``ProtocolViolation`` for anything that is out of bounds or no plain data."""
-    if len(data) > MAX_DEPTH:  # what is shorter cannot be deep, or much
-        check(data, most)
+    return weighed(data, most)[0]
+
+
+def weighed(data: bytes, most: int = MAX_ARGUMENTS) -> tuple[Any, int]:
+    """The same, and bytes of memory that it takes, at most."""
+    parts = len(data)  # what is short cannot be deep, or much
+    if len(data) > MAX_DEPTH:
+        parts = check(data, most)
     try:
-        return _strict.decode(data)
+        return _strict.decode(data), len(data) + parts * PART
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, TypeError) as error:
         raise ProtocolViolation(f"not plain data: {error}") from None
 
@@ -70,8 +76,8 @@ def unpack_answer(data: bytes) -> Any:
     return _decoder.decode(data)
 
 
-def check(data: bytes, most: int = MAX_ARGUMENTS) -> None:
-    """Walk over the values without making any of them."""
+def check(data: bytes, most: int = MAX_ARGUMENTS) -> int:
+    """Walk over the values without making any of them; how many there are."""
     if len(data) > most:
         raise ProtocolViolation(f"{len(data)} bytes exceed the limit of {most}")
     at, parts, due = 0, 0, [1]
@@ -93,6 +99,7 @@ def check(data: bytes, most: int = MAX_ARGUMENTS) -> None:
         raise ProtocolViolation("data that ends in the middle") from None
     if at != len(data):
         raise ProtocolViolation("data that does not end where it should")
+    return parts
 
 
 def _step(data: bytes, at: int) -> tuple[int, int]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Shorter values would be found in ordinary text.
 MIN_SECRET = 6
+#: Characters that are searched at a time: no other thread runs meanwhile.
+PIECE = 1 << 18
 #: A piece of base64 that is certain whatever stood around it; shorter ones turn up by chance.
 _MIN_PIECE = 10
 #: What stands where a part of a text was left out.
@@ -58,7 +60,8 @@ class Redactor:
         for value, name in self._raw:  # its first and last bytes may be parts of other characters
             data = data.replace(value, f"[secret {name}]".encode())
         text = data.decode("utf-8", "surrogateescape")
-        cleaned = self.text(text)
+        pieces = (text[place : place + PIECE] for place in range(0, len(text), PIECE))
+        cleaned = self.text(text) if len(text) <= PIECE else "".join(self.stream(pieces))
         return data if cleaned == text else cleaned.encode("utf-8", "surrogateescape")
 
     def stream(self, pieces: Iterable[str]) -> Iterator[str]:
@@ -78,9 +81,10 @@ class Redactor:
         """The beginning without the values, and as it is the end, where one might begin."""
         spans = self._spans(text)
         ready = len(text) - self.longest
-        for span in spans:
-            if span.start < ready < span.end:
-                ready = span.start
+        for span in reversed(spans):
+            start = span.start - _mark_before(text, span.start)
+            if start < ready < span.end:
+                ready = start
         if ready <= 0:
             return "", text
         return _without(text[:ready], [span for span in spans if span.end <= ready]), text[ready:]
@@ -118,6 +122,11 @@ def _rests(text: str, value: str, name: str) -> Iterator[Span]:
         start = end - _shared(value[::-1], before[::-1])
         if text.endswith(_CUTS, 0, start):
             yield Span(start, end, name)
+
+
+def _mark_before(text: str, place: int) -> int:
+    """Characters of what stands there for a part left out: by it the end of a value is known."""
+    return next((len(cut) for cut in _CUTS if text.endswith(cut, 0, place)), 0)
 
 
 def _shared(one: str, other: str) -> int:

@@ -133,6 +133,10 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StorageFailed(f"{self.path}: {_cause(error)}: {error}") from error
+        except (
+            MemoryError
+        ) as error:  # SQLite's own, when a guest's query takes all that it may in this process
+            raise StorageFailed(f"{self.path}: no memory is left for it") from error
 
 
 def _cause(error: sqlite3.Error) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kernel_runtime.ports import Answer, Broker
     from kernel_runtime.workers.link import Link
 
-#: Calls of one branch that may be in flight, and bytes of their arguments.
+#: Calls of one branch that may be in flight, and bytes that their arguments take in memory.
 MAX_IN_FLIGHT, MAX_BYTES = 1024, 64 * MIB
 #: A frame with a descriptor beside it is sent whole or not at all.
 _MAX_BESIDE = 8 * 1024
@@ -51,10 +51,9 @@ class Calls:
         if frame.id <= self._last:
             raise ProtocolViolation(f"call {frame.id} after call {self._last}: numbers only rise")
         self._last = frame.id
-        arguments = packed.unpack(frame.arguments)
+        arguments, size = packed.weighed(frame.arguments)
         if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
             raise ProtocolViolation("a call whose arguments have no names")
-        size = len(frame.arguments)
         if len(self._tasks) >= MAX_IN_FLIGHT or self._bytes + size > MAX_BYTES:
             self._refuse(frame.id, Conflict(f"{len(self._tasks)} calls are in flight: wait for some of them"))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +234,7 @@ def test_a_denial_holds_for_the_session(state: State) -> None:
             with pytest.raises(CapabilityDenied):
                 await ask(made, "cache")
         assert len(person.asked) == 1
-        made.gate.grant(Request(scope=parse_request("cache"), principal="ann", session="s1"), Span.SESSION)
+        made.gate.grant(Request(scope=parse_scope("cache"), principal="ann", session="s1"), Span.SESSION)
         await ask(made, "cache")  # the person may change their mind
 
     run(test)
@@ -397,5 +398,73 @@ def test_what_was_done_and_cannot_be_written_down_is_not_given(
         monkeypatch.setattr(made.gate, "performed", full)
         with pytest.raises(StorageFailed):
             await ask(made, "cache", give=1)
+
+    run(test)
+
+
+def test_a_descriptor_that_nobody_gets_is_closed(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Opener(Handler):
+        async def perform(self, call: Call, demand: Demand) -> Performed:
+            reading, writing = os.pipe()
+            os.close(writing)
+            self.opened = reading
+            await super().perform(call, demand)
+            return Performed(descriptors=(reading,))
+
+    async def test() -> None:
+        opener = Opener()
+        made = broker(state, policy=allowing("cache"), handler=opener, patience=60.0)
+        given = await ask(made, "cache")
+        os.close(*given.descriptors)  # control: what is answered is whose it was answered to
+
+        def locked(*args: object, **options: object) -> None:
+            raise StorageFailed("locked")
+
+        monkeypatch.setattr(made.gate, "performed", locked)
+        call = asyncio.ensure_future(ask(made, "cache"))
+        await asyncio.sleep(0)
+        call.cancel()  # while it waits to be written down
+        await asyncio.wait([call])
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(opener.opened)
+
+    run(test)
+
+
+def test_who_is_denied_again_and_again_waits(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS", 3)
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS_A_SECOND", 0.001)
+
+    async def test() -> None:
+        made = broker(state, policy=allowing("cache"))
+        for _ in range(5):  # what is allowed costs nothing
+            assert (await ask(made, "cache", give=1)).value == 1
+        for _ in range(3):
+            with pytest.raises(CapabilityDenied):
+                await ask(made, "clock")
+        before = len(written(state))
+        flood = [asyncio.ensure_future(ask(made, "clock")) for _ in range(50)]
+        await asyncio.wait(flood, timeout=0.05)
+        assert not any(one.done() for one in flood)
+        assert len(written(state)) == before
+        await made.close()
+        assert all(one.cancelled() for one in flood)
+
+    run(test)
+
+
+def test_what_is_allowed_to_who_waits_is_not_paid_for(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS", 1)
+    monkeypatch.setattr("kernel_runtime.broker.broker.DENIALS_A_SECOND", 20.0)
+
+    async def test() -> None:
+        made = broker(state, policy=allowing("cache"))
+        with pytest.raises(CapabilityDenied):
+            await ask(made, "clock")
+        debt: list[float] = []
+        for _ in range(3):
+            await ask(made, "cache")
+            debt.append(made._denials.wait(0.0))
+        assert max(debt) < 2 / 20.0
 
     run(test)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import resource
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -288,3 +290,25 @@ def test_rows_as_arrow_keep_their_types(desk: Desk) -> None:
 )
 def test_the_first_word_is_what_the_server_reads(sql: str, word: str) -> None:
     assert first_word(sql) == word
+
+
+@pytest.mark.parametrize("name, action", [("sales", "query"), ("ours", "execute")])
+@pytest.mark.parametrize("lead", ["", "WITH one AS (SELECT 1) "])
+def test_large_rows_are_not_here_all_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, action: str, lead: str
+) -> None:
+    """What is left of an answer that is cut short is never received: its rows would not fit."""
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "kernel_runtime.broker.db_rows._weights", lambda row: seen.append(resident()) or 1 << 30
+    )
+    before = resident()
+    sql = f"{lead}SELECT repeat('x', 16000000) FROM generate_series(1, 12)"
+    told = desk.now(action, name=name, sql=sql)
+    assert (told["rows"], told["truncated"]) == ([], True)
+    assert seen[0] - before < 100 << 10  # KiB: three of the twelve, and not all
+
+
+def resident() -> int:
+    """The memory that this process has now, in KiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * (resource.getpagesize() >> 10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -308,3 +310,42 @@ def test_what_python_knows_becomes_plain() -> None:
     assert plain(uuid.UUID(int=1)) == "00000000-0000-0000-0000-000000000001"
     assert plain(2**70) == str(2**70)
     assert plain({"a": [decimal.Decimal(1), memoryview(b"x")]}) == {"a": ["1", b"x"]}
+
+
+def test_a_row_is_bounded_before_it_is_made(desk: Desk) -> None:
+    wide = ", ".join(["zeroblob(30000000)"] * 20)
+    with pytest.raises(Invalid, match="too big"):
+        desk.now("query", name="sales", sql=f"SELECT {wide}")
+    copies = ", ".join(["long"] * 20)
+    with pytest.raises(Invalid, match="too big"):
+        desk.now("query", name="sales", sql=f"SELECT {copies} FROM (SELECT hex(zeroblob(15000000)) AS long)")
+    told = desk.now("query", name="sales", sql="SELECT zeroblob(3000000), hex(zeroblob(2000000))")
+    assert [len(value) for value in told["rows"][0]] == [3_000_000, 4_000_000]
+    assert desk.now("query", name="sales", sql="EXPLAIN SELECT 1")["columns"][:2] == ["addr", "opcode"]
+
+
+_SORTS = """
+import sys
+from kernel_runtime.broker import db_sqlite
+from kernel_runtime.broker.db_job import Job
+from kernel_runtime.domain.errors import Conflict
+
+db_sqlite.MOST_MEMORY = 32 << 20  # of this process, and for good
+url, blob = f"sqlite:///{sys.argv[1]}", "hex(zeroblob(1000000)) || x"
+
+def longest(rows):
+    sql = f"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT {rows}) SELECT length(b) FROM (SELECT {blob} AS b FROM n ORDER BY b DESC LIMIT {rows})"
+    job = Job(driver=db_sqlite.Sqlite(url), sql=sql, params={}, writes=False, limit=100, seconds=60, arrow=False)
+    return len(job.run()[0]["rows"])
+
+assert longest(5) == 5
+try:
+    longest(60)
+except Conflict as error:
+    print(error)
+"""
+
+
+def test_what_is_sorted_takes_no_more_memory_than_there_is_and_no_disk(file: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _SORTS, str(file)], capture_output=True, text=True)
+    assert done.stdout == "it takes more than the 32 MiB that there are for databases\n", done.stderr

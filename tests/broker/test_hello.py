@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_runtime.broker.hello import MAX_HELLO, read_hello
+from kernel_runtime.broker.hello import MAX_HELLO, MAX_RECORDS, read_hello
 from kernel_runtime.domain.errors import Invalid
 
 
@@ -61,6 +61,20 @@ def test_it_may_come_in_pieces_and_in_several_records() -> None:
     hello = read_hello(cut)
     assert hello is not None
     assert hello.name == "api.example.org"
+
+
+def test_it_comes_in_no_more_records_than_are_looked_at() -> None:
+    message = spoken("api.example.org")[5:]
+
+    def in_records(count: int) -> bytes:
+        pieces = [message[n : n + 1] for n in range(count - 1)] + [message[count - 1 :]]
+        return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+    hello = read_hello(in_records(MAX_RECORDS))
+    assert hello is not None
+    assert hello.name == "api.example.org"
+    with pytest.raises(Invalid, match="records"):
+        read_hello(in_records(MAX_RECORDS + 1))
 
 
 def test_a_hidden_name_is_seen_to_be_hidden() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from kernel_runtime.broker.handler import Call, Performed
 from kernel_runtime.broker.http import Http
 from kernel_runtime.domain.conditions import Conditions, Quota
 from kernel_runtime.domain.errors import CapabilityDenied, Invalid, OutsideFailed
+from kernel_runtime.domain.redaction import Redactor
 from kernel_runtime.domain.rules import Effect, Rule
 from kernel_runtime.domain.scopes import parse_scope
 from tests.broker.outside import Certificates, Names, Server, demand_of, gate, in_loop, serving
@@ -413,6 +415,14 @@ def test_headers_that_change_the_message_are_refused(
         fetch(mine, names, url, headers=headers)
 
 
+def test_headers_of_other_bytes_than_ascii_are_sent_as_they_are(
+    mine: Gate, names: Names, site: Server
+) -> None:
+    answer = fetch(mine, names, f"http://api.internal:{site.port}/echo", headers={"X-Town": "Köln"})
+    assert answer["status"] == 200
+    assert "K\\u00f6ln" in answer["content"].decode() or "Köln" in answer["content"].decode()
+
+
 # -- attempts --------------------------------------------------------------------------------------
 
 
@@ -471,6 +481,24 @@ def test_a_credential_is_added_here_and_never_seen(
     assert "[secret key]" in said
     assert received not in answer["content"].decode()
     assert TOKEN not in repr(answer)
+
+
+def test_an_answer_is_searched_for_secrets_beside_the_loop(
+    state: State, names: Names, site: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    search = Redactor.bytes
+
+    def seen(redactor: Redactor, data: bytes) -> bytes:
+        threads.append(threading.current_thread())
+        return search(redactor, data)
+
+    monkeypatch.setattr(Redactor, "bytes", seen)
+    mine = gate(state, "net:api.internal:*", "secret:key")
+    answer = fetch(mine, names, f"http://api.internal:{site.port}/", credential="key", secrets=holding(TOKEN))
+    assert b"[secret key]" in answer["content"]
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 def test_a_credential_is_granted_by_name(state: State, names: Names, site: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,14 @@ from kernel_runtime.broker.host import ClockHandler, EnvHandler
 from kernel_runtime.broker.log import LogHandler, Logs
 from kernel_runtime.broker.secrets import Secrets, SecretsHandler
 from kernel_runtime.broker.storage import StorageHandler
+from kernel_runtime.domain import packed
+from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, NotFound
+from kernel_runtime.domain.manifest import undeclared
+from kernel_runtime.domain.policy import Policy
+from kernel_runtime.domain.rules import Span
+from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.store.storage import OVERHEAD, SqlStorage
 
 if TYPE_CHECKING:
@@ -37,16 +44,15 @@ class Demands:
         self.scopes.append(str(request.scope))
         if not self._granted:
             raise CapabilityDenied(str(request.scope))
+        return SimpleNamespace(request=request)
 
 
-def perform(
-    handler: Handler, action: str, demand: Demands | None = None, app: str = "app", **arguments: Any
-) -> Any:
+def perform(handler: Handler, action: str, demand: Any = None, app: str = "app", **arguments: Any) -> Any:
     call = Call(capability=handler.name, action=action, arguments=arguments, app=app, session="s1")
     return handler.perform(call, demand or Demands())
 
 
-async def value(handler: Handler, action: str, demand: Demands | None = None, **arguments: Any) -> Any:
+async def value(handler: Handler, action: str, demand: Any = None, **arguments: Any) -> Any:
     return (await perform(handler, action, demand, **arguments)).value
 
 
@@ -126,6 +132,48 @@ def test_of_the_records_on_disk_the_newest_are_kept(state: State) -> None:
 
     asyncio.run(test())
     assert [r.message for r in state.logs.records("app")] == [str(n) for n in range(15, 25)]
+
+
+def test_records_are_bounded_by_what_they_take_in_memory_and_on_disk(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.log.IN_MEMORY_BYTES", 400_000)
+    monkeypatch.setattr("kernel_runtime.broker.log.AT_ONCE", 800_000)
+    monkeypatch.setattr("kernel_runtime.broker.log.A_SECOND", 1e-9)
+
+    async def test() -> None:
+        logs = Logs()
+        handler = LogHandler(logs, lambda: state.logs)
+        for number in range(20):  # each takes 64 kB: four bytes a character
+            await perform(handler, "write", message="\U0001f600" * 15_990 + str(number))
+        assert [r.number for r in logs.records] == list(range(15, 21))
+        await handler.close()
+        written = [r.message[15_990:] for r in state.logs.records("app")]
+        assert written == [str(number) for number in range(6, 12)]
+        assert logs.lost == 14
+
+    asyncio.run(test())
+
+
+def test_no_part_of_a_secret_stays_where_a_field_is_cut(state: State) -> None:
+    disclosed = Disclosed()
+    disclosed.add("pin", b"correct horse battery staple")
+
+    async def test() -> None:
+        logs = Logs()
+        handler = LogHandler(logs, lambda: state.logs, disclosed.text)
+        await perform(
+            handler,
+            "write",
+            message="",
+            fields={"x": "-" * 1980 + "correct horse battery staple", "y": "-" * 9999},
+        )
+        [record] = logs.records
+        assert "corr" not in record.fields["x"]
+        assert record.fields["y"] == "-" * 1999 + "…"
+        await handler.close()
+
+    asyncio.run(test())
 
 
 # -- storage ---------------------------------------------------------------------------------------------
@@ -270,15 +318,24 @@ def test_of_a_full_cache_what_was_not_used_for_longest_goes() -> None:
 # -- events ----------------------------------------------------------------------------------------------
 
 
+def listener(bus: Bus) -> EventsHandler:
+    return EventsHandler(bus, lambda request: True)
+
+
+def unpacked(found: dict[str, Any]) -> Any:
+    """As it crosses."""
+    return packed.unpack_answer(packed.pack_answer(found))
+
+
 def test_events_reach_who_listens_and_nobody_else() -> None:
     async def test() -> None:
         bus, demands = Bus(), Demands()
-        one, other = EventsHandler(bus), EventsHandler(bus)
+        one, other = listener(bus), listener(bus)
         number = await value(one, "subscribe", demands, topic="prices")
         waiting = asyncio.ensure_future(value(one, "poll", subscription=number))
         assert await value(other, "publish", demands, app="feed", topic="prices", data={"a": 1}) == 1
         assert await value(other, "publish", topic="news", data=0) == 0
-        assert await waiting == {
+        assert unpacked(await waiting) == {
             "messages": [{"topic": "prices", "from": "feed", "data": {"a": 1}}],
             "dropped": 0,
         }
@@ -294,11 +351,11 @@ def test_events_reach_who_listens_and_nobody_else() -> None:
 
 def test_who_does_not_take_events_loses_the_oldest() -> None:
     async def test() -> None:
-        handler = EventsHandler(Bus())
+        handler = listener(Bus())
         number = await value(handler, "subscribe", topic="t")
         for n in range(WAITING + 5):
             await perform(handler, "publish", topic="t", data=n)
-        found = await value(handler, "poll", subscription=number)
+        found = unpacked(await value(handler, "poll", subscription=number))
         assert (found["dropped"], found["messages"][0]["data"]) == (5, 5)
         for _ in range(MAX_SUBSCRIPTIONS - 1):
             await perform(handler, "subscribe", topic="t")
@@ -316,12 +373,57 @@ def test_who_does_not_take_events_loses_the_oldest() -> None:
 def test_events_that_are_not_granted_are_neither_said_nor_heard() -> None:
     async def test() -> None:
         bus = Bus()
-        handler = EventsHandler(bus)
+        handler = listener(bus)
         number = await value(handler, "subscribe", topic="t")
         for action in ("publish", "subscribe"):
             with pytest.raises(CapabilityDenied):
                 await perform(handler, action, Demands(granted=False), topic="t")
         assert await value(handler, "poll", subscription=number, wait=0.0) == {"messages": [], "dropped": 0}
+
+    asyncio.run(test())
+
+
+def test_events_end_with_what_granted_them(state: State) -> None:
+    async def test() -> None:
+        bus = Bus()
+        gate = state.gate(undeclared("app"), Policy([]))
+        scope = parse_scope("events:subscribe:t")
+        gate.grant(Request(scope=scope), Span.ONCE)
+
+        async def demand(request: Request) -> Any:
+            ticket = gate.ask(request)
+            ticket.demand()
+            return ticket
+
+        one, other = EventsHandler(bus, gate.holds), listener(bus)
+        number = await value(one, "subscribe", demand, topic="t")
+        for n in range(2):  # used up by the subscription, and for as long as that lasts
+            await perform(other, "publish", topic="t", data=n)
+            assert unpacked(await value(one, "poll", subscription=number))["messages"][0]["data"] == n
+        waiting = asyncio.ensure_future(value(one, "poll", subscription=number))
+        await asyncio.sleep(0)
+        assert gate.revoke(scope) == 1
+        await perform(other, "publish", topic="t", data="for others")
+        with pytest.raises(CapabilityDenied, match="taken back"):
+            await waiting
+        assert await value(other, "publish", topic="t") == 0
+
+    asyncio.run(test())
+
+
+def test_no_more_subscriptions_than_may_be_are_granted_at_a_time() -> None:
+    async def test() -> None:
+        handler, asked = listener(Bus()), asyncio.Event()
+
+        async def demand(request: Request) -> Any:
+            await asked.wait()
+            return SimpleNamespace(request=request)
+
+        calls = [value(handler, "subscribe", demand, topic="t") for _ in range(MAX_SUBSCRIPTIONS + 5)]
+        done = asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(0)
+        asked.set()
+        assert sum(isinstance(one, Conflict) for one in await done) == 5
 
     asyncio.run(test())
 

@@ -435,8 +435,15 @@ def test_nothing_but_tls_for_that_name_goes_through(served: Running, site: Serve
     assert served.hears(lambda told: told and told[0][2])
 
 
-def test_what_is_used_up_closes_a_tunnel(
-    portal: Portal, state: State, names: Names, safe_site: Server, certificates: Certificates
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_what_is_used_up_ends_a_tunnel_and_a_request(
+    portal: Portal,
+    state: State,
+    names: Names,
+    site: Server,
+    safe_site: Server,
+    certificates: Certificates,
+    scheme: str,
 ) -> None:
     rule = Rule(
         effect=Effect.ALLOW,
@@ -453,7 +460,8 @@ def test_what_is_used_up_closes_a_tunnel(
             mine.performed(ticket, size=size, duration=seconds, error=error)
 
         run.proxy._performed = count
-        url = f"https://api.internal:{safe_site.port}/bytes?n="
+        port = safe_site.port if scheme == "https" else site.port
+        url = f"{scheme}://api.internal:{port}/bytes?n="
         assert len(run.get(f"{url}1000", certificates.client)) == 1000
         with pytest.raises((OSError, http.client.IncompleteRead)):
             run.get(f"{url}5000000", certificates.client)

@@ -97,6 +97,28 @@ def test_what_is_left_of_a_value_that_was_cut_does_not_come_through(value: str, 
     assert redactor.text(f"{cut}{value[-11:]}'") == f"{cut}[secret KEY]'"
 
 
+@pytest.mark.parametrize("cut", ["…", "..."])
+def test_what_is_left_of_a_value_is_known_by_the_cut_in_the_piece_before(cut: str) -> None:
+    rest = "battery staple"
+    redactor = Redactor([("KEY", b"correct horse battery staple")])
+    text = f"{'-' * 400}{cut}{rest}{'-' * 400}"
+    assert redactor.text(text) == f"{'-' * 400}{cut}[secret KEY]{'-' * 400}"
+    for place in range(len(text)):
+        assert "".join(redactor.stream([text[:place], text[place:]])) == redactor.text(text)
+    many = f"{cut}{rest}" * 100
+    assert "".join(redactor.stream(many)) == f"{cut}[secret KEY]" * 100
+    assert redactor.cut(many)[0]  # and not all of it waits
+
+
+def test_many_bytes_are_cleaned_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\xff".join([VALUE.encode(), quote(VALUE).encode(), b"-" * 50] * 20)
+    whole = REDACTOR.bytes(data)
+    assert whole.count(b"[secret KEY]") == 40
+    for size in (1, 7, 100):
+        monkeypatch.setattr("kernel_runtime.domain.redaction.PIECE", size)
+        assert REDACTOR.bytes(data) == whole
+
+
 def test_a_reprs_middle_is_left_out_and_its_ends_do_not_come_through() -> None:
     value = "".join(chr(97 + number % 26) for number in range(200))
     redactor = Redactor([("KEY", value.encode())])

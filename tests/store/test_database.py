@@ -110,3 +110,13 @@ def test_where_it_lies() -> None:
     assert directory({"KERNEL_RUNTIME_STATE": "/a", "XDG_STATE_HOME": "/b"}) == Path("/a")
     assert directory({"XDG_STATE_HOME": "/b"}) == Path("/b/kernel-runtime")
     assert directory({}) == Path.home() / ".local/state/kernel-runtime"
+
+
+def test_no_memory_is_told_and_leaves_nothing_half_done(path: Path) -> None:
+    database = Database(path)
+    with pytest.raises(StorageFailed, match="no memory"), database.transaction() as connection:
+        connection.execute("INSERT INTO counters VALUES ('k', 0, 0, 0, 0, 0)")
+        raise MemoryError
+    with database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM counters").fetchone() == (0,)
+    database.close()

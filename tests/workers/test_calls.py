@@ -229,6 +229,20 @@ def test_bytes_in_flight_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> Non
     run(test)
 
 
+def test_what_arguments_take_in_memory_counts_not_what_they_take_on_the_way() -> None:
+    async def test(calls: Calls, link: Link, broker: Broker) -> None:
+        for number in range(1, 8):
+            calls.begin(call(number, "wait", x=[[]] * 190_000))  # 190 kB, 15 MB when they are made
+        assert (len(calls), [frame.id for frame in link.sent]) == (4, [5, 6, 7])
+        broker.go.set()
+        await settled(calls)
+        calls.begin(call(8, x=[[]] * 190_000))
+        await settled(calls)
+        assert link.sent[-1].error == ""
+
+    run(test)
+
+
 def test_what_is_withdrawn_or_left_behind_is_stopped() -> None:
     async def test(calls: Calls, link: Link, broker: Broker) -> None:
         for number in range(1, 6):

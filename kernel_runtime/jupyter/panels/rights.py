@@ -195,7 +195,8 @@ class Rights:
 
 
 def _requested(record: Record) -> Scope | None:
-    """What was decided on, as a rule would say it: without the usual port."""
+    """What was decided on, as a rule would say it: without the usual port. A wildcard that was asked for is none: it
+    was refused, and granted here it would be more than anybody can ask."""
     if record.event != "decision":
         return None
     try:
@@ -203,6 +204,8 @@ def _requested(record: Record) -> Scope | None:
             f"{record.capability}:{record.resource}" if record.resource else record.capability
         )
     except Invalid:
+        return None
+    if not scope.is_concrete:
         return None
     usual = scope.kind is Kind.NET and scope.port in ("80", "443")
     return msgspec.structs.replace(scope, port="") if usual else scope

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import Conflict, NotFound
+from kernel_runtime.domain.manifest import undeclared
 from kernel_runtime.domain.rules import Effect, Span
+from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.jupyter.panels.permission_html import MOST_ROWS, brief
 from kernel_runtime.jupyter.panels.rights import matching
 from kernel_runtime.state import State
@@ -63,6 +66,15 @@ def test_what_was_requested_beside_the_manifest_is_listed_too(rights):
     assert (found.effect, found.times, found.declared, found.grantable) == (Effect.DENY, 2, False, False)
     with pytest.raises(Conflict, match="the manifest decides"):
         rights.grant("db:sales:read", Span.SESSION)
+
+
+def test_no_wildcard_is_offered_because_a_guest_has_asked_for_it(rights):
+    rights.gate.manifest = undeclared(rights.gate.manifest.id)
+    for scope in ("env:*", "secret:*", "files:read:/home/**", "env:TOKEN"):
+        ticket = rights.gate.ask(Request(scope=parse_scope(scope)))
+        assert not ticket.decision.allowed
+    assert [right.scope for right in rights.read().rights] == ["env:TOKEN"]
+    assert standing(rights)["env:TOKEN"] == (Effect.ASK, False, True)
 
 
 @pytest.mark.parametrize("span", [Span.SESSION, Span.ALWAYS])
