@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from kernel_runtime.result import Output, Result
 
 
+#: Between two looks while a cell runs.
+_LOOK_SECONDS = 0.5
+
+
 class Guest(Protocol):
     """What is used of a ``kernel_runtime.Session``."""
 
@@ -180,11 +184,12 @@ class _Events:
         self._there.set()
 
     def first(self) -> Any:
-        """The oldest event, which stays; waits for one."""
+        """The oldest event, which stays; waits for one. A signal that comes just before the waiting does not
+        end it: what the person pressed is heard at the next look."""
         while not self._events:
             self._there.clear()
             if not self._events:
-                self._there.wait()
+                self._there.wait(_LOOK_SECONDS)
         return self._events[0]
 
     def drop(self) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 T = TypeVar("T")
+#: Between two looks while a caller waits.
+_LOOK_SECONDS = 0.5
 
 
 class Portal:
@@ -36,9 +38,12 @@ class Portal:
             raise Conflict(
                 "a blocking call from within the portal's own loop would wait for itself; use the async form"
             )
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future, done = asyncio.run_coroutine_threadsafe(coroutine, self._loop), threading.Event()
+        future.add_done_callback(lambda _: done.set())
         while True:
             try:
+                while not done.wait(_LOOK_SECONDS):
+                    pass  # a signal that came just before the waiting is heard now
                 return future.result()
             except KeyboardInterrupt:
                 if on_interrupt is None or future.done():

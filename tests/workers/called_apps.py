@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from kernel_runtime.broker.apps import Apps
 from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.domain.disclosed import Disclosed
@@ -106,13 +108,14 @@ APPS = {"tool": TOOL, "back": BACK, "bare": ASKS_NOTHING, "tight": TIGHT}
 
 
 class Front:
-    """A runtime in a loop of its own, and callers that need no guest."""
+    """A runtime in a loop of its own, and callers that need no guest. ``others``: processes that were there before."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self.portal = Portal()
         self.runtime = Runtime(Settings(workdir=str(place / "work"), warm=()))
         self.commons = self.runtime.commons
+        self.others = set(psutil.Process().children(recursive=True))
 
     def powers(self, **more: Any) -> Powers:
         return Powers(**{"name": "notebook", "directory": str(self.place / "work")} | more)

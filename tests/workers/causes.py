@@ -66,8 +66,8 @@ CAUSES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "wall": ({"wall": "1s"}, "import time; time.sleep(60)", {"reason": "wall", "survived": True}),
     "wall, signals ignored": ({"wall": "1s"}, _STUBBORN + "import time\nwhile True: time.sleep(1)", {
         "reason": "wall", "limit": 1.0, "survived": False}),
-    "wall, then memory": ({"wall": "1s", "memory": "128M"}, _AT_ONCE, {
-        "reason": "wall", "limit": 1.0, "survived": False}),
+    "wall, then memory": ({"wall": "3s", "memory": "128M"}, _AT_ONCE, {  # its handler must stand by then
+        "reason": "wall", "limit": 3.0, "survived": False}),
     "disk": ({"disk": "4M"}, "for i in range(9): open(f'/tmp/{i}', 'wb').write(bytes(2**20))", {
         "reason": "disk", "limit": 4 * MIB, "survived": True, "error": "OSError"}),
     "disk, one file": ({"file_size": "100K"}, "open('/tmp/a', 'wb').write(bytes(2**20))", {
