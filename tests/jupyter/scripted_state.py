@@ -36,6 +36,10 @@ class ScriptedSnapshots:
         for name in filter(None, names.split("|")):
             self._keep(name=name)
 
+    def take_dropped(self) -> str:
+        """The budget lets the oldest go when one is called ``one-too-many``."""
+        return "dropped the snapshot oldest" if self.listing()[-1].name == "one-too-many" else ""
+
     # What the panel needs beside the magics.
 
     async def settled(self) -> None: ...

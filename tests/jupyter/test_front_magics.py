@@ -130,6 +130,7 @@ def test_several_lines_are_performed_until_one_fails(kernel: Kernel) -> None:
         "'a': the state after cell 0 (0 ms)",
         "'b': the state after cell 0, pinned (0 ms)",
     ]
+    assert "dropped the snapshot oldest" in shown(kernel, "%snapshot one-too-many")
     assert "'nothing'" in refused(kernel, "%snapshot c\n%restore nothing\n%snapshot d")
     listing = shown(kernel, "%snapshots")
     assert "· c" in listing or "→ c" in listing
