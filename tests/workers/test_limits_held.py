@@ -161,7 +161,7 @@ def test_a_limit_nearly_used_up_is_told_once_each(
         "m = mmap.mmap(-1, 215 * 2**20)\n"
         "for i in range(0, len(m), 4096): m[i] = 1\n"
         "open('/tmp/a', 'wb').write(bytes(7 * 2**20))\n"
-        "for _ in range(7): threading.Thread(target=time.sleep, args=(100_000,), daemon=True).start()\n"
+        "for _ in range(8): threading.Thread(target=time.sleep, args=(100_000,), daemon=True).start()\n"
         "print('x' * 9000)\n"
         "time.sleep(100_000)"
     )
