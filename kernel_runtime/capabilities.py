@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.level import Rung
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Given, Policy
-    from kernel_runtime.ports import Person, Storage
+    from kernel_runtime.ports import LogStore, Person, Storage
     from kernel_runtime.state import State
     from kernel_runtime.store.audit import AuditLog
 
@@ -171,7 +171,11 @@ class SessionBroker(Broker):
 def _log(context: Context) -> Handler:
     from kernel_runtime.broker.log import LogHandler
 
-    return LogHandler(context.logs, lambda: context.state.logs, context.disclosed.text)
+    @functools.cache
+    def store() -> LogStore:
+        return context.state.log_store(context.space, sealed=context.manifest.encrypted)
+
+    return LogHandler(context.logs, store, context.disclosed.text)
 
 
 def _storage(context: Context) -> Handler:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.vault import Vault
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
-    from kernel_runtime.ports import Storage
+    from kernel_runtime.ports import LogStore, Storage
 
 
 class State:
@@ -64,6 +64,13 @@ class State:
 
         key = self.data_key(space, make=sealed)
         return self.storage() if key is None else SealedStorage(self.storage(), key)
+
+    def log_store(self, space: str, *, sealed: bool) -> LogStore:
+        """What the app of ``space`` says, sealed if it asks for that or ever did."""
+        from kernel_runtime.broker.sealed import SealedLogs
+
+        key = self.data_key(space, make=sealed)
+        return self.logs if key is None else SealedLogs(self.logs, key)
 
     def data_key(self, space: str, *, make: bool) -> bytes | None:
         """What seals an app's data, on connections of its own: nobody's loop waits. See ``DataKeys.key``."""

@@ -14,7 +14,7 @@ from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
 from kernel_runtime.domain.amounts import KIB, MIB
 from kernel_runtime.domain.bucket import Bucket
-from kernel_runtime.domain.errors import StorageFailed
+from kernel_runtime.domain.errors import Conflict, Damaged, StorageFailed
 from kernel_runtime.domain.log import MAX_TEXT, Fields, LogRecord, Message, Severity
 
 if TYPE_CHECKING:
@@ -135,9 +135,12 @@ class LogHandler:
     async def _write(self) -> None:
         records = self._unwritten.take()
         try:
-            await asyncio.shield(asyncio.to_thread(self._store().add, records))
-        except StorageFailed:
+            await asyncio.shield(asyncio.to_thread(self._add, records))
+        except (StorageFailed, Conflict, Damaged):  # also: no key for an app that asks for encryption
             self._logs.lost += len(records)
+
+    def _add(self, records: list[LogRecord]) -> None:
+        self._store().add(records)
 
 
 def taken(record: LogRecord) -> int:

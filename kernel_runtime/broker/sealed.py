@@ -1,4 +1,5 @@
-"""What an app keeps, sealed under its own key: values of its storage, and of a cache outside of this process.
+"""What an app keeps, sealed under its own key: values of its storage and of a cache outside of this process, and what its log
+records say.
 
 A value is bound to the app's space and the name of its key: a row in another's place is noticed. Names of keys
 and sizes stay readable, and who can write the file can put an older value of the same key back.
@@ -6,19 +7,25 @@ and sizes stay readable, and who can write the file can put an older value of th
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kernel_runtime.broker.sealing import about, seal, unseal
 from kernel_runtime.domain.errors import Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kernel_runtime.broker.cache import Cache
-    from kernel_runtime.ports import Storage
+    from kernel_runtime.domain.log import LogRecord
+    from kernel_runtime.ports import LogStore, Storage
 
 #: Begins what is sealed. It is the one byte that begins no value of MessagePack, as those in the open are.
 MARK = b"\xc1"
+#: The one field of a sealed record; no app can name one so, being longer than names may be.
+_SEALED = "sealed" + " " * 100
 
 
 class SealedStorage:
@@ -75,6 +82,37 @@ class SealedCache:
 
     async def close(self) -> None:
         await self._cache.close()
+
+
+class SealedLogs:
+    """``ports.LogStore`` over another, for one app: what its records say is sealed; when, whose and how much it matters
+    stays readable, and so do records from before it asked for encryption."""
+
+    def __init__(self, store: LogStore, key: bytes) -> None:
+        self._store = store
+        self._key = key
+
+    def add(self, records: Sequence[LogRecord]) -> None:
+        self._store.add([self._sealed(record) for record in records])
+
+    def records(self, app: str, *, session: str = "", newest: int = 1000) -> list[LogRecord]:
+        return [self._opened(record) for record in self._store.records(app, session=session, newest=newest)]
+
+    def _sealed(self, record: LogRecord) -> LogRecord:
+        said = msgspec.msgpack.encode((record.message, record.fields))
+        text = base64.b64encode(_sealed(self._key, said, "log", record.app, record.session))
+        return msgspec.structs.replace(record, message=text.decode(), fields={_SEALED: ""})
+
+    def _opened(self, record: LogRecord) -> LogRecord:
+        if _SEALED not in record.fields:
+            return record
+        try:
+            found = base64.b64decode(record.message, validate=True)
+        except ValueError:
+            raise Damaged("log: a record is not what this app wrote there") from None
+        said = _opened(self._key, found, "log", record.app, record.session)
+        message, fields = msgspec.msgpack.decode(said, type=tuple[str, dict[str, str]])
+        return msgspec.structs.replace(record, message=message, fields=fields)
 
 
 def seal_rest(store: Storage, space: str, key: bytes) -> None:

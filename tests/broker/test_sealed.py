@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernel_runtime.broker.handler import Call
+from kernel_runtime.broker.log import LogHandler, Logs
 from kernel_runtime.broker.sealed import MARK, SealedStorage
 from kernel_runtime.broker.storage import StorageHandler
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import Conflict, Damaged
+from kernel_runtime.domain.log import LogRecord, Severity
 
 if TYPE_CHECKING:
     from kernel_runtime.state import State
@@ -78,6 +80,40 @@ def test_what_is_kept_comes_back_and_is_nowhere_to_be_read(keyed: State) -> None
     assert once(keyed, "get", key="none") == {"found": False, "value": None}
     once(keyed, "set", sealed=False, space="app 2", key="x", value=VALUE)
     assert VALUE.encode() in on_disk(keyed)  # the control: who does not ask is not sealed
+
+
+def test_what_a_log_record_says_is_sealed_on_disk(keyed: State) -> None:
+    record = LogRecord(
+        number=1, at=1.0, level=Severity.INFO, message=VALUE, fields={"why": OTHER}, app="a", session="s"
+    )
+    keyed.log_store("app 1", sealed=True).add([record])
+    assert VALUE.encode() not in on_disk(keyed)
+    assert OTHER.encode() not in on_disk(keyed)
+    assert keyed.log_store("app 1", sealed=False).records("a") == [record], "once sealed, always opened"
+    keyed.log_store("app 2", sealed=False).add([record])
+    assert VALUE.encode() in on_disk(keyed)  # the control: who does not ask is not sealed
+    assert [one.message for one in keyed.log_store("app 1", sealed=True).records("a")] == [VALUE, VALUE]
+
+
+@pytest.mark.parametrize("change", ["message = 'no base64'", "message = 'AAAA'", "session = 'other'"])
+def test_a_log_record_that_was_changed_is_noticed(keyed: State, change: str) -> None:
+    record = LogRecord(number=1, at=1.0, level=Severity.INFO, message=VALUE, app="a", session="s")
+    keyed.log_store("app 1", sealed=True).add([record])
+    sql(keyed, "state.db", f"UPDATE logs SET {change}")
+    with pytest.raises(Damaged, match="log"):
+        keyed.log_store("app 1", sealed=True).records("a")
+
+
+def test_without_a_master_key_log_records_stay_in_memory(state: State) -> None:
+    async def story() -> tuple[int, int]:
+        logs = Logs()
+        handler = LogHandler(logs, lambda: state.log_store("app 1", sealed=True))
+        await handler.perform(Call(capability="log", action="write", arguments={"message": VALUE}), None)
+        await handler.close()
+        return len(logs.records), logs.lost
+
+    assert asyncio.run(story()) == (1, 1)
+    assert VALUE.encode() not in on_disk(state)
 
 
 def test_keys_quota_and_removal_are_as_in_the_open(keyed: State) -> None:
