@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,12 @@ KNOWN_REASONS = (
     r"needs a host with a network device",
     r"needs a kernel with ",  # attacks on what this one was built without
 )
+
+
+def pytest_configure() -> None:
+    """A job in the background is deaf to Ctrl-C, and so would be all that tests press it on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_known(reason: str) -> bool:
