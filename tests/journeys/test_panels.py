@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.journeys import asking_kernel, lab
 from tests.journeys.lab import Notebook, wait_until
@@ -283,7 +284,9 @@ def test_guests_of_the_magic_have_panels_in_an_ordinary_notebook(page):
         kernel="python3",
     )
     page.run(0)
-    page.run(1, "CapabilityDenied")
+    page.start(1)
+    page.find("input.jp-Stdin-input, .jp-Stdin-input input", 1).send_keys("no", Keys.ENTER)
+    page.expect(1, "CapabilityDenied")
     page.run(2, "from another")
     page.run(3, "%%sandbox scout of ordinary.ipynb")
     page.choose(3, "clock")
