@@ -146,13 +146,14 @@ class Life(Keeper, Owner):
             raise Conflict("the session is closed")
         if self.over is not None:
             raise LimitExceeded(self.over)
-        if self._starting is None:
+        if self._starting is None or self._starting.done():
             self._starting = asyncio.get_running_loop().create_task(self._start())
             self._starting.add_done_callback(self._started)
         return self._starting
 
     def _started(self, task: asyncio.Task[Branch]) -> None:
-        self._starting = None
+        if self._starting is task:
+            self._starting = None
         if not task.cancelled():
             task.exception()  # whoever waits for the branch gets it; nobody may wait yet
 
@@ -162,7 +163,9 @@ class Life(Keeper, Owner):
             if self._stopping is not None and not self._stopping.done():
                 await asyncio.wait([self._stopping])
             branch = self._branch
-            if branch is not None and not branch.link.closed and self._starting is None:
+            # One that is done is none, though its callback is still to come: to await it would not let that run.
+            starting = self._starting is not None and not self._starting.done()
+            if branch is not None and not branch.link.closed and not starting:
                 await self._first.serve_egress()
                 return branch
             # Asked again afterwards: it may have been dropped for a warmer one before we are woken.

@@ -255,3 +255,17 @@ async def _eventually(holds: Callable[[], bool]) -> bool:
             return True
         await asyncio.sleep(0.05)
     return False
+
+
+def test_who_asks_just_when_a_start_is_done_does_not_wait_for_its_callback(directory: Path) -> None:
+    """To await what is done lets nobody else run: the callback that would end the waiting least of all."""
+
+    async def story(runtime: Runtime) -> None:
+        inner = (await _session(runtime))._open
+        branch = await inner.ready()
+        done = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+        await done
+        inner._starting = done  # as between its end and its callback
+        assert await inner.ready() is branch
+
+    run(directory, story)
