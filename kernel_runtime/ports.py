@@ -157,6 +157,9 @@ class Ledger(Protocol):
     def turn(self) -> AbstractContextManager[Turn]:
         """Begin a transaction; ``StorageFailed`` when it cannot be begun or committed."""
 
+    def look(self) -> AbstractContextManager[Turn]:
+        """The same, to read only: nobody waits for it, and it waits for nobody who writes."""
+
     def changes(self) -> int:
         """A number that changes when another process has written."""
 

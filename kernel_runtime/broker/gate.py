@@ -84,7 +84,7 @@ class Gate:
 
     def holds(self, request: Request) -> bool:
         """Whether what was allowed would be now, however much of it was used up. Nothing is counted or written."""
-        with self._ledger.turn() as turn:
+        with self._ledger.look() as turn:
             self._hear(turn)
             clock = self._clock(turn.latest)
         return decide(self.manifest, self.grants, self.policy, request, clock, {}).allowed
@@ -141,7 +141,7 @@ class Gate:
 
     def renew(self) -> None:
         """Take back what was revoked in other sessions; each decision begins with that."""
-        with self._ledger.turn() as turn:
+        with self._ledger.look() as turn:
             self._hear(turn)
 
     def grant(self, request: Request, span: Span) -> None:

@@ -43,6 +43,12 @@ class SqlLedger:
         with self.database.transaction() as connection:
             yield SqlTurn(connection)
 
+    @contextlib.contextmanager
+    def look(self) -> Iterator[SqlTurn]:
+        """To read only; see ``ports.Ledger``."""
+        with self.database.reading() as connection:
+            yield SqlTurn(connection)
+
     def changes(self) -> int:
         return self.database.changes()
 
