@@ -42,17 +42,20 @@ begun = time.perf_counter(); pickler.loads(data); print(dumped, time.perf_counte
 """
 
 
-#: The floor of every pause: nothing but the fork, of a process that holds the same and has collected its garbage.
+#: The floor of every pause: nothing but the fork, of a process that holds the same and has collected its garbage. The
+#: first one, and another after 10 % of the arrays were written, with the copies there and the process at rest before.
 _FORK = """
-import gc, os, sys, time
+import gc, os, signal, sys, time
 exec(MIX)
 state = make(int(sys.argv[1])); gc.collect(); gc.freeze()
 def forked():
-    begun = time.perf_counter(); child = os.fork()
-    if child == 0: os._exit(0)
-    took = time.perf_counter() - begun; os.waitpid(child, 0)
-    return took
-print(sorted(forked() for _ in range(5))[2])
+    time.sleep(0.3); begun = time.perf_counter(); child = os.fork()
+    if child == 0: signal.pause()
+    children.append(child)
+    return time.perf_counter() - begun
+children = []
+first = forked(); touch(state, 0.1); print(first, forked())
+for child in children: os.kill(child, signal.SIGKILL)
 """
 
 
@@ -62,7 +65,7 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
 
 @benchmark(
     "branching",
-    *_by_size("pause", "the session stands still for a snapshot"),
+    *_by_size("pause", "the session stands still for the first snapshot of a state"),
     *_by_size("pause_again", "the same, 10 % of the arrays changed since the last one"),
     *_by_size("restore", "restore asked for → first reply of the state that came back"),
     *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
@@ -79,8 +82,9 @@ def branching(scale: Scale) -> Iterator[Reading]:
             for label, carried in sizes(scale, "branching", _PILE):
                 for name, value in ours.wait(_carried(ours, carried)):
                     yield Reading(f"branching.{name}.{label}", OURS, value)
-                (forked,) = _printed(_FORK, carried)
-                yield Reading(f"branching.pause.{label}", FORK, forked)
+                first, again = _printed(_FORK, carried)
+                yield Reading(f"branching.pause.{label}", FORK, first)
+                yield Reading(f"branching.pause_again.{label}", FORK, again)
                 for peer in filter(importlib.util.find_spec, PEERS):
                     dumped, loaded = _printed(_PEER.replace("NAME", peer), carried)
                     yield Reading(f"branching.pause.{label}", peer, dumped)

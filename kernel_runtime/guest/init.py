@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _BRANCH_FDS = 3
 #: How long killed processes may take to be gone, before there is none to be had.
 _ROOM_SECONDS = 5.0
+#: In ``/proc/PID/stat``, behind the name: the state, and the kernel's flags; PF_EXITING among them.
+_STATE, _FLAGS, _EXITING = 0, 6, 0x4
 #: Ends of processes that were no branch then, and may turn out to be one that was just thawed.
 _REMEMBERED = 64
 
@@ -90,8 +92,9 @@ def _say_born(control: Channel, born: wire.Born, layers: list[int]) -> None:
         os.close(fd)
 
 
-def _kill_namespace(spare: set[int]) -> None:
-    """Every process of this pid namespace but those to spare; pid 1 is spared by the kernel.
+def _kill_namespace(spare: set[int], *, soon: bool = False) -> None:
+    """Every process of this pid namespace but those to spare; pid 1 is spared by the kernel. ``soon``: until
+    they run no code, though the kernel may still be at their memory.
 
     With some to spare, all are stopped first, so that none can fork away while the others are
     looked for; the spared ones stay stopped.
@@ -102,23 +105,24 @@ def _kill_namespace(spare: set[int]) -> None:
         _kill(os.kill, -1, signal.SIGKILL)
         return
     _kill(os.kill, -1, signal.SIGSTOP)
-    while condemned := _others() - spare:
+    while condemned := _others(soon=soon) - spare:
         for pid in condemned:
             _kill(os.kill, pid, signal.SIGKILL)
         time.sleep(0.0005)  # they are on their way out
 
 
-def _others() -> set[int]:
-    """Every process of this namespace that has not ended, but pid 1."""
+def _others(*, soon: bool = False) -> set[int]:
+    """Every process of this namespace that has not ended (``soon``: is not ending), but pid 1."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    state = file.read().rpartition(b")")[2].split()[0]
+                    fields = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
-            if state not in (b"Z", b"X"):
+            ending = soon and int(fields[_FLAGS]) & _EXITING
+            if fields[_STATE] not in (b"Z", b"X") and not ending:
                 found.add(int(name))
     return found
 
@@ -300,11 +304,14 @@ class Init:
     def _end(self, frame: wire.End) -> None:
         """Every process but this one, the frozen branches and those to spare."""
         live = {pid for pid, branch in self._branches.items() if branch in frame.spare}
-        self._kill_others(live | self._frozen)
+        if frame.soon:
+            _kill_namespace(live | self._frozen, soon=True)
+        else:
+            self._kill_others(live | self._frozen)
         for pid in self._branches.keys() - live:  # should it not have found them
             if not _kill(os.kill, pid, signal.SIGKILL):
                 self._report(pid, -signal.SIGKILL)  # somebody else has buried it
-        while self._branches.keys() - live:
+        while self._branches.keys() - live and not frame.soon:
             self._reap(block=True)
         self._remove_ipc()
         for pid in live | self._awake:

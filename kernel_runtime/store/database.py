@@ -86,6 +86,13 @@ class Database:
             finally:
                 self._roll_back()
 
+    @contextlib.contextmanager
+    def glance(self) -> Iterator[sqlite3.Connection]:
+        """For one query, or several that need no common view: each sees what is committed when it is made."""
+        with self._lock, self._explained():
+            self._refuse_nesting()
+            yield self._connection
+
     def changes(self) -> int:
         """A number that changes when another connection has written."""
         with self._lock, self._explained():

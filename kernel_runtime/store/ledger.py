@@ -46,7 +46,7 @@ class SqlLedger:
     @contextlib.contextmanager
     def look(self) -> Iterator[SqlTurn]:
         """To read only; see ``ports.Ledger``."""
-        with self.database.reading() as connection:
+        with self.database.glance() as connection:
             yield SqlTurn(connection)
 
     def changes(self) -> int:

@@ -67,10 +67,12 @@ class Signal(Frame, frozen=True, tag="signal"):
 
 class End(Frame, frozen=True, tag="end"):
     """Kill every process of the session but pid 1, its frozen branches, and the branches to ``spare``;
-    answered by ``Ended``. ``number`` tells one order from another."""
+    answered by ``Ended``. ``number`` tells one order from another. ``soon``: when none of them runs any
+    code, though the kernel still takes their memory apart."""
 
     number: int = 0
     spare: list[int] = []
+    soon: bool = False
 
 
 class Rest(Frame, frozen=True, tag="rest"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, ExternalStateError, GuestLost, UnsafeThreads
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from asyncio import Future
 
     from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.restoration import How
@@ -33,7 +34,9 @@ class Live(Protocol):
     def init(self) -> Init | None: ...
     async def ready(self) -> Branch: ...
     def resume(self) -> None: ...
-    async def switch(self, frozen: Frozen, how: How, leaving: Future[Any] | None = None) -> Branch: ...
+    async def switch(
+        self, frozen: Frozen, how: How, leaving: Future[Snapshot | None] | None = None
+    ) -> Branch: ...
 
 
 class Order:

@@ -150,15 +150,15 @@ class Init:
         """Send a signal to the branch's process group."""
         self._link.send(wire.Signal(branch=branch.number, number=number))
 
-    def end_branches(self, spare: Branch | None = None) -> asyncio.Future[None]:
+    def end_branches(self, spare: Branch | None = None, *, soon: bool = False) -> asyncio.Future[None]:
         """Kill every process of the session but pid 1, its frozen branches and the one to spare, at
-        full speed; the future is done when they are gone (or pid 1 is)."""
+        full speed; the future is done when they are gone (or pid 1 is). ``soon``: when they run nothing any more."""
         self.meter.release_cpu(True)
         self.meter.hurry(self._spaces)  # its end is one signal there, not a search
         self._ends += 1
         done = self._ending[self._ends] = asyncio.get_running_loop().create_future()
         spared = [spare.number] if spare is not None else []
-        self._link.send(wire.End(number=self._ends, spare=spared))
+        self._link.send(wire.End(number=self._ends, spare=spared, soon=soon))
         if self.closed:
             self._all_ended()
         return done

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kernel_runtime import wire
 from kernel_runtime.domain.disclosed import Disclosed
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.errors import ProtocolViolation
     from kernel_runtime.domain.level import Level
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.egress import Egress
@@ -229,7 +230,9 @@ class Life(Keeper, Owner):
             blocked=self.terms.blocked,
         )
 
-    async def switch(self, frozen: Frozen, how: How, leaving: Future[Any] | None = None) -> Branch:
+    async def switch(
+        self, frozen: Frozen, how: How, leaving: Future[Snapshot | None] | None = None
+    ) -> Branch:
         """Make a frozen branch the live one. The present one ends when the new one has answered, and
         ``leaving`` is over; raises what prevents it, and then the present one goes on."""
         init, old = self.init, self._branch
@@ -243,7 +246,10 @@ class Life(Keeper, Owner):
         self._branch = new
         if old is not None:
             old.cause = old.cause or causes.ended("another moment of it was brought back")
-        await init.end_branches(spare=new)
+        left = leaving.result() if leaving is not None else None
+        # What holds nothing that the new one could miss may take its time to go.
+        soon = left is not None and not left.external and init.meter.has_plenty()
+        await init.end_branches(spare=new, soon=soon)
         init.hold_back()
         if old is not None:
             old.end(old.cause or causes.ended("it ended"))

@@ -106,19 +106,20 @@ class Restoring:
             if leaving is not None:
                 await asyncio.wait([leaving])
             kept.leaving = False
-        kept.become(kept.tree.undone(undone, leaving.result() if leaving is not None else None))
+        left = leaving.result() if leaving is not None else None
+        kept.become(kept.tree.undone(undone, left.number if left is not None else None))
         kept.keep_budget()
         return restored
 
-    async def _left(self) -> int | None:
-        """The number of a copy of the present state; None: it can be left, but not come back to."""
+    async def _left(self) -> Snapshot | None:
+        """A copy of the present state; None: it can be left, but not come back to."""
         try:
-            return (await self._take(automatic=True)).number
+            return await self._take(automatic=True)
         except KernelRuntimeError:
             return None
 
     async def switch(
-        self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[int | None] | None = None
+        self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[Snapshot | None] | None = None
     ) -> Restoration:
         """Go over, and let go of the present state."""
         if self.under_way:
@@ -136,7 +137,7 @@ class Restoring:
         return self._told(snapshot, new, begun)
 
     async def _thaw(
-        self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[int | None] | None = None
+        self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[Snapshot | None] | None = None
     ) -> Branch:
         kept = self._kept
         frozen = kept.frozen(snapshot)

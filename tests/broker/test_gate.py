@@ -320,6 +320,17 @@ def test_who_reads_the_log_keeps_no_gate_waiting(state: State) -> None:
     assert len(list(state.audit.records())) == 2
 
 
+def test_to_look_waits_for_nobody_who_writes(state: State, tmp_path: Path) -> None:
+    mine = gate(state, policy())
+    writer = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert mine.holds(request())
+    mine.renew()
+    assert not mine.ask(request()).decision.allowed  # what writes does wait, in vain
+    writer.execute("ROLLBACK")
+    writer.close()
+
+
 def test_the_hosts_clock_tells_what_it_was_told() -> None:
     clock = host_clock(123.0)
     assert clock.latest == 123.0

@@ -13,7 +13,7 @@ from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, 
 from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.workers import meter, pressure
 from kernel_runtime.workers import snapshots as module
-from tests.workers.branches import inner_of, only_live_runs
+from tests.workers.branches import inner_of, only_live_runs, strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,6 +278,30 @@ def again():
     session.run("a.send(b'x')")
     assert session.restore("one").external == []
     assert session.run("a.send(b'x')").result == "1"
+
+
+#: A port, a lock and a child process: whoever goes back finds them free again.
+_HELD = """
+import fcntl, socket, subprocess
+listener = socket.create_server(("127.0.0.1", 7411))
+lock = open("/tmp/lock", "w"); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+child = subprocess.Popen(["sleep", "100"])
+"""
+
+
+def test_what_the_state_before_held_is_free_when_the_other_one_goes_on(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session()
+    session.run("ballast = bytearray(200_000_000)")  # takes the kernel its time
+    for _ in range(3):
+        session.run(_HELD)
+        session.undo()
+    session.run(_HELD)
+    assert session.run("print(child.poll())").stdout == "None\n"
+    assert len(strays(inner_of(session))) == 2  # with its child
+    session.undo()
+    assert only_live_runs(inner_of(session))
 
 
 def test_files_that_use_up_every_descriptor(open_session: Callable[..., kernel_runtime.Session]) -> None:
