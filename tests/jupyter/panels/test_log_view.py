@@ -139,6 +139,48 @@ def test_of_several_guests_each_line_says_whose_it_is(tmp_path, monkeypatch):
     run(story)
 
 
+def test_what_called_apps_say_stands_under_their_names(tmp_path):
+    from kernel_runtime.jupyter.panels.log_view import LogView, Voice, called_voices
+
+    async def story():
+        book, said = LogBook(), []
+
+        def say(app, message, stream="", level=Severity.INFO):
+            fields = {"stream": stream} if stream else {"n": "1"}
+            number = len(said) + 1
+            said.append(
+                LogRecord(
+                    number=number, at=float(number), level=level, message=message, fields=fields, app=app
+                )
+            )
+
+        own = LogRecord(number=1, at=9.0, level=Severity.INFO, message="own", app="notebook")
+        voices = lambda: {"": Voice(None, lambda: [own]), **called_voices(said)}  # noqa: E731
+        theatre, _, _ = stage()
+        await theatre.show("l", lambda: LogView(book, voices, tmp_path, 3600.0), b"{}")
+        view = theatre.panel("l")
+        say("prices", "one\ntwo <b>\n", "stdout")
+        say("prices", "Traceback\n  why\n", "stderr", Severity.ERROR)
+        say("rates", "logged")
+        await view.look()
+        lines = [line.split(" ", 1)[1] for line in view.still()[0].splitlines()]
+        assert lines == [
+            "stdout prices (called): one",
+            "stdout prices (called): two <b>",
+            "stderr prices (called): Traceback",
+            "stderr prices (called):   why",
+            "log    rates (called): logged n=1",
+            "log    own",
+        ]
+        assert "two &lt;b&gt;" in view._lines.value
+        view._level.value = "error"
+        view._search.value = "prices"
+        assert "why" in view._lines.value
+        assert "two" not in view._lines.value
+
+    run(story)
+
+
 def test_threads_may_write_while_it_is_read():
     book, stop = LogBook(), threading.Event()
 
