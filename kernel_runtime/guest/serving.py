@@ -148,6 +148,7 @@ def _awaited(value: Any) -> Any:
     __tracebackhide__ = True
 
     async def main() -> Any:
+        __tracebackhide__ = True
         return await value
 
     cell = asyncio._get_running_loop()

@@ -24,7 +24,7 @@ TOOL = """permissions = [
 ]
 ---
 import os, signal, sys, time
-from kernel_runtime.sdk import call, clock, env, events, log, secrets
+from kernel_runtime.sdk import CapabilityDenied, call, clock, env, events, log, secrets
 seen = []
 
 def count():
@@ -59,8 +59,17 @@ def fail(key: str = ""):
     print("before")
     raise ValueError("no such " + key)
 
+def named(name: str):
+    try:
+        env.get(name)
+    except CapabilityDenied as error:
+        print(error)
+
+def guess():
+    raise ValueError("is it door-OpEn-9876543210")
+
 def talk_and_hang():
-    print("begun")
+    print("begun", end="")
     events.publish("t", "begun")
     time.sleep(500)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.panels.rights import Rights
 
 LOOK_SECONDS = 1.0
-#: Lines that are shown at once, that are saved without a browser, and that are exported.
+#: Lines that are shown at once, that are saved without a browser, and that are searched and exported.
 MOST_SHOWN, MOST_STILL, MOST_EXPORTED = 300, 40, 200_000
 
 
@@ -160,11 +160,11 @@ class LogView:
         self._lines.value = _as_html(lines, self._named)
 
     def _wanted(self) -> Iterator[Line]:
-        """Lines that are asked for, the newest first."""
+        """Of the newest lines those that are asked for, the newest first."""
         wanted = Wanted(level=self._level.value, source=self._source.value, text=self._search.value)
         logged = (_logged(voice.records(), name) for name, voice in self._heard.items())
         every = heapq.merge(self._book.newest_first(), self._audit, *logged, key=lambda line: -line.at)
-        return filter(wanted, every)
+        return filter(wanted, islice(every, MOST_EXPORTED))  # a guest may print as many as it likes
 
     # -- what is done ----------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class LogView:
         self, kind: str, write: Callable[[Any, Iterable[Line]], None]
     ) -> Callable[[], Awaitable[str]]:
         async def export() -> str:
-            lines = list(islice(self._wanted(), MOST_EXPORTED))[::-1]
+            lines = list(self._wanted())[::-1]
             path = await asyncio.to_thread(_new_file, self._place, kind, lines, write)
             return f"{len(lines)} lines written to {path.name}"
 
