@@ -18,6 +18,7 @@ CONTROL = "less of it"
 HTTPX = "direct httpx"
 AIOHTTP = "direct aiohttp"
 ECHO = "plain echo"
+FRESH = "fresh python"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

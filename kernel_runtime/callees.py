@@ -23,6 +23,7 @@ from kernel_runtime.guest.serving import MAGIC
 from kernel_runtime.outside import Outside
 from kernel_runtime.runtime import Runtime, Settings, default_settings
 from kernel_runtime.sandbox.image import why_hidden
+from kernel_runtime.workers.hearing import Hearing
 from kernel_runtime.workers.launch import BARE
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kernel_runtime.broker.call import Called
     from kernel_runtime.domain.level import Rung
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.log import Said
     from kernel_runtime.ports import Broker
     from kernel_runtime.workers.session import Session
 
@@ -45,12 +47,13 @@ _STRICT_CELL = f"get_ipython().run_line_magic({MAGIC!r}, '')\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a called guest lives with. ``broker`` makes whom it asks."""
+    """What a called guest lives with. ``broker`` makes whom it asks; ``hear`` gets what it prints."""
 
     limits: Limits
     level: Level
     rung: Rung | None
     broker: Callable[[Session], Broker]
+    hear: Callable[[Session, Said], None]
 
 
 @dataclass(slots=True)
@@ -77,9 +80,12 @@ class Callees:
         home = self._home(called.entry)
         session = _open(home.runtime, called, terms)
         home.guests += 1
+        hearing = Hearing(lambda said: terms.hear(session, said), terms.limits.output)
+        session.on_stray(hearing)
         try:
-            return await _answered(session, called)
+            return await _answered(session, called, hearing)
         finally:
+            hearing.close()
             await self._end(home, session)
 
     async def close(self) -> None:
@@ -152,13 +158,14 @@ def _open(runtime: Runtime, called: Called, terms: Terms) -> Session:
         broker=lambda asking, _: terms.broker(asking),
     )
     outside.of(session)
+    session.disclosed.take(called.passed)
     return session
 
 
-async def _answered(session: Session, called: Called) -> Answered:
+async def _answered(session: Session, called: Called, hearing: Hearing) -> Answered:
     try:
         await session.put(ASKED, wire.Value(format="bytes", data=_asked(session, called)))
-        verdict = await session.submit(_cell(session.level), lambda _: None, keep=False)
+        verdict = await session.submit(_cell(session.level), hearing, keep=False)
         if verdict is not None:
             raise CallFailed(f"{called.entry.name}: {session.disclosed.text(verdict.explain())}")
         reply = await session.get(REPLY, as_it_is=True)  # packed: what takes secrets out must unpack it first

@@ -12,12 +12,14 @@ import secrets
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kernel_runtime.broker.broker import Broker, Caller
+from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.journey import Journey, Stop
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.log import STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
     from kernel_runtime.callees import Terms
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.level import Rung
+    from kernel_runtime.domain.log import Said
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Given, Policy
     from kernel_runtime.ports import LogStore, Person, Storage
     from kernel_runtime.state import State
     from kernel_runtime.store.audit import AuditLog
+    from kernel_runtime.workers import session as sessions
 
 #: Seconds that the loop waits for a database that another process writes; then it asks again.
 _QUICK = 0.005
@@ -162,6 +166,15 @@ class SessionBroker(Broker):
         """All rules, read again."""
         return self.context.powers.held_policy(self.gate.manifest.level)
 
+    def hear(self, said: Said) -> None:
+        """Keep what its guest has printed, beside what it logs."""
+        from kernel_runtime.broker.log import LogHandler, Write
+
+        record = Write(level=said.level, message=said.text, fields={STREAM: said.stream})
+        cast("LogHandler", self._handler(LogHandler.name)).keep(
+            record, self.gate.manifest.id, self.caller.session
+        )
+
     @property
     def audit(self) -> AuditLog:
         """The audit log, to be read."""
@@ -226,6 +239,7 @@ def _call(context: Context) -> Handler:
         Apps(context.environment),
         lambda called: callees.run(called, _terms_of(called, context)),
         context.journey,
+        context.disclosed,
     )
 
 
@@ -250,7 +264,16 @@ def _terms_of(called: Called, context: Context) -> Terms:
         level=level,
         rung=powers.rung,
         broker=lambda session: broker_for(powers, session.disclosed, context.commons, called.journey),
+        hear=functools.partial(_hear, context.commons),
     )
+
+
+def _hear(commons: Commons, session: sessions.Session, said: Said) -> None:
+    """What a called guest has printed goes where it logs; where that cannot be opened it is lost."""
+    try:
+        cast("SessionBroker", session.broker()).hear(said)
+    except KernelRuntimeError:
+        commons.said.lost += 1
 
 
 def _events(context: Context) -> Handler:
@@ -337,7 +360,7 @@ def _assembled(
         gate=gate,
         disclosed=disclosed,
         secrets=Secrets(state.vault, disclosed),
-        logs=Logs(),
+        logs=Logs() if journey is None else commons.said,
         commons=commons,
         journey=journey or Journey(stops=(Stop(gate.manifest.id, os.path.realpath(gate.manifest.place)),)),
         powers=powers,

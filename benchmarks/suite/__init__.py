@@ -2,4 +2,4 @@
 
 from benchmarks.suite import start, cells, output, notebook, memory, ending, interrupt  # noqa: F401, I001 — in this order they register themselves
 from benchmarks.suite import guest, pool, walls, rate, growth, compute, kill, branching, durable  # noqa: F401 — they register themselves
-from benchmarks.suite import decide, audit, broker, redaction, egress, crowd, panels  # noqa: F401 — they register themselves
+from benchmarks.suite import decide, audit, broker, calls, redaction, egress, crowd, panels  # noqa: F401 — they register themselves

@@ -15,6 +15,7 @@ from kernel_runtime.broker.arguments import Arguments, read
 from kernel_runtime.broker.handler import Performed
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.decide import Request
+from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import CallFailed, Invalid, OutsideFailed, ProtocolViolation
 from kernel_runtime.domain.exchange import MAX_ARGUMENTS, read_reply
 from kernel_runtime.domain.journey import Stop
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from kernel_runtime.broker.apps import Apps, Entry
     from kernel_runtime.broker.handler import Call, Demand
-    from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.journey import Journey
 
 #: Seconds of a call that does not say, and of any; calls of one guest at a time, others wait for their turn.
@@ -45,15 +45,17 @@ class Run(Arguments, frozen=True, kw_only=True):
 
 
 class Called(NamedTuple):
-    """What is to be run: a handler with packed arguments, as the last stop of a journey."""
+    """What is to be run: a handler with packed arguments, as the last stop of a journey. ``passed``: secrets of the
+    caller's that stand in the arguments."""
 
     entry: Entry
     arguments: bytes
     journey: Journey
+    passed: Disclosed
 
 
 class Answered(NamedTuple):
-    """What its guest left as the reply, not believed; and the secrets that it was given."""
+    """What its guest left as the reply, not believed; and the secrets that it was given, or passed."""
 
     reply: bytes
     disclosed: Disclosed
@@ -64,14 +66,15 @@ Start: TypeAlias = "Callable[[Called], Awaitable[Answered]]"
 
 
 class CallHandler:
-    """The calls of one guest. ``journey``: how it came to run itself."""
+    """The calls of one guest. ``journey``: how it came to run itself; ``disclosed``: the secrets that it was given."""
 
     name = "call"
 
-    def __init__(self, apps: Apps, start: Start, journey: Journey) -> None:
+    def __init__(self, apps: Apps, start: Start, journey: Journey, disclosed: Disclosed) -> None:
         self._apps = apps
         self._start = start
         self._journey = journey
+        self._disclosed = disclosed
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
@@ -83,20 +86,28 @@ class CallHandler:
         entry = await asyncio.to_thread(self._apps.find, asked.app, asked.handler)
         stop = Stop(asked.app, entry.manifest.place)
         journey = self._journey.on_to(stop, asked.timeout, time.monotonic())
-        answered = await self._within(Called(entry, arguments, journey))
+        answered = await self._within(entry, journey, asked.arguments, arguments)
         return Performed(value=_value(name, answered), size=len(arguments) + len(answered.reply))
 
     async def close(self) -> None:
         """Nothing stays: calls that go on are cancelled by the broker, and their guests end."""
 
-    async def _within(self, called: Called) -> Answered:
-        """Its turn and its run, both before the deadline."""
-        seconds = called.journey.left(time.monotonic())
+    async def _within(
+        self, entry: Entry, journey: Journey, arguments: dict[str, Any], data: bytes
+    ) -> Answered:
+        """Its turn and its run, both before the deadline. ``data``: the arguments, packed."""
+        seconds = journey.left(time.monotonic())
         try:
             async with asyncio.timeout(seconds), self._turns:
-                return await self._start(called)
+                passed = await self._passed(arguments, data) if self._disclosed else Disclosed()
+                return await self._start(Called(entry, data, journey, passed))
         except TimeoutError:
-            raise OutsideFailed(f"{called.entry.name} did not answer within {seconds:.3g} s") from None
+            raise OutsideFailed(f"{entry.name} did not answer within {seconds:.3g} s") from None
+
+    async def _passed(self, arguments: dict[str, Any], data: bytes) -> Disclosed:
+        """Those of the caller's secrets that the called app is told. Of the others it does not learn so much as the
+        names, nor whether a guess is right. Numbers are looked for as they are written."""
+        return await asyncio.to_thread(lambda: self._disclosed.among(data, repr(arguments).encode()))
 
 
 def _value(name: str, answered: Answered) -> Any:
@@ -121,4 +132,8 @@ def _concealed(value: Any, disclosed: Disclosed) -> Any:
         return [_concealed(item, disclosed) for item in value]
     if isinstance(value, dict):
         return {_concealed(key, disclosed): _concealed(item, disclosed) for key, item in value.items()}
+    if isinstance(value, int | float):
+        text = str(value)
+        clean = disclosed.text(text)
+        return value if clean == text else clean
     return value

@@ -1,4 +1,4 @@
-"""What the sessions of one runtime share: topics, values for a while, zygotes of the apps that they call."""
+"""What the sessions of one runtime share: topics, values for a while, the apps that they call and what these say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kernel_runtime.broker.cache import MemoryCache
 from kernel_runtime.broker.events import Bus
+from kernel_runtime.broker.log import Logs
 
 if TYPE_CHECKING:
     from kernel_runtime.broker.call import Answered, Called
@@ -19,11 +20,12 @@ class Callees(Protocol):
 
 
 class Commons:
-    """Made when the first session of a runtime asks for something."""
+    """Made when the first session of a runtime asks for something. ``said``: what called apps have logged and printed."""
 
     def __init__(self) -> None:
         self.bus = Bus()
         self.cache = MemoryCache()
+        self.said = Logs()
         self.callees: Callees | None = None
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Records in memory and their bytes, and of those that wait to be written: when the disk is slower, the oldest go.
 IN_MEMORY, IN_MEMORY_BYTES = 5000, 32 * MIB
-#: Bytes of one session on disk: at once, and for ever in a second. It needs no grant, and the disk is the host's.
+#: Bytes on disk of one session, or of all called apps of a front: at once, and for ever in a second. It needs no grant, and the disk is the host's.
 AT_ONCE, A_SECOND = 64 * MIB, 16 * KIB
 _WRITE_SECONDS = 0.2
 
@@ -62,11 +62,13 @@ class Newest(deque[LogRecord]):
 
 
 class Logs:
-    """The newest records of one session. ``lost``: those that were not written to disk."""
+    """The newest records of one session, or of all called apps of one front. ``lost``: those that were not written to
+    disk; ``disk``: what may be."""
 
     def __init__(self) -> None:
         self.records = Newest()
         self.lost = 0
+        self.disk = Bucket(A_SECOND, AT_ONCE, time.monotonic())
         self._number = 0
 
     def next_number(self) -> int:
@@ -93,30 +95,33 @@ class LogHandler:
         self._store = store
         self._redact = redact
         self._unwritten = Newest()
-        self._disk = Bucket(A_SECOND, AT_ONCE, time.monotonic())
         self._writing: asyncio.Task[None] | None = None
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``write``: a message with its level and fields."""
         del demand
         said: Write = read(call, {"write": Write})
+        return Performed(size=len(self.keep(said, call.app, call.session).message))
+
+    def keep(self, said: Write, app: str, session: str) -> LogRecord:
+        """In memory at once, and soon on disk. To be called in the loop."""
         record = LogRecord(
             number=self._logs.next_number(),
             at=time.time(),
             level=said.level,
             message=self._redact(said.message),
             fields={self._redact(name): self._redact(_text(value)) for name, value in said.fields.items()},
-            app=call.app,
-            session=call.session,
+            app=app,
+            session=session,
         )
         self._logs.records.add(record)
-        if not self._disk.take(time.monotonic(), taken(record)):
+        if not self._logs.disk.take(time.monotonic(), taken(record)):
             self._logs.lost += 1
-            return Performed(size=len(record.message))
+            return record
         self._logs.lost += self._unwritten.add(record)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())
-        return Performed(size=len(record.message))
+        return record
 
     async def close(self) -> None:
         """Write what waits."""

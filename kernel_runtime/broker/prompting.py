@@ -1,12 +1,14 @@
 """Asking the person, for every front: equal questions are one, a flood of them is cut, and nobody waits for ever.
 
 What a person has denied holds for the session: code that asks again, in whichever cell, cannot wear them down. What
-they never saw (cut, withdrawn, unanswered) is no denial of theirs, and may be asked later.
+they never saw (cut, withdrawn, unanswered) is no denial of theirs, and may be asked later. Where nobody can be asked
+nothing counts towards the flood: each is told so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -86,9 +88,12 @@ class Prompting:
 
     def _put(self, question: Question) -> _Open:
         if len(self._open) >= MAX_OPEN:
-            raise CapabilityDenied(f"{question.what}: {MAX_OPEN} questions wait for the person already")
+            raise _unasked(question, f"{MAX_OPEN} of its questions wait for you already", "answer those")
         if not self._bucket.take(time.monotonic()):
-            raise CapabilityDenied(f"{question.what}: the person has been asked too much; try again later")
+            often = (
+                f"it has asked you {BURST} times at once, and may ask once in {1 / RATE:.0f} s from then on"
+            )
+            raise _unasked(question, often, "wait a little")
         task = asyncio.get_running_loop().create_task(self._answer(question))
         one = self._open[question.key] = _Open(task)
         task.add_done_callback(lambda done: self._closed(question.key, done))
@@ -104,7 +109,20 @@ class Prompting:
         try:
             async with asyncio.timeout(self._patience):
                 return await self._person.answer(question)
+        except CapabilityDenied:
+            self._bucket.owe(time.monotonic(), -1.0)  # nobody was asked: it does not count
+            raise
         except TimeoutError:
             raise CapabilityDenied(
                 f"{question.what}: nobody answered within {self._patience:.0f} s; run it again to be asked again"
             ) from None
+
+
+def _unasked(question: Question, why: str, first: str) -> CapabilityDenied:
+    """The code in the guest asks more than a person can be bothered with."""
+    what = question.what
+    return CapabilityDenied(
+        f"{what}: the code of this session asks too much, so you were not asked for this: {why}. "
+        f"It is no denial of yours: {first} and run it again, or let a rule decide without asking "
+        f"(--allow {shlex.quote(what)}, or your policy file)"
+    )

@@ -26,6 +26,24 @@ class Disclosed:
             self._values.add((name, value))
             self._redactor = Redactor(self._values)
 
+    def take(self, other: Disclosed) -> None:
+        """From now on what ``other`` knows is taken out, too."""
+        for name, value in tuple(other._values):
+            self.add(name, value)
+
+    def among(self, *texts: bytes) -> Disclosed:
+        """Of the values only those that stand in one of the texts, in whichever form. May take a while."""
+        found = Disclosed()
+        for name, value in tuple(self._values) if self._stands_in(texts) else ():
+            alone = Disclosed()
+            alone.add(name, value)
+            if alone._stands_in(texts):
+                found.take(alone)
+        return found
+
+    def _stands_in(self, texts: tuple[bytes, ...]) -> bool:
+        return any(self.bytes(text) != text for text in texts)
+
     def text(self, text: str) -> str:
         """The text without the values."""
         return text if self._redactor is None else self._redactor.text(text)

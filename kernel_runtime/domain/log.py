@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+#: The field of a record that says which stream it is a piece of; others are what a guest has logged.
+STREAM = "stream"
 MAX_MESSAGE, MAX_FIELDS, MAX_TEXT = 16_000, 50, 2000
 
 Message = Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE)]
@@ -26,6 +28,14 @@ class Severity(enum.StrEnum):
     @property
     def rank(self) -> int:
         return list(Severity).index(self)
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A piece of what a guest printed, or the traceback of its error (``stderr``): whole lines, as far as they fit."""
+
+    stream: str
+    level: Severity
+    text: Message
 
 
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import linecache
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
@@ -40,7 +41,8 @@ class Unfit(KernelRuntimeError):
 
 def serve(names: dict[str, Any], translate: Translate | None = None) -> None:
     """Run what is asked in ``names``, and leave the reply there. What the handler raises goes on: a limit may be
-    behind it. ``translate``: see ``script.run``."""
+    behind it, and its traceback is the app's. ``translate``: see ``script.run``."""
+    __tracebackhide__ = True
     try:
         asked = msgspec.msgpack.decode(names.pop(ASKED), type=Asked)
         value = _answer(_function(asked, names, translate), asked.arguments)
@@ -56,6 +58,8 @@ def _function(asked: Asked, names: dict[str, Any], translate: Translate | None) 
     """What the entry point names."""
     if translate is not None:
         names.update(__name__="__main__", __file__=asked.path)
+        lines = asked.source.splitlines(True)
+        linecache.cache[asked.path] = (len(asked.source), None, lines, asked.path)  # it sees no file
         exec(translate(asked.source, asked.path), names)  # noqa: S102 - the guest's own code, in the guest
         found: Any = names.get(asked.function)
     else:
@@ -78,6 +82,7 @@ def _module(asked: Asked) -> Any:
 
 def _answer(function: Callable[..., Any], data: bytes) -> bytes:
     """Call it with the arguments, converted; its answer, packed."""
+    __tracebackhide__ = True
     hints = _hints(function)
     given = _given(function, msgspec.msgpack.decode(data, type=dict[str, msgspec.Raw]), hints)
     value = function(*given.args, **given.kwargs)
@@ -140,8 +145,10 @@ def _is_plain(hint: Any) -> bool:
 
 def _awaited(value: Any) -> Any:
     """In a loop of its own: that of the cell stands still meanwhile."""
+    __tracebackhide__ = True
 
     async def main() -> Any:
+        __tracebackhide__ = True
         return await value
 
     cell = asyncio._get_running_loop()

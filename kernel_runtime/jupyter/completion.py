@@ -1,4 +1,4 @@
-"""Completion of the arguments of ``%%sandbox`` and ``%sandbox``, which IPython does not do itself."""
+"""Completion of the arguments of ``%%sandbox``, ``%%app`` and ``%sandbox``, which IPython does not do itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from kernel_runtime.domain.level import Level
+from kernel_runtime.domain.manifest_words import Next
 from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.advice import Mode
+from kernel_runtime.jupyter.app_completion import OF_VARIABLES, in_head
+from kernel_runtime.jupyter.app_completion import OPTIONS as OF_APPS
 from kernel_runtime.jupyter.parameters import assigned_names
 
 if TYPE_CHECKING:
@@ -83,20 +86,30 @@ class SandboxCompletion:
     def _make_matcher(self) -> Any:
         @context_matcher(identifier="kernel_runtime.sandbox")
         def matcher(context: CompletionContext) -> Any:
-            words = line_words(context)
-            if words is None:
+            found = self._next(context)
+            if found is None:
                 return {"completions": []}
-            fragment = words.pop()
-            found = [text for text in self._offers(words, fragment, context) if text.startswith(fragment)]
+            texts = [text for text in found.offers if text.startswith(found.word)]
             return {
-                "completions": [SimpleCompletion(text, type="param") for text in found],
-                "matched_fragment": fragment,
+                "completions": [SimpleCompletion(text, type="param") for text in texts],
+                "matched_fragment": found.word,
                 "suppress": True,
             }
 
         return matcher
 
-    def _offers(self, words: list[str], fragment: str, context: CompletionContext) -> list[str]:
+    def _next(self, context: CompletionContext) -> Next | None:
+        """What may stand where the cursor is; None where that is not ours to know."""
+        lines = context.full_text.split("\n")[: context.cursor_line + 1]
+        if context.cursor_line and lines[0].split()[:1] == ["%%app"]:
+            return in_head([*lines[:-1], context.text_until_cursor])
+        words = line_words(context)
+        if words is None:
+            return None
+        fragment = words.pop()
+        return Next(self._offers(words, context), fragment)
+
+    def _offers(self, words: list[str], context: CompletionContext) -> list[str]:
         """What may stand where the cursor is, after ``words`` (the magic itself first)."""
         if words[0] == "%sandbox":
             return self._of_line(words)
@@ -113,9 +126,13 @@ class SandboxCompletion:
             return self._variables()
         if before in ("-o", "--out"):
             return assigned_names(context.full_text.partition("\n")[2])
-        return [
-            option for option in OPTIONS if option in ("-i", "-o", "--in", "--out") or option not in words
+        is_app = words[0] == "%%app"
+        options = [
+            option
+            for option in (OF_APPS if is_app else OPTIONS)
+            if option in OF_VARIABLES or option not in words
         ]
+        return [*options, *self._guests.apps()] if is_app and len(words) == 1 else options
 
     def _of_line(self, words: list[str]) -> list[str]:
         """After ``%sandbox``: an action, then a guest or one of its states."""
@@ -149,7 +166,7 @@ class SandboxCompletion:
 
 
 def line_words(context: CompletionContext) -> list[str] | None:
-    """The words of a ``%%sandbox`` or ``%sandbox`` line up to the cursor, the unfinished one
+    """The words of a ``%%sandbox``, ``%%app`` or ``%sandbox`` line up to the cursor, the unfinished one
     last; None elsewhere.
     """
     text = context.text_until_cursor
@@ -158,5 +175,5 @@ def line_words(context: CompletionContext) -> list[str] | None:
         words.append("")
     if len(words) < 2:
         return None
-    is_cell = words[0] == "%%sandbox" and context.cursor_line == 0
+    is_cell = words[0] in ("%%sandbox", "%%app") and context.cursor_line == 0
     return words if is_cell or words[0] == "%sandbox" else None

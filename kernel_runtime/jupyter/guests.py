@@ -218,6 +218,10 @@ class Guests:
     def names(self) -> list[str]:
         return sorted(self._guests)
 
+    def apps(self) -> list[str]:
+        """Those of them that are apps."""
+        return sorted(self._stamps)
+
     def get(self, name: str) -> Guest:
         """The guest of that name, or ``NotFound`` with the names there are."""
         if name not in self._guests:

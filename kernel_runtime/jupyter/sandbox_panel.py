@@ -13,7 +13,7 @@ from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
 from kernel_runtime.jupyter.cleaning import WIDGET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.log import LogRecord
@@ -122,11 +122,19 @@ class SandboxPanels:
 
     def voices(self) -> dict[str, Voice]:
         """What is to be heard of each of them, beside its output."""
-        from kernel_runtime.jupyter.panels.log_view import Voice
+        from kernel_runtime.jupyter.panels.log_view import Voice, called_voices
 
-        return {
+        voices = {
             name: Voice(rights, _records_of(self._rights[name][0])) for name, rights in self.rights().items()
         }
+        return voices | called_voices(self._said())
+
+    def _said(self) -> Sequence[LogRecord]:
+        """What called apps have logged and printed, the newest last; guests of one directory share them."""
+        logs = {
+            id(logs): logs for logs in (broker.context.commons.said for broker, _ in self._rights.values())
+        }
+        return sorted((r for one in logs.values() for r in one.records), key=lambda record: record.at)
 
 
 def _records_of(broker: SessionBroker) -> Callable[[], Iterable[LogRecord]]:

@@ -277,7 +277,9 @@ def test_a_flood_of_questions_is_cut(state: State) -> None:
         while len(done) < 200 - prompting.MAX_OPEN:
             done, waiting = await asyncio.wait(calls, timeout=1, return_when=asyncio.ALL_COMPLETED)
         assert len(waiting) == len(person.asked) == prompting.MAX_OPEN
-        assert all(isinstance(call.exception(), CapabilityDenied) for call in done)
+        (told,) = {str(call.exception()).partition(": ")[2].partition("(--allow")[0] for call in done}
+        assert f"{prompting.MAX_OPEN} of its questions wait for you already" in told
+        assert "answer those and run it again" in told
         await made.close()
         assert person.withdrawn == prompting.MAX_OPEN
 
@@ -292,6 +294,31 @@ def test_questions_one_after_the_other_are_cut_too(state: State) -> None:
             with pytest.raises(CapabilityDenied):
                 await ask(made, f"env:V{number}")
         assert len(person.asked) < 2 * prompting.BURST
+        with pytest.raises(CapabilityDenied) as caught:
+            await ask(made, "env:LAST")
+        told = str(caught.value)
+        assert told.startswith(
+            "env:LAST: the code of this session asks too much, so you were not asked for this"
+        )
+        assert f"asked you {prompting.BURST} times" in told
+        assert "run it again" in told
+        assert "--allow env:LAST" in told
+
+    run(test)
+
+
+def test_where_nobody_can_be_asked_each_denial_says_so(state: State) -> None:
+    """Nobody was bothered: however many there are, none of them is a flood of questions."""
+
+    class Nobody:
+        async def answer(self, question: Question) -> Span | None:
+            raise CapabilityDenied(f"{question.what}: nobody can be asked here")
+
+    async def test() -> None:
+        made = broker(state, Nobody())
+        for number in range(3 * prompting.BURST):
+            with pytest.raises(CapabilityDenied, match="nobody can be asked here"):
+                await ask(made, f"env:V{number}")
 
     run(test)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,9 +57,12 @@ def desk(tmp_path: Path, state: State) -> Callable[..., Desk]:
     install(tmp_path / "config", tmp_path / "apps", prices=SOURCE)
     apps = Apps({"XDG_CONFIG_HOME": str(tmp_path / "config")}, system=tmp_path / "etc" / "policy.toml")
 
-    def make(start: Any, *scopes: str, journey: Journey | None = None) -> Desk:
+    def make(
+        start: Any, *scopes: str, journey: Journey | None = None, disclosed: Disclosed | None = None
+    ) -> Desk:
         begun = journey or Journey(stops=(Stop("notebook", "/n"),))
-        return Desk(CallHandler(apps, start, begun), state, *(scopes or ("call:prices.*",)))
+        handler = CallHandler(apps, start, begun, disclosed or Disclosed())
+        return Desk(handler, state, *(scopes or ("call:prices.*",)))
 
     return make
 
@@ -229,3 +233,39 @@ def test_secrets_of_the_called_app_stay_with_it(desk: Callable[..., Desk]) -> No
     assert found["a"][0] == "it is [secret pin]"
     with pytest.raises(CallFailed, match=r"with \[secret pin\]"):
         run(desk(Guests(replied(fault="app", text="with tok-12345678"), disclosed)))
+
+
+def test_numbers_that_are_a_secret_are_taken_out_of_answers_too(desk: Callable[..., Desk]) -> None:
+    disclosed = Disclosed()
+    disclosed.add("pin", b"48151623")
+    found = run(desk(Guests(replied({"n": [48151623, 4815162, 1.5, True, None]}), disclosed)))
+    assert found == {"n": ["[secret pin]", 4815162, 1.5, True, None]}
+
+
+PASSED = {
+    "as it is": {"key": "tok-12345678"},
+    "within a text": {"key": ["Bearer tok-12345678"]},
+    "as bytes": {"key": {"x": b"tok-12345678"}},
+    "in UTF-16": {"key": "tok-12345678".encode("utf-16-le")},
+    "in base64": {"key": base64.b64encode(b"tok-12345678").decode()},
+    "as a name": {"tok-12345678": 1},
+}
+
+
+@pytest.mark.parametrize("arguments", PASSED.values(), ids=PASSED)
+def test_a_secret_that_is_passed_is_one_of_the_called_apps_guest(
+    desk: Callable[..., Desk], arguments: dict[str, Any]
+) -> None:
+    disclosed, guests = Disclosed(), Guests()
+    disclosed.add("token", b"tok-12345678")
+    disclosed.add("pin", b"48151623")
+    calls = desk(guests, disclosed=disclosed)
+    run(calls, arguments=arguments)
+    run(calls, arguments={"key": 48151623})
+    run(calls, arguments={"key": "nothing"})  # the control: it is told nothing, so it knows nothing
+    said = "tok-12345678 48151623"
+    assert [called.passed.text(said) for called in guests.called] == [
+        "[secret token] 48151623",
+        "tok-12345678 [secret pin]",
+        said,
+    ]

@@ -151,6 +151,14 @@ def test_records_are_bounded_by_what_they_take_in_memory_and_on_disk(
         written = [r.message[15_990:] for r in state.logs.records("app")]
         assert written == [str(number) for number in range(6, 12)]
         assert logs.lost == 14
+        another = LogHandler(logs, lambda: state.logs)  # of the next call of an app: no room of its own
+        await perform(another, "write", message="\U0001f600" * 15_990)
+        await another.close()
+        assert (len(state.logs.records("app")), logs.lost) == (len(written), 15)
+        fresh = LogHandler(Logs(), lambda: state.logs)  # the control
+        await perform(fresh, "write", message="x")
+        await fresh.close()
+        assert len(state.logs.records("app")) == len(written) + 1
 
     asyncio.run(test())
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from IPython.core.error import UsageError
 
+from tests.broker.calling import install, write
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from IPython.core.interactiveshell import InteractiveShell
+
+    from tests.jupyter_magics.conftest import Displays
 
 HEAD = """\
 # /// app
@@ -73,6 +77,36 @@ def test_it_is_kept_and_begins_anew_with_another_manifest(
     assert capsys.readouterr() == ("False\n", "the manifest of prices has changed: it begins anew\n")
     run(shell, "prices --fresh", "print('x' in globals())", memory="200M")
     assert capsys.readouterr() == ("False\n", "")
+
+
+CALLED = """\
+permissions = []
+---
+def latest(metal):
+    print("looking for", metal)
+    raise ValueError("no price of " + metal)
+"""
+CALL = """\
+from kernel_runtime.sdk import CallFailed, call
+try:
+    call("metals.latest", {"metal": "tin"})
+except CallFailed as error:
+    print(error)
+"""
+
+
+def test_what_a_called_app_prints_stands_in_the_logs_and_not_below_the_cell(
+    shell: InteractiveShell, displays: Displays, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    install(tmp_path / "config", tmp_path / "apps", metals=CALLED)
+    write(tmp_path / "config" / "kernel-runtime" / "policy.toml", 'allow = ["call:metals.*"]\n')
+    shell.run_cell_magic("sandbox", "--name caller", CALL)
+    assert capsys.readouterr() == ("metals.latest: ValueError: no price of tin\n", "")
+    shell.run_line_magic("sandbox", "logs")
+    told = displays.published[-1]["data"]["text/plain"]
+    assert "stdout caller: metals.latest: ValueError: no price of tin" in told
+    assert "stdout metals (called): looking for tin" in told
+    assert 'stderr metals (called): ----> 3     raise ValueError("no price of " + metal)' in told
 
 
 def test_bad_cells_are_one_plain_line(shell: InteractiveShell) -> None:

@@ -113,12 +113,19 @@ def test_interrupt(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
     assert execute(client, "%%sandbox\nprint(kept)")[1][0][1]["text"] == "5\n"
 
 
-def test_completion_and_help(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
-    client = kernel[1]
-    client.complete("%%sandbox --mem\nx", len("%%sandbox --mem"))
+def completed(client: BlockingKernelClient, before: str, after: str) -> list[str]:
+    client.complete(before + after, len(before))
     while (reply := client.get_shell_msg(timeout=90))["msg_type"] != "complete_reply":
         pass
-    assert reply["content"]["matches"] == ["--memory"]
+    matches: list[str] = reply["content"]["matches"]
+    return matches
+
+
+def test_completion_and_help(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    client = kernel[1]
+    assert completed(client, "%%sandbox --mem", "\nx") == ["--memory"]
+    head = '%%app prices\n# /// app\n# [[permissions]]\n# type = "cl'
+    assert completed(client, head, '"\n# ///\n') == ["clock"]
     reply, _ = execute(client, "%%sandbox?")
     assert "--memory" in reply["payload"][0]["data"]["text/plain"]
 

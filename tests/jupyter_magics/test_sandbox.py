@@ -265,12 +265,13 @@ def test_inside_a_running_loop(shell: InteractiveShell, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "in\n"
 
 
-def complete(shell: InteractiveShell, text: str) -> list[str]:
+def complete(shell: InteractiveShell, text: str, *, whole: bool = False) -> list[str]:
+    """At the end of the first line, or of the whole text."""
     from IPython.core.completer import provisionalcompleter
 
-    line = text.split("\n")[0]
+    place = len(text if whole else text.split("\n")[0])
     with provisionalcompleter():
-        return [found.text for found in shell.Completer.completions(text, len(line))]
+        return [found.text for found in shell.Completer.completions(text, place)]
 
 
 def test_completion(shell: InteractiveShell) -> None:
@@ -287,6 +288,38 @@ def test_completion(shell: InteractiveShell) -> None:
         assert complete(shell, f"%sandbox {action} ") == ["work"]
     assert "work" not in complete(shell, "%sandbox logs ")
     assert "--memory" not in complete(shell, "print --me")
+
+
+APP = "%%app prices\n\n# /// app\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("%%app --fr", ["--fresh"]),
+        ("%%app -i fra", ["frame"]),
+        ("%%app prices\n#", ["# /// app"]),
+        (f"{APP}# lim", ["limits"]),
+        (f"{APP}# [[perm", ["permissions"]),
+        (f"{APP}# [[permissions]]\n# ty", ["type"]),
+        (f'{APP}# [[permissions]]\n# type = "c', ["cache", "call", "clock"]),
+        (f'{APP}# permissions = [{{ type = "files", actions = ["', ["read", "write"]),
+        (f"{APP}# [limits]\n# mem", ["memory"]),
+        (f"{APP}# ///", ["# ///"]),
+    ],
+)
+def test_completion_of_an_app_and_its_manifest(shell: InteractiveShell, text: str, found: list[str]) -> None:
+    shell.push({"frame": 1})
+    assert complete(shell, text, whole=True) == found
+
+
+def test_below_the_manifest_python_is_completed(shell: InteractiveShell) -> None:
+    shell.push({"memory_of_mine": 1})
+    below = f"{APP}# [limits]\n# ///\nmemory_of"
+    assert complete(shell, below, whole=True) == ["memory_of_mine"]
+    assert complete(shell, "# /// app\n# [limits]\n# memory_of", whole=True) != [
+        "memory"
+    ]  # no cell of an app
 
 
 def test_help(shell: InteractiveShell) -> None:

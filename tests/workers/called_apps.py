@@ -23,8 +23,8 @@ TOOL = """permissions = [
   { type = "call", resource = "*" }, { type = "events", resource = "t", actions = ["publish"] },
 ]
 ---
-import os, signal, time
-from kernel_runtime.sdk import call, clock, env, events, secrets
+import os, signal, sys, time
+from kernel_runtime.sdk import CapabilityDenied, call, clock, env, events, log, secrets
 seen = []
 
 def count():
@@ -46,6 +46,32 @@ def tell():
 
 def on(app: str, seconds: float = 500):
     return call(app, {"a": 1} if app == "tight.add" else None, timeout=seconds)
+
+def chat(key: str = ""):
+    print("it is", secrets.get("pin"), key, end="")
+    print("warned", file=sys.stderr)
+    os.system("echo from a program")
+    log.info("noted", key=key)
+    print("the end")
+    return key
+
+def fail(key: str = ""):
+    print("before")
+    raise ValueError("no such " + key)
+
+def named(name: str):
+    try:
+        env.get(name)
+    except CapabilityDenied as error:
+        print(error)
+
+def guess():
+    raise ValueError("is it door-OpEn-9876543210")
+
+def talk_and_hang():
+    print("begun", end="")
+    events.publish("t", "begun")
+    time.sleep(500)
 
 def leave():
     os._exit(7)
@@ -84,6 +110,9 @@ from kernel_runtime.sdk import clock
 def one():
     return 1
 
+def speak():
+    print("spoken")
+
 def moment():
     return clock.now().year
 """
@@ -101,6 +130,9 @@ def peek():
 
 def add(a: int, b: int = 2) -> int:
     return a + b
+
+def divide(a: int) -> float:
+    return a / 0
 """
 
 #: All of them, for ``install``.
@@ -143,6 +175,11 @@ class Front:
     @property
     def guests(self) -> int:
         return sum(home.guests for home in self.homes)
+
+    def said(self, app: str) -> list[tuple[str, str, str]]:
+        """Source, level and text of what its guests have said since this was last asked."""
+        records = [record for record in self.commons.said.records.take() if record.app == app]
+        return [(r.fields.get("stream", "log"), str(r.level), r.message) for r in records]
 
     def settled(self) -> int:
         """Guests when all has ended that is ending."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.question import Question
 
-SECRET = "tok-SeCrEt-0123456789"
+SECRET, DOOR = "tok-SeCrEt-0123456789", "door-OpEn-9876543210"
 
 #: Code, and how it fails.
 REFUSED = (
@@ -56,9 +56,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("REGION", "north")
         with State() as state:
             state.vault().set("pin", SECRET.encode())
+            state.vault().set("door", DOOR.encode())
         (place / "work").mkdir()
         install(place / "config", place / "apps", **APPS)
-        rules = 'allow = ["call:*", "clock", "secret:pin", "events:publish:t"]\n'
+        rules = 'allow = ["call:*", "clock", "secret:pin", "secret:door", "events:publish:t"]\n'
         write(place / "config" / "kernel-runtime" / "policy.toml", rules)
         yield place
 
@@ -166,6 +167,85 @@ def test_both_sides_are_written_down(front: Front) -> None:
     assert ("tool", "clock", "") in {(r.app, r.capability, r.resource) for r in records}
 
 
+# -- what it says ----------------------------------------------------------------------------------------
+
+
+def test_what_a_handler_prints_is_kept_as_that_apps_without_secrets(front: Front) -> None:
+    """Those that it was given, and those that its caller was given and passes; the answer is free of them, too."""
+    front.said("tool")
+
+    async def test() -> Any:
+        broker = front.broker()
+        await broker.call("secrets", "get", {"name": "door"})
+        answer = await ask(broker, "tool.chat", {"key": f"<{DOOR}>"})
+        await ask(broker, "tool.named", {"name": DOOR})
+        await broker.close()
+        return answer
+
+    assert front.portal.call(test()) == "<[secret door]>"
+    said = front.said("tool")
+    assert ("log", "info", "noted") in said
+    assert ("stderr", "warning", "warned\n") in said
+    printed = "".join(text for source, _, text in said if source == "stdout")
+    for part in ("it is [secret pin] <[secret door]>", "from a program\n", "the end\n", "env:[secret door]"):
+        assert part in printed
+    with State() as state:
+        kept = state.log_store("", sealed=False).records("tool")
+        asked = [record.resource for record in state.audit.records() if record.app == "tool"]
+    assert "[secret door]" in asked
+    assert {"the end", "warned"} <= {line for record in kept for line in record.message.splitlines()}
+    assert not [one for one in (*kept, *asked) if SECRET in str(one) or DOOR in str(one)]
+
+
+def test_an_app_that_guesses_a_secret_of_its_callers_is_not_told_that_it_is_right(front: Front) -> None:
+    """What its guest says is freed of what it was passed alone. The control is the test before."""
+
+    async def test() -> None:
+        broker = front.broker()
+        await broker.call("secrets", "get", {"name": "door"})
+        with pytest.raises(
+            CallFailed, match=r"is it \[secret door\]$"
+        ):  # its caller's own words are free of it
+            await ask(broker, "tool.guess", {})
+        await broker.close()
+
+    front.said("tool")
+    front.portal.call(test())
+    assert f"ValueError: is it {DOOR}" in front.said("tool")[-1][2]
+
+
+def test_the_traceback_of_a_handler_is_kept_and_its_caller_is_told_in_short(front: Front) -> None:
+    front.said("tool")
+    with pytest.raises(CallFailed, match=r"^tool\.fail: ValueError: no such tin$"):
+        front("tool.fail", key="tin")
+    (_, _, printed), (source, level, traceback) = front.said("tool")
+    assert (printed, source, level) == ("before\n", "stderr", "error")
+    assert 'raise ValueError("no such " + key)' in traceback
+    assert "tool_app.py" in traceback
+    assert "ValueError: no such tin" in traceback
+    assert "serving.py" not in traceback, "how it was called is nobody's business"
+    assert "\x1b" not in traceback
+
+
+def test_the_language_of_strict_tells_where_a_handler_failed_too(front: Front) -> None:
+    with pytest.raises(CallFailed, match=r"^tight\.divide: ZeroDivisionError"):
+        front("tight.divide", a=1)
+    assert "return a / 0" in front.said("tight")[-1][2]
+
+
+def test_of_a_guest_that_is_ended_is_kept_what_it_has_said(front: Front) -> None:
+    async def test() -> None:
+        begun = front.commons.bus.subscribe("t")
+        task = asyncio.ensure_future(front.ask("tool.talk_and_hang", {}))
+        await begun.something(60.0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    front.said("tool")
+    front.portal.call(test())
+    assert front.said("tool") == [("stdout", "info", "begun")]
+
+
 # -- calls within calls ----------------------------------------------------------------------------------
 
 
@@ -230,13 +310,16 @@ def test_a_caller_that_gives_up_ends_the_called_guest(front: Front) -> None:
 def test_code_in_a_guest_calls_and_awaits(front: Front) -> None:
     async def test() -> None:
         session = AsyncSession()
-        powers = front.powers(allow=["call:bare.one"])
+        powers = front.powers(allow=["call:bare.*"])
         session._runtime = front.runtime
         session._session = front.runtime.open_session(
             broker=lambda asking, commons: broker_for(powers, asking.disclosed, commons)
         )
         code = "from kernel_runtime.sdk import acall, call\ncall('tight.add', {'a': 5}), await acall('tight.add', {'a': 1, 'b': 1})"
         assert (await session.run(code)).result == "(7, 2)"
+        front.commons.said.records.clear()
+        assert (await session.run("call('bare.speak')")).outputs == []
+        assert [record.message for record in front.commons.said.records] == ["spoken\n"]  # the control
         for code, name, said in REFUSED:
             with pytest.raises(GuestCodeError) as caught:
                 await session.run(code)

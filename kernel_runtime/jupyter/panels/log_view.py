@@ -8,7 +8,6 @@ import heapq
 import os
 import time
 from dataclasses import dataclass
-from functools import partial
 from html import escape as html_escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import ipywidgets
 import msgspec
 
 from kernel_runtime.domain.errors import Invalid
-from kernel_runtime.domain.log import Severity
+from kernel_runtime.domain.log import STREAM, Severity
 from kernel_runtime.jupyter.page_text import one_line
 from kernel_runtime.jupyter.panels.acting import Acting, Ticker, row
 from kernel_runtime.jupyter.panels.logbook import LEVELS, MOST_LINE, SOURCES, Line, Wanted
@@ -25,7 +24,7 @@ from kernel_runtime.jupyter.panels.permission_html import brief
 from kernel_runtime.jupyter.panels.style import SHEET
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kernel_runtime.domain.audit import Record
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.panels.rights import Rights
 
 LOOK_SECONDS = 1.0
-#: Lines that are shown at once, that are saved without a browser, and that are exported.
+#: Lines that are shown at once, that are saved without a browser, and that are searched and exported.
 MOST_SHOWN, MOST_STILL, MOST_EXPORTED = 300, 40, 200_000
 
 
@@ -44,6 +43,16 @@ class Voice:
 
     rights: Rights | None = None
     records: Callable[[], Iterable[LogRecord]] = tuple
+
+
+def called_voices(said: Sequence[LogRecord]) -> dict[str, Voice]:
+    """The apps that guests have called, each by a name that no guest has; ``said``: what all of them have logged and
+    printed, the newest last."""
+
+    def of(app: str) -> Callable[[], Iterable[LogRecord]]:
+        return lambda: [record for record in reversed(said) if record.app == app]
+
+    return {f"{app} (called)": Voice(records=of(app)) for app in sorted({record.app for record in said})}
 
 
 class LogView:
@@ -131,7 +140,9 @@ class LogView:
 
     def _named(self, line: Line) -> str:
         """Whose line it is, where that is not clear."""
-        return "" if "" in self._heard else f"{line.guest}: "
+        if "" in self._heard and (not line.guest or line.guest not in self._heard):
+            return ""
+        return f"{line.guest}: "
 
     def close(self) -> None:
         """No more looks."""
@@ -149,11 +160,11 @@ class LogView:
         self._lines.value = _as_html(lines, self._named)
 
     def _wanted(self) -> Iterator[Line]:
-        """Lines that are asked for, the newest first."""
+        """Of the newest lines those that are asked for, the newest first."""
         wanted = Wanted(level=self._level.value, source=self._source.value, text=self._search.value)
-        logged = (map(partial(_logged, guest=name), voice.records()) for name, voice in self._heard.items())
+        logged = (_logged(voice.records(), name) for name, voice in self._heard.items())
         every = heapq.merge(self._book.newest_first(), self._audit, *logged, key=lambda line: -line.at)
-        return filter(wanted, every)
+        return filter(wanted, islice(every, MOST_EXPORTED))  # a guest may print as many as it likes
 
     # -- what is done ----------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ class LogView:
         self, kind: str, write: Callable[[Any, Iterable[Line]], None]
     ) -> Callable[[], Awaitable[str]]:
         async def export() -> str:
-            lines = list(islice(self._wanted(), MOST_EXPORTED))[::-1]
+            lines = list(self._wanted())[::-1]
             path = await asyncio.to_thread(_new_file, self._place, kind, lines, write)
             return f"{len(lines)} lines written to {path.name}"
 
@@ -208,11 +219,19 @@ def _audited(record: Record, guest: str) -> Line:
     return Line(at=record.at, source="audit", level=level, guest=guest or record.app, text=text)
 
 
-def _logged(record: LogRecord, guest: str) -> Line:
-    fields = "".join(f" {name}={value}" for name, value in record.fields.items())
-    level = "error" if record.level is Severity.CRITICAL else str(record.level)
-    text = one_line(f"{record.message}{fields}", MOST_LINE)
-    return Line(at=record.at, source="log", level=level, guest=guest or record.app, text=text)
+def _logged(records: Iterable[LogRecord], guest: str) -> Iterator[Line]:
+    """What was logged, a line each; what was printed, as it was. The newest first."""
+    for record in records:
+        level = "error" if record.level is Severity.CRITICAL else str(record.level)
+        source = record.fields.get(STREAM, "")
+        if source in ("stdout", "stderr"):
+            texts = record.message.splitlines()[::-1]
+        else:
+            fields = "".join(f" {name}={value}" for name, value in record.fields.items())
+            source, texts = "log", [f"{record.message}{fields}"]
+        for text in texts:
+            shown = one_line(text, MOST_LINE)
+            yield Line(at=record.at, source=source, level=level, guest=guest or record.app, text=shown)
 
 
 def _when(line: Line) -> str:

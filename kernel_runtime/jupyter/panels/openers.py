@@ -84,9 +84,9 @@ class Panels:
             rights = await self._sources.rights()
 
         def make() -> Panel:
-            from kernel_runtime.jupyter.panels.log_view import LogView, Voice
+            from kernel_runtime.jupyter.panels.log_view import LogView, Voice, called_voices
 
-            voice = Voice(rights, self._sources.records)
-            return LogView(self._sources.logs, lambda: {"": voice}, Path.cwd())
+            own, sources = Voice(rights, self._sources.records), self._sources
+            return LogView(sources.logs, lambda: {"": own, **called_voices(sources.said())}, Path.cwd())
 
         return await self._stage.show(LOGS, make, parent)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kernel_runtime.jupyter.panels.logbook import LogBook
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.clock import Clock
@@ -45,6 +45,10 @@ class Sources:
     def records(self) -> Iterable[LogRecord]:
         """What the guest has logged, the newest first."""
         return () if self._broker is None else list(reversed(self._broker.logs.records))
+
+    def said(self) -> Sequence[LogRecord]:
+        """What the apps that it has called have logged and printed, the newest last."""
+        return () if self._broker is None else self._broker.context.commons.said.records
 
 
 def rights_with(broker: SessionBroker) -> Rights:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -135,6 +136,93 @@ def test_of_several_guests_each_line_says_whose_it_is(tmp_path, monkeypatch):
             del voices["b"]
             await view.look()
             assert "wrote" not in view.still()[0]
+
+    run(story)
+
+
+def test_what_called_apps_say_stands_under_their_names(tmp_path):
+    from kernel_runtime.jupyter.panels.log_view import LogView, Voice, called_voices
+
+    async def story():
+        book, said = LogBook(), []
+
+        def say(app, message, stream="", level=Severity.INFO):
+            fields = {"stream": stream} if stream else {"n": "1"}
+            number = len(said) + 1
+            said.append(
+                LogRecord(
+                    number=number, at=float(number), level=level, message=message, fields=fields, app=app
+                )
+            )
+
+        own = LogRecord(number=1, at=9.0, level=Severity.INFO, message="own", app="notebook")
+        voices = lambda: {"": Voice(None, lambda: [own]), **called_voices(said)}  # noqa: E731
+        theatre, _, _ = stage()
+        await theatre.show("l", lambda: LogView(book, voices, tmp_path, 3600.0), b"{}")
+        view = theatre.panel("l")
+        say("prices", "one\ntwo <b>\n", "stdout")
+        say("prices", "Traceback\n  why\n", "stderr", Severity.ERROR)
+        say("rates", "logged")
+        await view.look()
+        lines = [line.split(" ", 1)[1] for line in view.still()[0].splitlines()]
+        assert lines == [
+            "stdout prices (called): one",
+            "stdout prices (called): two <b>",
+            "stderr prices (called): Traceback",
+            "stderr prices (called):   why",
+            "log    rates (called): logged n=1",
+            "log    own",
+        ]
+        assert "two &lt;b&gt;" in view._lines.value
+        view._level.value = "error"
+        view._search.value = "prices"
+        assert "why" in view._lines.value
+        assert "two" not in view._lines.value
+
+    run(story)
+
+
+def test_a_look_ends_however_many_lines_there_are(tmp_path, monkeypatch):
+    from kernel_runtime.jupyter.panels import log_view
+
+    monkeypatch.setattr(log_view, "MOST_EXPORTED", 50)
+
+    async def story():
+        book = LogBook()
+        view, _, _ = await opened(book, tmp_path)
+        book.stream("stdout", "wanted\n" + "\n" * 40)
+        view._search.value = "wanted"
+        assert "wanted" in view._lines.value  # the control
+        book.stream("stdout", "\n" * 60)
+        await view.look()
+        assert "wanted" not in view._lines.value
+
+    run(story)
+
+
+def test_the_panel_of_a_kernel_hears_the_apps_that_its_guest_calls(tmp_path, monkeypatch):
+    from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.capabilities import Powers, broker_for
+    from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.jupyter.panels.openers import LOGS, Panels
+    from kernel_runtime.jupyter.panels.sources import Sources
+
+    monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    async def story():
+        commons = Commons()
+        broker = broker_for(Powers(name="notebook", directory=str(tmp_path)), Disclosed(), commons)
+        guest: Any = SimpleNamespace(session=SimpleNamespace(broker=lambda: broker))
+        fields = {"stream": "stdout"}
+        commons.said.records.add(
+            LogRecord(number=1, at=1.0, level=Severity.INFO, message="hot\n", fields=fields, app="prices")
+        )
+        theatre, _, _ = stage()
+        bundle = await Panels(theatre, guest, Sources(guest)).open(LOGS, b"{}")
+        assert "stdout prices (called): hot" in bundle["text/plain"]
+        theatre.panel(LOGS).close()
+        await broker.close()
 
     run(story)
 
