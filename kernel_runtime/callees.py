@@ -86,7 +86,7 @@ class Callees:
             return await _answered(session, called, hearing)
         finally:
             hearing.close()
-            await self._end(home, session)
+            self._end(home, session)
 
     async def close(self) -> None:
         """End every zygote; the calls have been cancelled by those who made them."""
@@ -121,14 +121,14 @@ class Callees:
         for key in idle[: max(0, len(self._homes) - MOST_KEPT)]:
             self._begin(self._homes.pop(key).runtime.close())
 
-    async def _end(self, home: _Home, session: Session) -> None:
-        """See it through, also when whoever waits for it is cancelled once more."""
+    def _end(self, home: _Home, session: Session) -> None:
+        """Whoever called does not wait for it; it counts as a guest until it has gone."""
 
         async def end() -> None:
             await home.runtime.close_session(session)
             home.guests -= 1
 
-        await asyncio.shield(self._begin(end()))
+        self._begin(end())
 
     def _begin(self, ending: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(ending)
