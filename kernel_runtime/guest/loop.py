@@ -18,6 +18,8 @@ from kernel_runtime.guest import branching, values
 from kernel_runtime.guest.asking import Asking
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import Connection
+from kernel_runtime.guest.forking import Forking
+from kernel_runtime.guest.frozen import FrozenCopy
 from kernel_runtime.guest.gates import Gates
 from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
@@ -28,6 +30,7 @@ from kernel_runtime.sdk import door
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from kernel_runtime.guest.frozen import Restored
     from kernel_runtime.guest.shell import Shell
 
     Exchange = wire.Get | wire.Put | wire.Revive
@@ -39,7 +42,7 @@ _COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
 def live(
     shell: Shell, sock: socket.socket, begin: wire.Begin, hide: Callable[[bool], None] = lambda _: None
 ) -> NoReturn:
-    """Be the live branch; ends with the process. ``hide``: see ``branching.Branching``."""
+    """Be the live branch; ends with the process. ``hide``: see ``frozen.FrozenCopy``."""
     interrupts = Interrupts()
     interrupts.install()
     connection = Connection(sock, interrupts)
@@ -51,8 +54,9 @@ def live(
     connection.loop = loop
     door.open_to(Asking(connection, console, interrupts))
     reader = Reader(shell.namespace, shell.hidden)
-    branches = branching.Branching(loop, connection, mending, hide, reader)
-    Branch(shell, connection, console, interrupts, begin, loop, branches).run()
+    forking = Forking()
+    frozen = FrozenCopy(loop, connection, mending, hide, reader, forking)
+    Branch(shell, connection, console, interrupts, begin, loop, frozen, forking).run()
     os._exit(0)
 
 
@@ -99,7 +103,8 @@ class Branch:
         interrupts: Interrupts,
         begin: wire.Begin,
         loop: Loop,
-        branches: branching.Branching,
+        frozen: FrozenCopy,
+        forking: Forking,
     ) -> None:
         self._shell = shell
         self._connection = connection
@@ -113,8 +118,9 @@ class Branch:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pid = os.getpid()
         self._order: wire.Freeze | None = None
-        self._branches = branches
-        branches.write = self._save
+        self._forking = forking
+        self._branches = branching.Branching(loop, connection, frozen, forking)
+        frozen.write = self._save
         self.loop = loop
 
     def run(self) -> None:
@@ -168,7 +174,7 @@ class Branch:
         refusal = self._branches.refusal
         return f"no copy could be made: {refusal}" if refusal else None
 
-    def _come_back(self, restored: branching.Restored) -> None:
+    def _come_back(self, restored: Restored) -> None:
         """This is the live branch now: say so, and wait until the one before it has ended."""
         self._pid = os.getpid()
         self._queue.clear()
@@ -312,6 +318,6 @@ class Branch:
                 self._aborted.add(work.id)
 
     def _after_fork(self) -> None:
-        if not self._branches.active:
+        if not self._forking.active:
             self._connection.orphan()
             self._console.orphan()

@@ -12,7 +12,7 @@ import pytest
 #: The original makes a group of its copy, as it does so that no cell reaches it, and ends, or does not.
 STORY = """
 import os, sys
-from kernel_runtime.guest.branching import _lead_a_session
+from kernel_runtime.guest.forking import _lead_a_session
 
 ends = sys.argv[1] == "ends"
 read, write = os.pipe()

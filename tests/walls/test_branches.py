@@ -128,9 +128,9 @@ while not os.path.exists('/tmp/alive'): time.sleep(0.01)
 
 LIAR = """
 import os, time
-import kernel_runtime.guest.branching as branching
+import kernel_runtime.guest.frozen as frozen
 from kernel_runtime import wire
-real = branching.Branching._wait
+real = frozen.FrozenCopy._wait
 def say(channel, pid, external=()):
     frame = wire.Frozen(pid=pid, external=list(external))
     channel.send(frame)
@@ -142,7 +142,7 @@ def _wait(self, channel, moment, external):
     WHAT
     return real(self, channel, moment, external)
 LIVE = os.getpid()
-branching.Branching._wait = _wait
+frozen.FrozenCopy._wait = _wait
 """
 FREEZING = {
     "pid 0": "say(channel, 0); waits_for_ever(channel)",
@@ -187,8 +187,8 @@ def test_a_copy_that_lies_is_none(
 
 THAWING = {
     "a wrong token": "order, fds = real(self, channel, moment, external); return wire.Thaw(branch=order.branch, token='0' * 32), fds",
-    "another pid": "order, fds = real(self, channel, moment, external); branching.os.getpid = loop.os.getpid = lambda: 7; return order, fds",
-    "a pid beyond all": "order, fds = real(self, channel, moment, external); branching.os.getpid = loop.os.getpid = lambda: 2**31; return order, fds",
+    "another pid": "order, fds = real(self, channel, moment, external); frozen.os.getpid = loop.os.getpid = lambda: 7; return order, fds",
+    "a pid beyond all": "order, fds = real(self, channel, moment, external); frozen.os.getpid = loop.os.getpid = lambda: 2**31; return order, fds",
     "no copy left behind": "frame = (channel.send(wire.Frozen(pid=own, external=[])), channel.receive())[1]; fds = channel.take_fds(3); channel.close(); return frame, fds",
     "nothing": "order, fds = real(self, channel, moment, external); waits_for_ever(channel)",
     "the end": "order, fds = real(self, channel, moment, external); os._exit(0)",
@@ -227,7 +227,7 @@ def test_a_branch_that_lies_about_its_weight_loses_nothing_but_itself(
     guest.run("x = 1")
     guest.snapshot("honest")
     guest.run(
-        f"import kernel_runtime.guest.branching as b\nfrom kernel_runtime import wire\nb._weigh = lambda: wire.Weighed({WEIGHING[name]})"
+        f"import kernel_runtime.guest.frozen as b\nfrom kernel_runtime import wire\nb._weigh = lambda: wire.Weighed({WEIGHING[name]})"
     )
     guest.snapshot("lie")
     guest.weigh()

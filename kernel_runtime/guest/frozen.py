@@ -1,0 +1,242 @@
+"""A frozen copy of a running process: it waits at a socket of its own, and one day becomes the live branch.
+
+To be thawed it leaves a frozen copy behind and goes on itself: a snapshot can be used any number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kernel_runtime import wire
+from kernel_runtime.guest import descriptors
+from kernel_runtime.guest.channel import Channel
+from kernel_runtime.guest.scores import OOM_SCORE_FROZEN, OOM_SCORE_LIVE, set_oom_score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kernel_runtime.guest.connection import Connection
+    from kernel_runtime.guest.descriptors import Inventory
+    from kernel_runtime.guest.forking import Forking
+    from kernel_runtime.guest.mappings import Mapping
+    from kernel_runtime.guest.mending import Mending
+    from kernel_runtime.guest.reading import Reader
+
+_MAX_NAMES, _MAX_NAME = 64, 200
+_FDS = 3
+
+
+class Moment(NamedTuple):
+    """What a copy must know of the moment it was made at."""
+
+    stock: Inventory
+    shared: list[Mapping]
+    children: dict[int, str]
+    clock: float
+    dated: float
+    timer: tuple[float, float]
+
+
+class Restored(NamedTuple):
+    """What a thawed branch has to tell: seconds frozen, what it does not have, files that changed."""
+
+    order: wire.Thaw
+    frozen: float
+    external: list[str]
+    changed: list[str]
+
+
+class FrozenCopy:
+    """What a process does while it is one. ``hide``: keep others of the same user from looking into it; ``reader``
+    answers what it is asked about its state; ``write`` is what a writer of checkpoints does."""
+
+    def __init__(
+        self,
+        loop: Any,
+        connection: Connection,
+        mending: Mending,
+        hide: Callable[[bool], None],
+        reader: Reader,
+        forking: Forking,
+    ) -> None:
+        self.write: Callable[[Channel], None] = lambda _: None
+        self._loop = loop
+        self._connection = connection
+        self._mending = mending
+        self._hide = hide
+        self._reader = reader
+        self._forking = forking
+
+    def own(self) -> frozenset[int]:
+        """Descriptors that are the guest's, not the notebook's."""
+        loop = self._loop
+        ends = (loop._ssock.fileno(), loop._csock.fileno())
+        return frozenset((0, 1, 2, self._connection.fileno(), *self._mending.copies, *ends))
+
+    def wait(self, moment: Moment, fd: int, released: Callable[[], None]) -> Restored:
+        """At ``fd``, until it is thawed; ends with its process otherwise. ``released``: shared memory is its own now."""
+        try:
+            self._connection.silent = True  # whatever user code does in a copy's children
+            lost = descriptors.detach(moment.stock, self.own() - {0})
+            lost += _make_private(moment.shared)
+            released()
+            set_oom_score(OOM_SCORE_FROZEN)
+            self._hide(True)
+            channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
+            external = few([*lost, *moment.children.values()])
+            order, fds = self._wait(channel, moment, external)
+            return self._come_back(order, fds, moment, external)
+        except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
+            os._exit(wire.DAMAGED_STATUS)
+
+    def _wait(self, channel: Channel, moment: Moment, external: list[str]) -> tuple[wire.Thaw, list[int]]:
+        channel.send(wire.Frozen(pid=os.getpid(), external=external))
+        while (frame := channel.receive()) is not None:
+            if isinstance(frame, wire.Weigh):
+                channel.send(_weigh())
+            elif isinstance(frame, wire.Write):
+                self._fork_writer(channel)
+            elif isinstance(frame, wire.Read):
+                channel.send(self._reader.answer(frame, moment.dated))
+            elif isinstance(frame, wire.Thaw):
+                fds = channel.take_fds(_FDS)
+                is_copy, left_one = self._fork_again()
+                if left_one:
+                    channel.close()
+                    return frame, fds
+                for fd in fds:
+                    os.close(fd)
+                if is_copy:
+                    descriptors.reopen(moment.stock)
+                channel.send(wire.Frozen(pid=os.getpid(), external=external))
+        os._exit(0)  # the host has dropped it
+
+    def _fork_writer(self, channel: Channel) -> None:
+        """A child that writes a checkpoint: what user code does to it while it is pickled, it does
+        to nobody else. What it prints goes nowhere."""
+        fd = channel.take_fds(1)[0]
+        self._forking.copies.bury()
+        pid = os.fork()
+        if pid:
+            self._forking.copies.add(pid)
+            os.close(fd)
+            return
+        try:
+            channel.close()
+            null = os.open("/dev/null", os.O_RDWR)
+            for target in (0, 1, 2):
+                os.dup2(null, target)
+            self.write(Channel(socket.socket(fileno=fd), wire.decode_to_writer))
+        finally:
+            os._exit(0)  # the host sees whether all has been said
+
+    def _fork_again(self) -> tuple[bool, bool]:
+        """Whether this is the copy, and whether it left one: with no process to be had it waits on."""
+        try:
+            if self._forking.fork():
+                return True, False
+        except OSError:
+            return False, False
+        return False, True
+
+    def _let_go_of(self, fds: Iterable[int]) -> None:
+        """What waits in the loop for a descriptor that is no more is called once, and meets the error;
+        the loop would find it ready for ever."""
+        selector = self._loop._selector
+        for fd in fds:
+            key = selector.get_map().get(fd)
+            if key is not None and _is_dead(fd):
+                for handle in filter(None, key.data):
+                    self._loop._add_callback(handle)
+                selector.unregister(fd)
+
+    def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
+        """Give the process what a live branch has."""
+        self._hide(False)
+        set_oom_score(OOM_SCORE_LIVE)
+        sock, out, err = fds
+        descriptors.replace(self._connection.fileno(), sock)
+        descriptors.replace(1, out)
+        descriptors.replace(2, err)
+        self._mending.renew_copies()
+        for end, new in zip((self._loop._ssock, self._loop._csock), socket.socketpair(), strict=True):
+            new.setblocking(False)
+            descriptors.replace(end.fileno(), new.detach())
+        self._connection.silent = False
+        self._connection.renew()
+        frozen = time.monotonic() - moment.clock
+        self._loop.behind += frozen
+        self._let_go_of(moment.stock.others)
+        _bury_children(moment.children)
+        signal.setitimer(signal.ITIMER_REAL, *moment.timer)  # no fork inherits it
+        if order.reseed:
+            _reseed()
+        return Restored(order, frozen, external, descriptors.changed(moment.stock))
+
+
+def few(names: Sequence[str]) -> list[str]:
+    """As many names, and as much of each, as are told."""
+    return [name[:_MAX_NAME] for name in names[:_MAX_NAMES]]
+
+
+def _is_dead(fd: int) -> bool:
+    """Whether nothing but a place holder is left at this number."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
+    except OSError:
+        return False
+
+
+def _bury_children(gone: dict[int, str]) -> None:
+    """They were the original's and ended with it: whoever waits for one is told that it was killed."""
+    if not gone or "subprocess" not in sys.modules:
+        return
+    popen = sys.modules["subprocess"].Popen
+    gc.unfreeze()  # what is frozen is not among the collector's objects
+    for thing in gc.get_objects():
+        if isinstance(thing, popen) and thing.returncode is None and thing.pid in gone:
+            thing.returncode = -9
+    gc.freeze()
+
+
+def _make_private(shared: list[Mapping]) -> list[str]:
+    """In the copy: shared memory becomes its own, with the bytes it has now."""
+    lost = []
+    for mapping in shared:
+        from kernel_runtime.guest import native
+
+        try:
+            native.make_private(mapping.start, mapping.size)
+        except OSError as error:
+            lost.append(f"{mapping} ({error.strerror})")
+    return lost
+
+
+def _weigh() -> wire.Weighed:
+    amounts = {}
+    with open("/proc/self/smaps_rollup") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("Pss", "Private_Dirty", "Private_Clean"):
+                amounts[name] = int(rest.split()[0]) * 1024
+    private = amounts.get("Private_Dirty", 0) + amounts.get("Private_Clean", 0)
+    return wire.Weighed(shared_out=amounts.get("Pss", 0), private=private)
+
+
+def _reseed() -> None:
+    random.seed()
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
