@@ -160,6 +160,9 @@ class Ledger(Protocol):
     def look(self) -> AbstractContextManager[Turn]:
         """The same, to read only: nobody waits for it, and it waits for nobody who writes."""
 
+    def revoked(self) -> int:
+        """See ``Turn.revoked``, at the price of one small query."""
+
     def changes(self) -> int:
         """A number that changes when another process has written."""
 

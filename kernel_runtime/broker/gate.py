@@ -73,6 +73,8 @@ class Gate:
         self._headless = headless
         self._redact = redact
         self._heard = 0
+        self._since: tuple[object, ...] = ()
+        self._holding: list[Request] = []  # what has been found to hold since then
 
     def ask(self, request: Request) -> Ticket:
         """Decide a request. When that cannot be written down it is denied."""
@@ -83,9 +85,23 @@ class Gate:
             return Ticket(request=request, decision=_unwritten(request, error))
 
     def holds(self, request: Request) -> bool:
-        """Whether what was allowed would be now, however much of it was used up. Nothing is counted or written."""
+        """Whether what was allowed would be now, however much of it was used up. Nothing is counted or written.
+
+        What was taken back is known at once; rules are asked once a second, for it is time alone that changes what they say.
+        """
+        if self._ledger.revoked() != self._heard:
+            self.renew()
+        since = (self.grants, self.policy, int(time.monotonic()))
+        if since != self._since:
+            self._since, self._holding = since, []
+        if not any(one is request for one in self._holding):
+            if not self._would_hold(request):
+                return False
+            self._holding.append(request)
+        return True
+
+    def _would_hold(self, request: Request) -> bool:
         with self._ledger.look() as turn:
-            self._hear(turn)
             clock = self._clock(turn.latest)
         return decide(self.manifest, self.grants, self.policy, request, clock, {}).allowed
 

@@ -95,8 +95,12 @@ class Database:
 
     def changes(self) -> int:
         """A number that changes when another connection has written."""
+        return self.number("PRAGMA data_version")
+
+    def number(self, query: str) -> int:
+        """The one number that a query gives."""
         with self._lock, self._explained():
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+            return int(self._connection.execute(query).fetchone()[0])
 
     def truncate_log(self) -> None:
         """Move what the write-ahead log holds into the file, and empty it, as far as readers let that happen."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _APPEND = f"INSERT INTO audit ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608 - names of ours
 _HEAD = "SELECT number, hash, latest, revoked FROM audit_head"
+_HEARD = "SELECT revoked FROM audit_head"
 _NEW_HEAD = "UPDATE audit_head SET number = ?, hash = ?, latest = ?"
 _COUNT = "SELECT period, calls, bytes, tokens, at FROM counters WHERE key = ?"
 _GRANTED = "SELECT version, principal, scope, place FROM grants WHERE app = ?"
@@ -48,6 +49,9 @@ class SqlLedger:
         """To read only; see ``ports.Ledger``."""
         with self.database.glance() as connection:
             yield SqlTurn(connection)
+
+    def revoked(self) -> int:
+        return self.database.number(_HEARD)
 
     def changes(self) -> int:
         return self.database.changes()

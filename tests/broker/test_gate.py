@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kernel_runtime.broker import gate as module
 from kernel_runtime.broker.gate import Gate, host_clock
 from kernel_runtime.domain.clock import Clock
 from kernel_runtime.domain.conditions import Conditions, Quota, Rate
@@ -318,6 +319,24 @@ def test_who_reads_the_log_keeps_no_gate_waiting(state: State) -> None:
     assert mine.ask(request()).decision.allowed
     reading.close()
     assert len(list(state.audit.records())) == 2
+
+
+def test_what_holds_is_asked_again_each_second_and_at_once_when_anything_changes(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, ticks = [1000.0], [5.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: ticks[0])
+    grants = [Grant(scope=parse_scope("cache"), conditions=Conditions(until=2000.0))]
+    mine = gate(state, grants=grants, clock=lambda latest: Clock(now=now[0], latest=latest))
+    asked = request()
+    assert mine.holds(asked)
+    assert not mine.holds(request("clock"))
+    now[0], ticks[0] = 2500.0, 6.0
+    assert not mine.holds(asked)
+    now[0] = 1000.0
+    assert mine.holds(asked)
+    gate(state).revoke(parse_scope("cache"))
+    assert not mine.holds(asked)
 
 
 def test_to_look_waits_for_nobody_who_writes(state: State, tmp_path: Path) -> None:
