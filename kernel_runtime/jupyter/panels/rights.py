@@ -117,8 +117,8 @@ class Rights:
         return Reading(rights=self.rights(records), records=newest_first, suggestion=suggest(records))
 
     def records(self) -> list[Record]:
-        """Its audit trail, the newest first."""
-        equal = {"app": self.gate.manifest.id}
+        """Its audit trail, the newest first; not that of others which call themselves the same."""
+        equal = {"holder": self.gate.manifest.holder}
         return list(self._trail().records(equal, last=MOST_RECORDS))[::-1]
 
     def rights(self, records: Iterable[Record]) -> list[Right]:

@@ -77,6 +77,23 @@ def test_no_wildcard_is_offered_because_a_guest_has_asked_for_it(rights):
     assert standing(rights)["env:TOKEN"] == (Effect.ASK, False, True)
 
 
+def test_a_copy_of_the_manifest_elsewhere_is_another_app(rights, tmp_path):
+    rights.gate.ask(request("db:sales:read"))
+    before = rights.read()
+    assert [wish.scope for wish in before.suggestion.undeclared] == ["db:sales:read"]
+    with State(tmp_path / "state") as other:
+        copied = rights_in(other, place="elsewhere")
+        assert copied.read().records == []
+        copied.gate.ask(request("env:COPIED"))
+        copied.gate.ask(request(NET))
+        asyncio.run(copied.revoke(NET))
+        assert [record.event for record in copied.read().records] == ["revoked", "decision", "decision"]
+    after = rights.read()
+    assert after.records == before.records
+    assert after.suggestion == before.suggestion
+    assert after.rights == before.rights
+
+
 @pytest.mark.parametrize("span", [Span.SESSION, Span.ALWAYS])
 def test_what_is_granted_is_decided_so_and_revoked_no_more(rights, span):
     rights.grant(NET, span)
