@@ -192,9 +192,7 @@ def test_whose_a_record_is_cannot_be_changed(migrated: Database, number: int, st
     with SqlLedger(migrated).turn() as turn:
         turn.append(Entry(event="decision", app="old", holder="here"), at=200.0)
     tamper(migrated, statement)
-    assert told(AuditLog(migrated)) == [
-        f"{number}: it was altered: its content is not what its hash says"
-    ]
+    assert told(AuditLog(migrated)) == [f"{number}: it was altered: its content is not what its hash says"]
 
 
 def _altered(text: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Records in the table at once.
 MOST_ROWS = 100
+COUNTED = {Effect.ALLOW: "granted", Effect.ASK: "to be asked", Effect.DENY: "denied"}
 WORDS = {Effect.ALLOW: "granted", Effect.ASK: "asks", Effect.DENY: "denied"}
 
 
@@ -65,7 +66,7 @@ def _quoted(right: Right) -> str:
 
 def records(found: Sequence[Record]) -> str:
     """The newest rows."""
-    heads = ("", "when", "event", "what", "decision", "rule and reason", "")
+    heads = ("", "when", "event", "what", "decision", "rule", "")
     rows = (
         (
             f'<span class="kr-number">{record.number}</span>',
@@ -105,12 +106,11 @@ def wishes(title: str, found: Sequence[Wish]) -> str:
         (
             f"<code><bdi>{escape(wish.scope)}</bdi></code>",
             f"{wish.times} ×",
-            escape(", ".join(wish.apps)),
-            f"<bdi>{escape(wish.reason)}</bdi>",
+            f"<bdi>{escape(brief(wish.reason))}</bdi>",
         )
         for wish in found[:MOST_ROWS]
     )
-    return f'<p class="kr-faint">{escape(title)}</p>{table((), rows, "kr-list")}'
+    return f'<p class="kr-faint">{escape(title)}</p>{table((), rows, "kr-list kr-refused")}'
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 LOOK_SECONDS = 1.0
-_SHARES = (("full speed", None), ("1 core", 1.0), ("½ core", 0.5), ("¼ core", 0.25), ("a tenth", 0.1))
+_SHARES = (("full speed", None), ("1 core", 1.0), ("½ core", 0.5), ("¼ core", 0.25), ("⅒ core", 0.1))
 
 
 class Watched(Protocol):
@@ -178,7 +178,7 @@ class ResourceView:
         return (
             "it runs as fast as its limits allow"
             if share is None
-            else f"it has {share:g} of a core from now on"
+            else f"it runs with {self._share.label} from now on"
         )
 
     async def _paused(self) -> str:

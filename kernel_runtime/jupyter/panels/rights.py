@@ -54,7 +54,7 @@ class Trail(Protocol):
 
 class Right(msgspec.Struct, frozen=True, kw_only=True):
     """One scope: how it stands, by which rule. ``why``: the manifest's words; ``times``: how often it was
-    requested lately; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
+    requested lately; ``declared``: no manifest leaves it out; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
     """
 
     scope: str
@@ -104,7 +104,7 @@ class Rights:
 
     @property
     def app(self) -> str:
-        return f"{self.gate.manifest.name} {self.gate.manifest.version}"
+        return f"{self.gate.manifest.name} {self.gate.manifest.said_version}".strip()
 
     def newest(self) -> int:
         """The number of the newest record."""
@@ -171,7 +171,7 @@ class Rights:
             rule=rule,
             why=ask.reason if ask else "",
             times=times,
-            declared=ask is not None,
+            declared=ask is not None or self.gate.manifest.asks is None,
             granted=any(grant.scope == scope for grant in self.gate.grants),
             grantable=effect is not Effect.ALLOW and self._grantable(scope),
         )

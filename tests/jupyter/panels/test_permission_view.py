@@ -196,7 +196,7 @@ def test_the_trail_is_searched_newest_first(rights):
         view.tabs.value = "Audit trail"
         assert view._records.value.index('kr-number">4<') < view._records.value.index('kr-number">1<')
         view._search.value = "SECRET deny"
-        assert "1 records, newest first" in view._records.value
+        assert "1 record, newest first" in view._records.value
         view._search.value, view._event.value = "", "granted"
         assert "0 records" in view._records.value
 
@@ -284,7 +284,7 @@ def test_saved_without_a_browser(rights):
         rights.gate.ask(request())
         _, _, bundle = await opened(rights)
         assert f"asks    {NET}" in bundle["text/plain"]
-        assert "1 granted, 1 asks, 1 denied" in bundle["text/plain"]
+        assert "1 granted, 1 to be asked, 1 denied" in bundle["text/plain"]
         assert "Permissions" in bundle["text/html"]
 
     run(story)

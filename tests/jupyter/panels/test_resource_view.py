@@ -104,7 +104,7 @@ def test_the_brakes():
         acting = view._acting
         assert view._interrupt.disabled, "no cell runs"
         view._share.value = 0.25
-        assert "It has 0.25 of a core" in await press(acting, view._throttle)
+        assert "It runs with ¼ core from now on" in await press(acting, view._throttle)
         assert "2 KB of memory given back" in await press(acting, view._pause)
         assert (view._pause.description, "paused" in view._head.value) == ("Resume", True)
         assert "It goes on" in await press(acting, view._pause)
