@@ -227,7 +227,7 @@ def _heading(text: str) -> str:
 
 def _as_html(lines: list[Line], named: Callable[[Line], str]) -> str:
     """The newest last, and in sight: the box is filled from its end."""
-    rows = "".join(
+    rows = "\n".join(  # a line each also where no style is
         f'<span class="kr-l-{line.level}"><time>{_when(line)}</time> <i>{line.source}</i> '
         f"<bdi>{html_escape(named(line))}{html_escape(line.text)}</bdi></span>"
         for line in lines

@@ -93,9 +93,11 @@ def _when(at: float) -> str:
 
 def _amounts(record: Record) -> str:
     size = show_bytes(record.bytes) if record.bytes else ""
-    return (
-        f'<span class="kr-faint">{size} {1000 * record.duration:.0f} ms</span>' if record.duration else size
-    )
+    return f'<span class="kr-faint">{size} {_seconds(record.duration)}</span>' if record.duration else size
+
+
+def _seconds(duration: float) -> str:
+    return f"{1000 * duration:.0f} ms" if duration < 1 else f"{duration:.1f} s"
 
 
 def wishes(title: str, found: Sequence[Wish]) -> str:
@@ -117,4 +119,5 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str
     """Cells are HTML already; heads are text."""
     head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for cells in rows)
-    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    above = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<table class="{kind}">{above}<tbody>{body}</tbody></table>'

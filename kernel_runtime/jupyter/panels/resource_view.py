@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 LOOK_SECONDS = 1.0
-_SHARES = (("full speed", None), ("1 core", 1.0), ("½ core", 0.5), ("¼ core", 0.25), ("⅒ core", 0.1))
+#: Of the processors' time; a choice whose value is None would be shown as none.
+_SHARES = (("full speed", 0.0), ("1 core", 1.0), ("½ core", 0.5), ("¼ core", 0.25), ("⅒ core", 0.1))
 
 
 class Watched(Protocol):
@@ -173,7 +174,7 @@ class ResourceView:
         return guest
 
     async def _throttled(self) -> str:
-        guest, share = self._guest(), self._share.value
+        guest, share = self._guest(), self._share.value or None
         guest.throttle(share)
         return (
             "it runs as fast as its limits allow"

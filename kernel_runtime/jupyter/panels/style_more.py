@@ -43,7 +43,7 @@ background:color-mix(in srgb,var(--kr-brand) 12%,transparent)}
 .kr-panel .kr-fixed td{overflow:hidden;text-overflow:ellipsis}
 .kr-panel .kr-refused{table-layout:fixed!important}
 .kr-panel .kr-refused td:nth-child(1){width:40%}.kr-panel .kr-refused td:nth-child(2){width:52px}
-.kr-panel .kr-wishes input[type=checkbox]{margin:0 8px 0 4px;align-self:center}
+.kr-panel .kr-wishes input[type=checkbox]{margin:3px 8px 0 4px;align-self:center}
 .kr-panel p{margin:4px 0 4px 4px;white-space:normal}
 .kr-panel ul{margin:4px 0;padding-left:18px}
 .kr-panel .kr-wishes label,.kr-panel .kr-wishes .widget-label{font-family:var(--jp-code-font-family,monospace);font-size:12px;color:var(--kr-text)}
@@ -60,7 +60,7 @@ font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.5;
 .kr-panel.kr-card.kr-over{border-width:1px;border-color:var(--kr-edge)}
 .kr-panel .kr-question p{margin:2px 0;white-space:normal}
 .kr-panel .kr-question .kr-what{font-size:15px;margin:4px 0 6px}
-.kr-panel .kr-question code{font-family:var(--jp-code-font-family,monospace);font-size:14px;font-weight:600;background:none;color:var(--kr-text);overflow-wrap:anywhere}
+.kr-panel .kr-question code{font-family:var(--jp-code-font-family,monospace);font-size:14px;font-weight:600;padding:0;background:none;color:var(--kr-text);overflow-wrap:anywhere}
 .kr-panel .kr-question blockquote{margin:6px 0;padding:4px 10px;border-left:3px solid var(--kr-edge);color:var(--kr-text);font-style:italic;background:none}
 .kr-panel .kr-question blockquote small{display:block;font-style:normal;color:var(--kr-faint)}
 .kr-panel .kr-waiting{margin:6px 0 0;padding:6px 0 0;border-top:1px solid var(--kr-edge);max-height:170px;overflow:auto}
