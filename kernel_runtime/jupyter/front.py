@@ -313,7 +313,7 @@ class Front:
         relay.finish()
         self._cells.strays.remember(relay)
         if verdict is not None and not verdict.survived:
-            self._comms.guest_died()
+            self._desk.guest_died()
 
 
 def _complain(error: Exception) -> None:
