@@ -266,7 +266,7 @@ def _print_check(app: Manifest, outlooks: list[Outlook], decisions: list[tuple[s
     from kernel_runtime.cli.terminal import console, one_line
 
     screen = console()
-    screen.print(Text(one_line(f"{app.name} {app.version} ({app.place})", 300), "bold"))
+    screen.print(Text(one_line(f"{app.title} ({app.place})", 300), "bold"))
     if app.asks is None:
         screen.print("  declares no permissions: whatever it requests is decided when it does")
     elif not outlooks:

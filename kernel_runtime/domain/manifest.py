@@ -61,6 +61,11 @@ class Manifest:
         """What it says about its version; empty where it says nothing."""
         return "" if self.version == _NO_VERSION else self.version
 
+    @property
+    def title(self) -> str:
+        """Name and version, for a person."""
+        return f"{self.name} {self.said_version}".strip()
+
     def tightened(self, limits: Limits, level: Level) -> tuple[Limits, Level]:
         """What an app says it can live with holds where it is less than what it is given."""
         wanted = msgspec.structs.replace(limits, **self.limits)

@@ -77,7 +77,7 @@ def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
     _, outputs = kernel.run("%cap")
     (shown,) = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
     text = shown["text/plain"]
-    assert "notebook 0 declares nothing: it may ask for anything" in text
+    assert "notebook declares nothing: it may ask for anything" in text
     assert re.search(r"^granted +clock ", text, re.MULTILINE)
     assert re.search(r"^denied +process ", text, re.MULTILINE)
     assert "<td>env:REGION</td>" in shown["text/html"]

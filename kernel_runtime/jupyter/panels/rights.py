@@ -104,7 +104,7 @@ class Rights:
 
     @property
     def app(self) -> str:
-        return f"{self.gate.manifest.name} {self.gate.manifest.said_version}".strip()
+        return self.gate.manifest.title
 
     def newest(self) -> int:
         """The number of the newest record."""
