@@ -186,6 +186,7 @@ class Gate:
                 resource=_resource(scope),
                 decision=Effect.DENY,
                 rule="the person (revoked)",
+                holder=self.manifest.holder,
             )
             record = turn.append(entry, self._clock(turn.latest).now)
             turn.withdraw(self.manifest.holder, scope, record)
@@ -227,6 +228,7 @@ class Gate:
             decision=decision.effect,
             rule=self._redact(decision.rule),
             reason=self._redact(decision.reason),
+            holder=self.manifest.holder,
         )
 
     def _grant(self, request: Request, span: Span, number: int) -> Grant:

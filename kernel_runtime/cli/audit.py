@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.audit import Record
 
 _HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
-_SEARCHED = ("app", "capability", "decision", "event", "principal", "tenant")
+_SEARCHED = ("app", "capability", "decision", "event", "holder", "principal", "tenant")
 
 
 @click.group("audit")

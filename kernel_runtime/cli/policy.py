@@ -16,8 +16,9 @@ from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.rules import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from kernel_runtime.capabilities import Powers
     from kernel_runtime.domain.decide import Decision
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.matching import Index
@@ -94,19 +95,40 @@ def check_command(
     raise click.exceptions.Exit(outcome.SUCCESS if granted else outcome.USER_ERROR)
 
 
+def _named_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--name",
+        metavar="NAME",
+        help="APP is a directory: what runs there under this name, without a manifest.",
+    )(command)
+
+
 @policy_command.command("suggest")
-@click.option("--app", metavar="ID", help="Only what this app asked for.")
+@click.argument("app", required=False, type=click.Path(exists=True, path_type=Path))
+@_named_option
+@click.option("--app", "called", metavar="ID", help="Only what apps of this id asked for, wherever they lie.")
 @click.option("--since", metavar="TIME", help="Only the last TIME, like 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def suggest_command(app: str | None, since: str | None, as_json: bool) -> None:
-    """Propose a policy.toml from requests in the audit log that were asked or denied."""
+def suggest_command(
+    app: Path | None, name: str | None, called: str | None, since: str | None, as_json: bool
+) -> None:
+    """Propose a policy.toml from requests in the audit log that were asked or denied.
+
+    APP: only what this one asked for (its app.toml or pyproject.toml, a directory with one of them, a notebook, or
+    a script). Another that calls itself the same is another app.
+    """
     from kernel_runtime.domain.limits import parse_seconds
     from kernel_runtime.domain.suggestion import suggest
     from kernel_runtime.state import State
 
+    if name and app is None:
+        raise click.UsageError("--name needs APP, the directory")
     begin = time.time() - parse_seconds(since, "--since") if since else 0.0
+    wanted = {"app": called} if called else {}
+    if app is not None:
+        wanted["holder"] = _powers(app, name).placed_manifest().holder
     with State() as state:
-        found = suggest(state.audit.records({"app": app} if app else None, since=begin))
+        found = suggest(state.audit.records(wanted, since=begin))
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
     elif not (found.allow or found.undeclared or found.refused):
@@ -118,27 +140,30 @@ def suggest_command(app: str | None, since: str | None, as_json: bool) -> None:
 @policy_command.command("revoke")
 @click.argument("scope")
 @click.argument("app", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--name", metavar="NAME", help="APP is a directory: what runs there under this name, without a manifest."
-)
+@_named_option
 def revoke_command(scope: str, app: Path, name: str | None) -> None:
     """Take back what a person granted an app of exactly SCOPE, also in its sessions that are open.
 
     APP: its app.toml or pyproject.toml, a directory with one of them, a notebook, or a script.
     """
-    from kernel_runtime.capabilities import Powers
     from kernel_runtime.domain.policy import Policy
     from kernel_runtime.domain.scopes import parse_scope
     from kernel_runtime.state import State
 
     taken = parse_scope(scope, "SCOPE")
-    powers = Powers(name=name, directory=str(app)) if name else Powers(manifest=str(app))
+    manifest = _powers(app, name).placed_manifest()
     with State() as state:
-        gate = state.gate(powers.placed_manifest(), Policy())
+        gate = state.gate(manifest, Policy())
         gate.recall()
         count = gate.revoke(taken)
     remembered = "1 grant was" if count == 1 else f"{count} grants were"
     click.echo(f"revoked: {taken}; {remembered} remembered, and sessions that are open have it no longer")
+
+
+def _powers(app: Path, name: str | None) -> Powers:
+    from kernel_runtime.capabilities import Powers
+
+    return Powers(name=name, directory=str(app)) if name else Powers(manifest=str(app))
 
 
 @policy_command.command("schema")
@@ -241,7 +266,7 @@ def _print_check(app: Manifest, outlooks: list[Outlook], decisions: list[tuple[s
     from kernel_runtime.cli.terminal import console, one_line
 
     screen = console()
-    screen.print(Text(one_line(f"{app.name} {app.version} ({app.place})", 300), "bold"))
+    screen.print(Text(one_line(f"{app.title} ({app.place})", 300), "bold"))
     if app.asks is None:
         screen.print("  declares no permissions: whatever it requests is decided when it does")
     elif not outlooks:

@@ -14,7 +14,7 @@ def show_bytes(amount: float) -> str:
     for unit, size in (("TB", 1024 * GIB), ("GB", GIB), ("MB", MIB), ("KB", KIB)):
         if amount >= size:
             return f"{round(amount / size, 2 if amount < 100 * size else 0):g} {unit}"
-    return f"{amount:.0f} bytes"
+    return "1 byte" if round(amount) == 1 else f"{amount:.0f} bytes"
 
 
 def show_amount(name: str, amount: float | None) -> str:

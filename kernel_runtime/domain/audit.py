@@ -19,7 +19,8 @@ GENESIS = "0" * 64
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What happened. ``event``: decision, performed, changed. ``capability`` and ``resource``: kind
-    and the rest of the scope. ``of``: the number of the decision that this performed."""
+    and the rest of the scope. ``of``: the number of the decision that this performed. ``holder``: which
+    of the apps that call themselves ``app`` (``Manifest.holder``); empty where no app is meant."""
 
     event: str
     principal: str = ""
@@ -34,6 +35,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     duration: float = 0.0
     of: int = 0
+    holder: str = ""
 
 
 class Record(Entry, frozen=True, kw_only=True):
@@ -63,6 +65,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 FIELDS = Record.__struct_fields__
+_HOLDER = FIELDS.index("holder")
 
 
 def sealed(entry: Entry, at: float, head: Head) -> Record:
@@ -77,6 +80,9 @@ def hash_of(record: Record) -> str:
 
 
 def _hash(values: list[object]) -> str:
+    """Records of before there were holders were hashed without one, and so is each that has none."""
+    if not values[_HOLDER]:
+        values = [*values[:_HOLDER], *values[_HOLDER + 1 :]]
     return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
 
 

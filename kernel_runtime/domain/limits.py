@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 #: At most 20 digits: what people write, and nothing that becomes infinite.
 _NUMBER = r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*"
-_BYTES = re.compile(_NUMBER + r"([KMGT]?)(?:i?B)?\s*", re.IGNORECASE | re.ASCII)
+_BYTES = re.compile(_NUMBER + r"([KMGT]?)(?:i?B|bytes?)?\s*", re.IGNORECASE | re.ASCII)
 _SECONDS = re.compile(_NUMBER + r"(ms|s|m|h|)\s*", re.IGNORECASE | re.ASCII)
 _SHARE = re.compile(_NUMBER + r"(%?)\s*", re.ASCII)
 _COUNT = re.compile(r"\s*\d{1,18}\s*", re.ASCII)

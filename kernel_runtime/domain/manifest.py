@@ -30,6 +30,9 @@ HEAD, FOOT = "# /// app", "# ///"
 _CALLS = re.compile(r"(\d{1,12})(?:\s*/\s*(hour|day|total))?")
 
 
+_NO_VERSION = "0"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A manifest that was read. ``asks``: scopes, indexed; ``None``: it declares nothing.
@@ -41,7 +44,7 @@ class Manifest:
 
     id: str
     name: str
-    version: str = "0"
+    version: str = _NO_VERSION
     stamp: str = ""
     holder: str
     asks: Index[Ask] | None = None
@@ -52,6 +55,16 @@ class Manifest:
     encrypted: bool = False
     table: ManifestTable
     place: str = ""
+
+    @property
+    def said_version(self) -> str:
+        """What it says about its version; empty where it says nothing."""
+        return "" if self.version == _NO_VERSION else self.version
+
+    @property
+    def title(self) -> str:
+        """Name and version, for a person."""
+        return f"{self.name} {self.said_version}".strip()
 
     def tightened(self, limits: Limits, level: Level) -> tuple[Limits, Level]:
         """What an app says it can live with holds where it is less than what it is given."""

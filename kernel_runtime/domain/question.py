@@ -51,7 +51,7 @@ def question(manifest: Manifest, request: Request, decision: Decision) -> Questi
         rule=decision.rule,
         reason=decision.reason,
         app=_line(manifest.name),
-        version=_line(manifest.version),
+        version=_line(manifest.said_version),
         why=tuple(why)[:MAX_WHYS],
     )
 

@@ -131,7 +131,7 @@ class Debugging:
     def _let_go(self) -> None:
         """In a child that was forked: its breakpoints would stop it with nobody to resume it."""
         if self._pydevd is not None:
-            sys.settrace(None)
+            _untrace()
             threading.settrace(None)
             self._pydevd.pydb_disposed = True
             self._pydevd = None
@@ -212,6 +212,12 @@ def _detach(found: Any, threads: set[threading.Thread]) -> None:
     # Python lets go of a thread a moment before the kernel does.
     while any(map(_runs, threads)) and time.monotonic() < end:
         time.sleep(0.001)
+
+
+def _untrace() -> None:
+    """pydevd has put a function of its own in place of ``sys.settrace``, which complains to the person."""
+    own = sys.modules["pydevd_tracing"].TracingFunctionHolder._original_tracing
+    (own or sys.settrace)(None)
 
 
 def _runs(thread: threading.Thread) -> bool:

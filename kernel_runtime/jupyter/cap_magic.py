@@ -61,7 +61,7 @@ def _remarks(gate: Gate) -> list[str]:
         declares = f"asks for {len(manifest.asks)} things; anything else is denied"
     rest = "you are asked" if gate.policy.default == "ask" else "denied"
     return [
-        f"{manifest.name} {manifest.version} {declares}",
+        f"{manifest.title} {declares}",
         f"what no rule and no grant speaks of: {rest}; {_FREE}",
     ]
 

@@ -14,7 +14,7 @@ from kernel_runtime.jupyter.contents import CommData, CommOpen, Content
 from kernel_runtime.jupyter.policy import FRONT_TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from kernel_runtime.jupyter.requests import Comm
 
@@ -54,18 +54,34 @@ class Comms:
     def of_guest(self, content: Content) -> bool:
         """Note what the guest opens and closes; False when it means a comm of the front."""
         if isinstance(content, CommOpen):
-            if len(self._guest) >= MAX_COMMS:
-                raise ProtocolViolation(f"more than {MAX_COMMS} comms are open")
             if content.comm_id in self._front:
                 return False
-            self._guest[content.comm_id] = content.target_name
+            self._take(content.comm_id, content.target_name)
         elif isinstance(content, CommData) and content.comm_id in self._front:
             return False
         return True
 
+    def _take(self, comm_id: str, target: str) -> None:
+        if len(self._guest) >= MAX_COMMS and comm_id not in self._guest:
+            raise ProtocolViolation(f"more than {MAX_COMMS} comms are open")
+        self._guest[comm_id] = target
+
     def target_of(self, content: Content) -> str | None:
         """What the comm of a guest's message was opened for; None when the guest has no such comm."""
         return self._guest.get(content.comm_id) if isinstance(content, CommData) else None
+
+    def is_of_guest(self, comm_id: str) -> bool:
+        """Whether the guest has a comm of this id."""
+        return comm_id in self._guest
+
+    def target_of_front(self, comm_id: str) -> str | None:
+        """What a comm of the front was opened for."""
+        return self._front.get(comm_id)
+
+    def guest_told(self, models: Iterable[str]) -> None:
+        """The guest has told all its models: also those of a snapshot that took its place."""
+        for model in models:
+            self._take(model, _WIDGET_TARGET)
 
     def guest_closed(self, comm_id: str) -> None:
         """Forget a comm of the guest."""

@@ -27,11 +27,12 @@ from kernel_runtime.jupyter.debugger import Debugger
 from kernel_runtime.jupyter.guest import Guest
 from kernel_runtime.jupyter.history import History, Question
 from kernel_runtime.jupyter.identity import kernel_info
+from kernel_runtime.jupyter.latecomers import Latecomers
 from kernel_runtime.jupyter.messages import Message, MessageError, Scribe
 from kernel_runtime.jupyter.outgoing import Outgoing
 from kernel_runtime.jupyter.panels.sources import Sources
 from kernel_runtime.jupyter.panels.stage import Stage
-from kernel_runtime.jupyter.policy import CONTROL_TARGET, Gate
+from kernel_runtime.jupyter.policy import Gate
 from kernel_runtime.jupyter.prompts import Prompts
 from kernel_runtime.jupyter.publisher import Publisher
 from kernel_runtime.jupyter.relay import Desk, Relay, request_of
@@ -67,7 +68,6 @@ class Front:
         )
         self._report = UsageReport(self._guest)
         self._comms.targets["kernel_runtime.usage"] = self._report.to_comm
-        self._comms.targets[CONTROL_TARGET] = lambda data: self._stage.control(data)
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[str, Callable[[Message], dict[str, Any] | Awaitable[dict[str, Any]]]] = {
             "kernel_info_request": lambda _: kernel_info(
@@ -124,6 +124,9 @@ class Front:
         gate = Gate(self._settings.level, self._settings.page_hosts, self._comms.of_front)
         self._stage = Stage(self._publisher, self._comms)
         self._sources = Sources(self._guest)
+        self._latecomers = Latecomers(
+            self._publisher, self._comms, gate, self._stage, lambda: self._cells.running is not None
+        )
         return Desk(self._publisher, self._comms, prompts, gate, limits.output, self._stage, self._sources)
 
     def _handle_signals(self) -> None:
@@ -284,7 +287,9 @@ class Front:
         try:
             if comm.comm_id in self._stage:
                 self._stage.receive(message, comm)
-            elif self._comms.is_front(comm) or self._stage.is_control(message.kind, comm):
+            elif self._latecomers.answer(message, comm):
+                pass
+            elif self._comms.is_front(comm):
                 await self._comm_at_front(message, comm)
             else:
                 await self._comm_at_guest(message, comm)
@@ -301,13 +306,14 @@ class Front:
 
     async def _comm_at_guest(self, message: Message, comm: requests.Comm) -> None:
         self._comms.note_client(message.kind, comm)
+        self._desk.gate.heard(message.kind, comm.comm_id, comm.data, list(message.buffers))
         relay = Relay(self._desk, message)
         session = await self._guest.ready()
         verdict = await session.submit(request_of(message), relay)
         relay.finish()
         self._cells.strays.remember(relay)
         if verdict is not None and not verdict.survived:
-            self._comms.guest_died()
+            self._desk.guest_died()
 
 
 def _complain(error: Exception) -> None:

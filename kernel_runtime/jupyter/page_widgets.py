@@ -11,14 +11,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kernel_runtime.jupyter import page_css, page_text
 from kernel_runtime.jupyter.cleaning import clean_bundle, clean_metadata
 from kernel_runtime.jupyter.page_hosts import QUIET, Page, is_granted, is_own
 from kernel_runtime.jupyter.page_html import clean_fragment, clean_html
+from kernel_runtime.jupyter.page_states import States
 from kernel_runtime.jupyter.page_svg import own_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+
+    from kernel_runtime.jupyter.page_states import Told
 
     State = dict[str, Any]
 
@@ -27,6 +32,7 @@ _VERSION = re.compile(r"[\^~]?\d+(?:\.\d+){0,2}|\*")
 _HTML = frozenset({"HTMLModel", "HTMLMathModel"})
 _MEDIA = frozenset({"ImageModel", "VideoModel", "AudioModel"})
 _LINKS = frozenset({"LinkModel", "DirectionalLinkModel"})
+_ENDS = ("source", "target")
 #: What a link may copy from model to model without passing here again: numbers, choices, plain texts.
 _LINKED = frozenset(
     {"value", "min", "max", "step", "index", "selected_index", "disabled", "interval", "playing"}
@@ -53,6 +59,8 @@ _IDENTITY = frozenset(
         "_view_module_version",
     }
 )
+#: What names a model in the control comm's answer.
+_NAMED = ("model_name", "model_module", "model_module_version")
 _FORMAT = re.compile(r"[a-z0-9][a-z0-9.+-]{0,20}")
 _REFERENCE = "IPY_MODEL_"
 #: What a custom message may ask of a widget (``DOMWidget.focus`` and ``blur``).
@@ -68,13 +76,22 @@ class Widgets:
 
     ``focus``: the guest may move the keyboard to one of them (what a person types then goes to it).
     ``others``: models that are not the guest's (the front's panels). It may not take their ids,
-    nor put them into boxes of its own, where its words would stand around the front's buttons.
+    nor put them into boxes of its own, where its words would stand around the front's buttons. ``held``:
+    takes what the page is told.
     """
 
-    def __init__(self, page: Page = QUIET, others: Collection[str] = (), *, focus: bool = True) -> None:
+    def __init__(
+        self,
+        page: Page = QUIET,
+        others: Collection[str] = (),
+        *,
+        focus: bool = True,
+        held: States | None = None,
+    ) -> None:
         self._page = page
         self._others = others
         self._focus = focus
+        self._held = States() if held is None else held
         self._models: dict[str, str] = {}
         self._refused: set[str] = set()
         self._html: set[str] = set()
@@ -84,12 +101,14 @@ class Widgets:
 
     def clear(self) -> None:
         """The guest is gone; what its models show stays, and changes no more."""
+        self._held.lose()
         self._models.clear()
         self._refused.clear()
         self._html.clear()
 
     def close(self, model: str) -> None:
         """Forget a model."""
+        self._held.close(model)
         self._models.pop(model, None)
         self._refused.discard(model)
         self._html.discard(model)
@@ -105,6 +124,7 @@ class Widgets:
             self._models[model], paths = "HTMLModel", []
             self._refused.add(model)
             passed = substitute(state, str(error))
+        self._held.open(model, passed, paths, buffers)
         return {"state": passed, "buffer_paths": paths}
 
     def states(self, data: State, buffers: list[bytes]) -> State | None:
@@ -126,6 +146,7 @@ class Widgets:
                 mine.setdefault(str(path[0]), []).append((path[2:], buffer))
         found: State = {}
         kept_paths, kept = [], []
+        self._held.begin()
         for model in sorted(
             given, key=lambda each: str(given[each].get("model_name")) in _LINKS
         ):  # ends first
@@ -167,7 +188,33 @@ class Widgets:
         except Refused:
             buffers.clear()
             return None
+        self._held.change(model, passed, paths, buffers)
         return {"method": data["method"], "state": passed, "buffer_paths": paths}
+
+    def told(self, model: str) -> Told | None:
+        """The state of a model as the page was told it. A link is looked at again: its ends may be others by now."""
+        told = self._held.told(model)
+        if told is not None and self._models.get(model) in _LINKS:
+            ends = {end: msgspec.json.decode(told.state[end]) for end in _ENDS if end in told.state}
+            try:
+                self._check_link(ends)
+            except Refused:
+                return None
+        return told
+
+    def all_told(self) -> tuple[State, list[list[Any]], list[bytes]]:
+        """Every state, with the buffers and where each belongs, as the control comm answers."""
+        found: State = {}
+        paths, buffers = [], list[bytes]()
+        for model in self._held:
+            told = self.told(model)
+            if told is None:
+                continue
+            named = {name: told.state.get(f"_{name}", "*") for name in _NAMED}
+            found[model] = named | {"state": told.state}
+            paths += [[model, "state", *path] for path in told.paths]
+            buffers += told.buffers
+        return found, paths, buffers
 
     def _custom(self, content: Any) -> State | None:
         """A message to the views: ipywidgets' own know two, and take no others from a kernel."""
@@ -248,7 +295,7 @@ class Widgets:
                 )
 
     def _check_link(self, state: State) -> None:
-        for end in ("source", "target"):
+        for end in _ENDS:
             if end not in state:
                 continue
             pair = state[end]

@@ -23,11 +23,13 @@ from kernel_runtime.jupyter.contents import (
     Trouble,
 )
 from kernel_runtime.jupyter.page_hosts import Page
+from kernel_runtime.jupyter.page_states import States
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from kernel_runtime.jupyter.contents import Object
+    from kernel_runtime.jupyter.page_states import Told
     from kernel_runtime.jupyter.page_widgets import Widgets
 
 #: Comm targets with this prefix belong to the front.
@@ -62,6 +64,7 @@ class Gate:
         self.level = level
         self._others = others
         self.page = Page(hosts, frames=level is not Level.STRICT)
+        self.states = States()
         self._widgets: Widgets | None = None
 
     @property
@@ -70,12 +73,31 @@ class Gate:
         if self._widgets is None:
             from kernel_runtime.jupyter.page_widgets import Widgets
 
-            self._widgets = Widgets(self.page, self._others, focus=self.level is not Level.STRICT)
+            focus = self.level is not Level.STRICT
+            self._widgets = Widgets(self.page, self._others, focus=focus, held=self.states)
         return self._widgets
 
     def guest_died(self) -> None:
-        """Its widgets take no more changes."""
+        """Its widgets take no more changes. Which of them live on in a snapshot, only that one can tell."""
         self._widgets = None
+        self.states.lose()
+
+    def told(self) -> tuple[Object, list[list[Any]], list[bytes]]:
+        """What the page was told of the guest's models: states, paths of buffers, and these."""
+        return ({}, [], []) if self._widgets is None else self._widgets.all_told()
+
+    def told_of(self, model: str) -> Told | None:
+        """Of one of them."""
+        return None if self._widgets is None else self._widgets.told(model)
+
+    def heard(self, kind: str, model: str, data: Object, buffers: list[bytes]) -> None:
+        """What a page tells the guest of a model: so it stands in the page."""
+        if self._widgets is None:
+            return
+        if kind == "comm_close":
+            self._widgets.close(model)
+        elif data.get("method") == "update":
+            self._widgets.message(model, data, buffers)
 
     def admit(
         self, kind: str, content: Content, buffers: list[bytes], target: str | None = None

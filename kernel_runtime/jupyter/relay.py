@@ -138,6 +138,7 @@ class Relay:
             said = f"{admitted.ename}: {admitted.evalue}".rstrip(": ")
             self._desk.sources.logs.record("error", said, self._count, source="stderr")
         if target == CONTROL_TARGET and isinstance(admitted, contents.CommData) and "states" in admitted.data:
+            self._desk.comms.guest_told(admitted.data["states"])
             admitted.data = self._desk.stage.add_states(admitted.data)
         self._send(self._outgoing(frame.kind, admitted, metadata, buffers))
         if isinstance(admitted, contents.CommData):

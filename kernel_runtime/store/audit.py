@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kernel_runtime.store.database import Database
 
 _COLUMNS = ", ".join(FIELDS)
-_SEARCHED = ("app", "capability", "decision", "event", "principal", "tenant")
+_SEARCHED = ("app", "capability", "decision", "event", "holder", "principal", "tenant")
 _BATCH = 1000
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)

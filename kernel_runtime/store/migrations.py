@@ -72,6 +72,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_GRANTS, _LOGS, "CREATE INDEX logs_of_app ON logs (app, at)"),
     (_DATA_KEYS,),
     (_REVOCATIONS, "ALTER TABLE audit_head ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0"),
+    ("ALTER TABLE audit ADD COLUMN holder TEXT NOT NULL DEFAULT ''",),
 )
 
 #: What apps keep: a file of its own, which may be large and is none of the platform's state.

@@ -112,7 +112,8 @@ class Watch:
         killed = look.kills - self._meter.kills_told
         if killed > 0:
             self._meter.kills_told = look.kills
-            self._note(f"the kernel killed {killed} process(es) of this guest: its memory limit was reached")
+            processes = "1 process" if killed == 1 else f"{killed} processes"
+            self._note(f"the kernel killed {processes} of this guest: its memory limit was reached")
 
     def _offer(self, name: str, used: float, limit: float | None) -> None:
         warning = None if name in self._warned else nearly(name, used, limit)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kernel_runtime.capabilities import Powers
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.manifest import undeclared
 from kernel_runtime.domain.policy import Policy
@@ -174,6 +175,23 @@ def test_suggest_proposes_what_was_asked_in_vain(invoke: Invoke, tmp_path: Path)
     (tmp_path / "proposed.toml").write_text(proposed)
     (tmp_path / "proposed.toml").chmod(0o644)
     assert "net:api.example.org/GET" in invoke("policy", "show", "--policy", "proposed.toml").stdout
+
+
+def test_suggest_for_one_app_leaves_out_its_copies(invoke: Invoke, tmp_path: Path) -> None:
+    for place, scope in (("mine", "env:MINE"), ("copy", "env:COPY")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "app.toml").write_text('id = "forecast"')
+        with State(tmp_path / "state") as state:
+            manifest = Powers(manifest=str(tmp_path / place)).placed_manifest()
+            state.gate(manifest, Policy()).ask(Request(scope=parse_request(scope)))
+    both = invoke("policy", "suggest", "--app", "forecast").stdout
+    assert tomllib.loads(both) == {"allow": ["env:COPY", "env:MINE"]}
+    for app in ("mine", "mine/app.toml"):
+        proposed = invoke("policy", "suggest", str(tmp_path / app)).stdout
+        assert tomllib.loads(proposed) == {"allow": ["env:MINE"]}
+    named = invoke("policy", "suggest", str(tmp_path), "--name", "notebook")
+    assert (named.exit_code, named.stdout) == (0, "")
+    assert "--name needs APP" in invoke("policy", "suggest", "--name", "notebook").stderr
 
 
 def test_schema_is_printed(invoke: Invoke) -> None:

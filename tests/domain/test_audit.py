@@ -15,12 +15,14 @@ START = Head()
 
 
 def chain(count: int) -> list[Record]:
+    """Every other record has a holder; those without are as they were before there was one."""
     records: list[Record] = []
     head = START
     for number in range(count):
-        records.append(
-            sealed(Entry(event="decision", app=f"app {number}", decision="allow"), float(number), head)
+        entry = Entry(
+            event="decision", app=f"app {number}", decision="allow", holder="place" if number % 2 else ""
         )
+        records.append(sealed(entry, float(number), head))
         head = Head(records[-1].number, records[-1].hash)
     return records
 
@@ -37,6 +39,12 @@ def test_a_whole_chain_is_whole() -> None:
     records = chain(5)
     assert troubles(records, end(records)) == []
     assert troubles([], START) == []
+
+
+def test_a_record_of_before_there_were_holders_has_the_hash_it_had() -> None:
+    """Written by the release that knew no holder."""
+    (first, *_) = chain(1)
+    assert first.hash == "4d65700953805e3f681fa5605ec492e60082b85fde0d8453bfa183cbf30c1892"
 
 
 @given(st.integers(0, 5), st.sampled_from(FIELDS), st.data())

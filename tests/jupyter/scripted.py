@@ -166,6 +166,8 @@ class ScriptedSession:
         elif request.kind == "is_complete_request":
             self._reply(request, sink, {"status": "complete"})
         elif request.kind == "comm_msg":
+            if reason := content["data"].get("die"):
+                raise Died(Verdict(reason=Reason(reason), evidence="told to"))
             body = json.dumps({"comm_id": content["comm_id"], "data": content["data"]}).encode()
             sink(wire.Publish(parent=request.id, kind="comm_msg", content=body, buffers=request.buffers))
 

@@ -55,7 +55,7 @@ def test_the_person_is_asked_by_the_front_and_their_answer_grants(kernel: Kernel
     asked(kernel)  # the guest's imitation, answered as it asks
     kernel.kc.input("once 11")
     prompt = asked(kernel)
-    assert "notebook 0 wants: cache" in prompt
+    assert "notebook wants: cache" in prompt
     number = re.search(r"session (\d\d)", prompt)
     assert number is not None
     kernel.kc.input(f"session {number[1]}")
@@ -77,7 +77,7 @@ def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
     _, outputs = kernel.run("%cap")
     (shown,) = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
     text = shown["text/plain"]
-    assert "notebook 0 declares nothing: it may ask for anything" in text
+    assert "notebook declares nothing: it may ask for anything" in text
     assert re.search(r"^granted +clock ", text, re.MULTILINE)
     assert re.search(r"^denied +process ", text, re.MULTILINE)
     assert "<td>env:REGION</td>" in shown["text/html"]

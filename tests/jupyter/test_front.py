@@ -16,7 +16,7 @@ import pytest
 import zmq
 
 from tests.journeys.processes import eventually, living
-from tests.jupyter.kernels import PATIENCE, SCRIPTED, Kernel, kinds, running, text_of
+from tests.jupyter.kernels import PATIENCE, SCRIPTED, Kernel, Message, kinds, running, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +204,23 @@ def test_a_guest_cannot_imitate_a_target_of_the_front(kernel: Kernel) -> None:
     unknown = kernel.kc.session.msg("comm_open", body)
     kernel.kc.shell_channel.send(unknown)
     assert kinds(kernel.outputs(unknown["header"]["msg_id"])) == ["comm_close"]
+
+
+def test_a_guest_that_a_comm_has_ended_has_no_widgets_any_more(kernel: Kernel) -> None:
+    state = {"_model_module": "@jupyter-widgets/controls", "_model_name": "TextModel"}
+    opened = {"comm_id": "d1", "target_name": "jupyter.widget", "data": {"state": state, "buffer_paths": []}}
+    kernel.run(f"publish comm_open {json.dumps(opened)}")
+
+    def say(kind: str, **content: object) -> list[Message]:
+        sent = kernel.kc.session.msg(kind, content)
+        kernel.kc.shell_channel.send(sent)
+        return kernel.outputs(sent["header"]["msg_id"])
+
+    say("comm_msg", comm_id="d1", data={"die": "exit"})
+    assert kernel.ask("shell", "comm_info_request", {"target_name": "jupyter.widget"})["comms"] == {}
+    say("comm_open", comm_id="ctl", target_name="jupyter.widget.control", data={})
+    assert say("comm_msg", comm_id="ctl", data={"method": "request_states"}) == [], "only the guest can say"
+    say("comm_close", comm_id="ctl", data={})
 
 
 def test_comms_reach_the_guest_while_a_cell_runs(kernel: Kernel) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kernel_runtime.domain.audit import Entry, Head
+from kernel_runtime.domain.audit import FIELDS, GENESIS, Entry, Head
 from kernel_runtime.domain.errors import StorageFailed
 from kernel_runtime.store.audit import AuditLog
 from kernel_runtime.store.database import Database
 from kernel_runtime.store.ledger import SqlLedger
+from kernel_runtime.store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +133,66 @@ def test_everything_may_be_archived(database: Database, log: AuditLog) -> None:
     append(database, 1)
     assert log.verify().troubles == ()
     assert [record.number for record in log.records()] == [9]
+
+
+def _before_holders(database: Database, count: int) -> None:
+    """Records as the release wrote them whose schema had no holder: the chain of then, by hand."""
+    connection = sqlite3.connect(database.path)
+    previous = GENESIS
+    names = [name for name in FIELDS if name not in ("holder", "hash")]
+    for number in range(1, count + 1):
+        values = ["decision", "ann", "", "old", "1", "net", "x.org", "allow", "a rule", "", 0, 0.0, 0]
+        row = [*values, number, 100.0 + number, previous]
+        previous = hashlib.sha256(json.dumps(row, separators=(",", ":")).encode()).hexdigest()
+        columns, marks = ", ".join([*names, "hash"]), ", ".join("?" * (len(row) + 1))
+        connection.execute(f"INSERT INTO audit ({columns}) VALUES ({marks})", [*row, previous])
+    connection.execute("UPDATE audit_head SET number = ?, hash = ?", (count, previous))
+    connection.commit()
+    connection.close()
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Iterator[Database]:
+    """A log of four records from before there were holders, opened by this release."""
+    path = tmp_path / "state" / "state.db"
+    old = Database(path, steps=MIGRATIONS[:4])
+    _before_holders(old, 4)
+    old.close()
+    opened = Database(path)
+    yield opened
+    opened.close()
+
+
+def test_a_log_of_before_there_were_holders_is_whole_and_goes_on(migrated: Database) -> None:
+    log = AuditLog(migrated)
+    noted = log.verify().head
+    assert (told(log), noted.number) == ([], 4)
+    with SqlLedger(migrated).turn() as turn:
+        turn.append(Entry(event="decision", app="old", holder="here"), at=200.0)
+    assert told(log, noted) == []
+    assert [record.number for record in log.records({"app": "old"})] == [1, 2, 3, 4, 5]
+    assert [record.number for record in log.records({"holder": "here"})] == [5]
+    assert log.rotate(2) == 3
+    (archive,) = log.archive.iterdir()
+    archive.chmod(0o600)
+    archive.write_text(archive.read_text().replace(',"holder":""', ""))  # as that release wrote archives
+    assert told(log, noted) == []
+    assert [record.holder for record in log.everything()] == ["", "", "", "", "here"]
+
+
+@pytest.mark.parametrize(
+    ("number", "statement"),
+    [
+        (2, "UPDATE audit SET holder = 'here' WHERE number = 2"),
+        (5, "UPDATE audit SET holder = '' WHERE number = 5"),
+        (5, "UPDATE audit SET holder = 'there' WHERE number = 5"),
+    ],
+)
+def test_whose_a_record_is_cannot_be_changed(migrated: Database, number: int, statement: str) -> None:
+    with SqlLedger(migrated).turn() as turn:
+        turn.append(Entry(event="decision", app="old", holder="here"), at=200.0)
+    tamper(migrated, statement)
+    assert told(AuditLog(migrated)) == [f"{number}: it was altered: its content is not what its hash says"]
 
 
 def _altered(text: str) -> str:

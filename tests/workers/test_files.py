@@ -78,7 +78,7 @@ def test_a_directory_made_anew_hides_what_was_in_it(session: kernel_runtime.Sess
     (house / "d").mkdir()
     (house / "d/old.txt").write_text("old")
     session.run("shutil.rmtree('d'); P('d').mkdir(); P('d/new.txt').write_text('n')")
-    assert listed(session) == ["+ d/new.txt  1 bytes", "- d/old.txt  was 3 bytes"]
+    assert listed(session) == ["+ d/new.txt  1 byte", "- d/old.txt  was 3 bytes"]
 
 
 def test_contents_are_compared_and_not_times(session: kernel_runtime.Session, house: Path) -> None:

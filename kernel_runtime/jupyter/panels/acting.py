@@ -82,6 +82,10 @@ class Acting:
         role = "alert" if kind == "kr-error" else "status"
         self.said.value = f'<span role="{role}">{escape(sentence(text))}</span>'
 
+    def hush(self) -> None:
+        """What was said last is past."""
+        self.said.value = ""
+
 
 #: Of one processor's time, so much may go into looking: a look that takes long is followed by a long rest.
 LOOK_SHARE, LONGEST_REST = 0.005, 15.0
@@ -112,6 +116,11 @@ class Ticker:
     def close(self) -> None:
         """Idempotent."""
         self._task.cancel()
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 line``, ``2 lines``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def row(*parts: Any) -> Any:

@@ -18,7 +18,7 @@ import msgspec
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.log import STREAM, Severity
 from kernel_runtime.jupyter.page_text import one_line
-from kernel_runtime.jupyter.panels.acting import Acting, Ticker, row
+from kernel_runtime.jupyter.panels.acting import Acting, Ticker, counted, row
 from kernel_runtime.jupyter.panels.logbook import LEVELS, MOST_LINE, SOURCES, Line, Wanted
 from kernel_runtime.jupyter.panels.permission_html import brief
 from kernel_runtime.jupyter.panels.style import SHEET
@@ -156,7 +156,9 @@ class LogView:
         self._seen = self._newest
         lines = list(islice(self._wanted(), MOST_SHOWN))
         lost = f", {self._book.lost} pieces are gone already" if self._book.lost else ""
-        self._head.value = _heading(f"the newest {len(lines)} lines{lost}" if lines else "no such lines yet")
+        self._head.value = _heading(
+            f"the newest {counted(len(lines), 'line')}{lost}" if lines else "no such lines yet"
+        )
         self._lines.value = _as_html(lines, self._named)
 
     def _wanted(self) -> Iterator[Line]:
@@ -174,7 +176,7 @@ class LogView:
         async def export() -> str:
             lines = list(self._wanted())[::-1]
             path = await asyncio.to_thread(_new_file, self._place, kind, lines, write)
-            return f"{len(lines)} lines written to {path.name}"
+            return f"{counted(len(lines), 'line')} written to {path.name}"
 
         return export
 
@@ -244,7 +246,7 @@ def _heading(text: str) -> str:
 
 def _as_html(lines: list[Line], named: Callable[[Line], str]) -> str:
     """The newest last, and in sight: the box is filled from its end."""
-    rows = "".join(
+    rows = "\n".join(  # a line each also where no style is
         f'<span class="kr-l-{line.level}"><time>{_when(line)}</time> <i>{line.source}</i> '
         f"<bdi>{html_escape(named(line))}{html_escape(line.text)}</bdi></span>"
         for line in lines

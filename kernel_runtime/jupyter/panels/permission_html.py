@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Records in the table at once.
 MOST_ROWS = 100
+COUNTED = {Effect.ALLOW: "granted", Effect.ASK: "to be asked", Effect.DENY: "denied"}
 WORDS = {Effect.ALLOW: "granted", Effect.ASK: "asks", Effect.DENY: "denied"}
 
 
@@ -65,7 +66,7 @@ def _quoted(right: Right) -> str:
 
 def records(found: Sequence[Record]) -> str:
     """The newest rows."""
-    heads = ("", "when", "event", "what", "decision", "rule and reason", "")
+    heads = ("", "when", "event", "what", "decision", "rule", "")
     rows = (
         (
             f'<span class="kr-number">{record.number}</span>',
@@ -92,9 +93,11 @@ def _when(at: float) -> str:
 
 def _amounts(record: Record) -> str:
     size = show_bytes(record.bytes) if record.bytes else ""
-    return (
-        f'<span class="kr-faint">{size} {1000 * record.duration:.0f} ms</span>' if record.duration else size
-    )
+    return f'<span class="kr-faint">{size} {_seconds(record.duration)}</span>' if record.duration else size
+
+
+def _seconds(duration: float) -> str:
+    return f"{1000 * duration:.0f} ms" if duration < 1 else f"{duration:.1f} s"
 
 
 def wishes(title: str, found: Sequence[Wish]) -> str:
@@ -105,16 +108,16 @@ def wishes(title: str, found: Sequence[Wish]) -> str:
         (
             f"<code><bdi>{escape(wish.scope)}</bdi></code>",
             f"{wish.times} ×",
-            escape(", ".join(wish.apps)),
-            f"<bdi>{escape(wish.reason)}</bdi>",
+            f"<bdi>{escape(brief(wish.reason))}</bdi>",
         )
         for wish in found[:MOST_ROWS]
     )
-    return f'<p class="kr-faint">{escape(title)}</p>{table((), rows, "kr-list")}'
+    return f'<p class="kr-faint">{escape(title)}</p>{table((), rows, "kr-list kr-refused")}'
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str:
     """Cells are HTML already; heads are text."""
     head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for cells in rows)
-    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    above = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<table class="{kind}">{above}<tbody>{body}</tbody></table>'

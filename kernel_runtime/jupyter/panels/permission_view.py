@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from html import escape as html_escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -12,7 +13,7 @@ from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.jupyter.page_text import clean_tex, one_line
 from kernel_runtime.jupyter.panels import permission_html as pictures
-from kernel_runtime.jupyter.panels.acting import Acting, Ticker, offer, row, show
+from kernel_runtime.jupyter.panels.acting import Acting, Ticker, counted, offer, row, show
 from kernel_runtime.jupyter.panels.differences import escape
 from kernel_runtime.jupyter.panels.rights import MOST_RECORDS, Reading, matching
 from kernel_runtime.jupyter.panels.style import SHEET
@@ -42,6 +43,7 @@ class PermissionView:
         self.root = self._assemble()
         for widget in (self.tabs, self._choice, self._search, self._event):
             widget.observe(lambda _: self._acting.soon(self._draw), "value")
+        self.tabs.observe(lambda _: self._acting.hush(), "value")
         self._offer()
         self._which.observe(lambda _: self._acting.soon(self._turned), "value")
         self._turning: asyncio.Task[None] | None = None
@@ -182,9 +184,11 @@ class PermissionView:
         self._enable()
 
     def _summary(self) -> str:
-        count = [sum(r.effect is effect for r in self._reading.rights) for effect in pictures.WORDS]
+        count = [sum(r.effect is effect for r in self._reading.rights) for effect in pictures.COUNTED]
         words = (
-            f"{number} {word}" for number, word in zip(count, pictures.WORDS.values(), strict=True) if number
+            f"{number} {word}"
+            for number, word in zip(count, pictures.COUNTED.values(), strict=True)
+            if number
         )
         nothing = "run a cell" if self._rights is None else "nothing was asked for yet"
         return ", ".join(words) or nothing
@@ -194,7 +198,7 @@ class PermissionView:
         found = matching(records, self._search.value, self._event.value)
         bound = f" of its newest {MOST_RECORDS}" if len(records) >= MOST_RECORDS else ""
         more = f", the newest {pictures.MOST_ROWS} are shown" if len(found) > pictures.MOST_ROWS else ""
-        note = f"{len(found)} records{bound}{more}, newest first"
+        note = f"{counted(len(found), 'record')}{bound}{more}, newest first"
         return f'<p class="kr-faint">{note}</p>{pictures.records(found)}'
 
     def _suggest(self) -> None:
@@ -202,15 +206,17 @@ class PermissionView:
         ticked = {box.scope: box.value for box in self._wishes.children}
         wishes = suggestion.allow[:MOST_WISHES]
         if [wish.scope for wish in wishes] != list(ticked):
-            self._wishes.children = [_box(wish.scope, wish.times, wish.apps) for wish in wishes]
+            self._wishes.children = [_box(wish.scope, wish.times) for wish in wishes]
         rights = self._rights
         files = {} if rights is None else rights.files
-        offer(self._file, [(f"{name}: {path}", name) for name, path in files.items()], first=True)
+        offer(self._file, [(f"{name}: {_short(path)}", name) for name, path in files.items()], first=True)
         nothing = '<p class="kr-faint">Nothing was asked in vain: there is nothing to suggest.</p>'
         self._rest.value = (
             ("" if wishes else nothing)
-            + pictures.wishes("Not in the manifest, which would have to ask first:", suggestion.undeclared)
-            + pictures.wishes("Denied by a rule or a condition; not for a suggestion:", suggestion.refused)
+            + pictures.wishes("Not in the manifest, which has to ask first:", suggestion.undeclared)
+            + pictures.wishes(
+                "Denied by a rule or a condition, which no suggestion changes:", suggestion.refused
+            )
         )
         for each in (self._file, self._write):
             each.disabled = not wishes or not files
@@ -267,8 +273,14 @@ class _Box(ipywidgets.Checkbox):
     scope = ""
 
 
-def _box(scope: str, times: int, apps: tuple[str, ...]) -> Any:
-    label = f"{scope}   ({times} ×, by {', '.join(apps)})"
+def _short(path: Path) -> str:
+    """As a person writes it."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _box(scope: str, times: int) -> Any:
+    label = f"{scope}   ({times} ×)"
     box = _Box(value=False, indent=False, description=clean_tex(one_line(label, 300)))
     box.scope = scope
     return box

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 LOOK_SECONDS = 1.0
-_SHARES = (("full speed", None), ("1 core", 1.0), ("½ core", 0.5), ("¼ core", 0.25), ("a tenth", 0.1))
+#: Of the processors' time; a choice whose value is None would be shown as none.
+_SHARES = (("full speed", 0.0), ("1 core", 1.0), ("½ core", 0.5), ("¼ core", 0.25), ("⅒ core", 0.1))
 
 
 class Watched(Protocol):
@@ -173,12 +174,12 @@ class ResourceView:
         return guest
 
     async def _throttled(self) -> str:
-        guest, share = self._guest(), self._share.value
+        guest, share = self._guest(), self._share.value or None
         guest.throttle(share)
         return (
             "it runs as fast as its limits allow"
             if share is None
-            else f"it has {share:g} of a core from now on"
+            else f"it runs with {self._share.label} from now on"
         )
 
     async def _paused(self) -> str:

@@ -54,7 +54,7 @@ class Trail(Protocol):
 
 class Right(msgspec.Struct, frozen=True, kw_only=True):
     """One scope: how it stands, by which rule. ``why``: the manifest's words; ``times``: how often it was
-    requested lately; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
+    requested lately; ``declared``: no manifest leaves it out; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
     """
 
     scope: str
@@ -104,7 +104,7 @@ class Rights:
 
     @property
     def app(self) -> str:
-        return f"{self.gate.manifest.name} {self.gate.manifest.version}"
+        return self.gate.manifest.title
 
     def newest(self) -> int:
         """The number of the newest record."""
@@ -117,8 +117,8 @@ class Rights:
         return Reading(rights=self.rights(records), records=newest_first, suggestion=suggest(records))
 
     def records(self) -> list[Record]:
-        """Its audit trail, the newest first."""
-        equal = {"app": self.gate.manifest.id}
+        """Its audit trail, the newest first; not that of others which call themselves the same."""
+        equal = {"holder": self.gate.manifest.holder}
         return list(self._trail().records(equal, last=MOST_RECORDS))[::-1]
 
     def rights(self, records: Iterable[Record]) -> list[Right]:
@@ -171,7 +171,7 @@ class Rights:
             rule=rule,
             why=ask.reason if ask else "",
             times=times,
-            declared=ask is not None,
+            declared=ask is not None or self.gate.manifest.asks is None,
             granted=any(grant.scope == scope for grant in self.gate.grants),
             grantable=effect is not Effect.ALLOW and self._grantable(scope),
         )

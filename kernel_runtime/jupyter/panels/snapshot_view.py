@@ -192,4 +192,5 @@ class SnapshotView:
 
 def _label(snapshot: Snapshot) -> str:
     name = f" {snapshot.name}" if snapshot.name else ""
-    return f"#{snapshot.number}{name}, after cell {snapshot.cell}"
+    when = f"after cell {snapshot.cell}" if snapshot.cell else "at the start"
+    return f"#{snapshot.number}{name}, {when}"

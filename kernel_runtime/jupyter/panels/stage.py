@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kernel_runtime.jupyter import contents
 from kernel_runtime.jupyter.cleaning import WIDGET
 from kernel_runtime.jupyter.outgoing import Outgoing
-from kernel_runtime.jupyter.policy import CONTROL_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -168,22 +167,6 @@ class Stage:
             widget.close()
 
     # -- clients that come later -----------------------------------------------------------------
-
-    def is_control(self, kind: str, comm: Comm) -> bool:
-        """Whether a client asks for all models at once, and none of them is the guest's: then the
-        stage answers, also while a cell runs. Else the guest does, and ``add_states`` adds ours."""
-        return (
-            kind == "comm_open"
-            and comm.target_name == CONTROL_TARGET
-            and self.is_open
-            and not self._comms.guest_has_widgets
-        )
-
-    async def control(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer on the control comm; a target of the front like others."""
-        if data.get("method") != "request_states":
-            return None
-        return self.add_states({"method": "update_states", "states": {}, "buffer_paths": []})
 
     def add_states(self, data: dict[str, Any]) -> dict[str, Any]:
         """``update_states`` with the models of the stage, which hold no buffers."""

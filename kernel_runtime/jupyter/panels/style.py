@@ -59,6 +59,9 @@ background:none;color:transparent;font-size:1px}
 .kr-panel .kr-actions{flex-flow:row wrap;align-items:center;margin:6px 0 0;overflow:visible}
 .kr-panel .kr-actions button{width:auto;padding:0 12px;margin:2px 6px 2px 0;border-radius:4px}
 .kr-panel .kr-actions .widget-text,.kr-panel .kr-actions .widget-dropdown{width:150px;margin:2px 6px 2px 0}
+.kr-panel .widget-dropdown>select{background-image:linear-gradient(45deg,transparent 50%,var(--kr-text) 50%),linear-gradient(135deg,var(--kr-text) 50%,transparent 50%);
+background-size:5px 5px;background-position:right 13px center,right 8px center;background-repeat:no-repeat;padding-right:24px;text-overflow:ellipsis}
+.kr-panel .kr-actions button:disabled{background:var(--jp-layout-color2,#eee);color:var(--kr-faint);opacity:.6}
 .kr-panel .kr-actions .widget-label{color:var(--kr-faint);margin:2px 8px 2px 4px}
 .kr-panel .kr-gap{margin-left:auto!important}
 .kr-panel .kr-said{min-height:20px;margin:4px 0 0 4px;white-space:normal}

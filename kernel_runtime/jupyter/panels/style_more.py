@@ -41,6 +41,9 @@ background:color-mix(in srgb,var(--kr-brand) 12%,transparent)}
 .kr-panel table.kr-fixed{table-layout:fixed}
 .kr-panel .kr-fixed th:nth-child(1){width:72px}.kr-panel .kr-fixed th:nth-child(2){width:27%}.kr-panel .kr-fixed th:nth-child(3){width:62px}
 .kr-panel .kr-fixed td{overflow:hidden;text-overflow:ellipsis}
+.kr-panel .kr-refused{table-layout:fixed!important}
+.kr-panel .kr-refused td:nth-child(1){width:40%}.kr-panel .kr-refused td:nth-child(2){width:52px}
+.kr-panel .kr-wishes input[type=checkbox]{margin:3px 8px 0 4px;align-self:center}
 .kr-panel p{margin:4px 0 4px 4px;white-space:normal}
 .kr-panel ul{margin:4px 0;padding-left:18px}
 .kr-panel .kr-wishes label,.kr-panel .kr-wishes .widget-label{font-family:var(--jp-code-font-family,monospace);font-size:12px;color:var(--kr-text)}
@@ -52,11 +55,12 @@ font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.5;
 .kr-panel pre.kr-log time,.kr-panel pre.kr-log i{display:inline-block;text-indent:0;font-style:normal;color:var(--kr-faint);width:72px}
 .kr-panel pre.kr-log .kr-l-warning i{color:var(--kr-warn)}
 .kr-panel pre.kr-log .kr-l-error i,.kr-panel pre.kr-log .kr-l-error{color:var(--kr-bad)}
+.kr-panel.kr-card .kr-head{margin-left:0}
 .kr-panel.kr-card{border:2px solid var(--kr-brand);padding:12px 14px}
 .kr-panel.kr-card.kr-over{border-width:1px;border-color:var(--kr-edge)}
 .kr-panel .kr-question p{margin:2px 0;white-space:normal}
 .kr-panel .kr-question .kr-what{font-size:15px;margin:4px 0 6px}
-.kr-panel .kr-question code{font-family:var(--jp-code-font-family,monospace);font-size:14px;font-weight:600;background:none;color:var(--kr-text);overflow-wrap:anywhere}
+.kr-panel .kr-question code{font-family:var(--jp-code-font-family,monospace);font-size:14px;font-weight:600;padding:0;background:none;color:var(--kr-text);overflow-wrap:anywhere}
 .kr-panel .kr-question blockquote{margin:6px 0;padding:4px 10px;border-left:3px solid var(--kr-edge);color:var(--kr-text);font-style:italic;background:none}
 .kr-panel .kr-question blockquote small{display:block;font-style:normal;color:var(--kr-faint)}
 .kr-panel .kr-waiting{margin:6px 0 0;padding:6px 0 0;border-top:1px solid var(--kr-edge);max-height:170px;overflow:auto}

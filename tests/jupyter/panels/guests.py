@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,23 +74,24 @@ class FakeGuest:
         self.asked.append("kill")
 
 
-def gate_of(state: State) -> Any:
-    """A gate of the manifest above: the cache is allowed by a rule, the secret denied by one."""
+def gate_of(state: State, place: str = "here") -> Any:
+    """A gate of the manifest above, lying in that place: the cache is allowed by a rule, the secret denied by one."""
     rules = (
         Rule(effect=Effect.ALLOW, scope=parse_scope("cache"), place="policy.toml:1"),
         Rule(effect=Effect.DENY, scope=parse_scope("secret:*"), place=f"policy.toml:2 {HOSTILE}"),
     )
     policy = Policy([Source(name="policy.toml", layer=Layer.USER, rules=rules)])
-    return state.gate(parse_manifest(MANIFEST, "app.toml", Anchors()), policy)
+    manifest = replace(parse_manifest(MANIFEST, "app.toml", Anchors()), holder=place)
+    return state.gate(manifest, policy)
 
 
-def rights_in(state: State) -> Rights:
+def rights_in(state: State, place: str = "here") -> Rights:
     """Its rights, over a real log."""
     from kernel_runtime.broker.broker import Broker
     from kernel_runtime.broker.gate import host_clock
     from kernel_runtime.broker.policies import load_policy
 
-    gate = gate_of(state)
+    gate = gate_of(state, place)
     return rights_of(
         gate,
         lambda: state.audit,

@@ -77,6 +77,23 @@ def test_no_wildcard_is_offered_because_a_guest_has_asked_for_it(rights):
     assert standing(rights)["env:TOKEN"] == (Effect.ASK, False, True)
 
 
+def test_a_copy_of_the_manifest_elsewhere_is_another_app(rights, tmp_path):
+    rights.gate.ask(request("db:sales:read"))
+    before = rights.read()
+    assert [wish.scope for wish in before.suggestion.undeclared] == ["db:sales:read"]
+    with State(tmp_path / "state") as other:
+        copied = rights_in(other, place="elsewhere")
+        assert copied.read().records == []
+        copied.gate.ask(request("env:COPIED"))
+        copied.gate.ask(request(NET))
+        asyncio.run(copied.revoke(NET))
+        assert [record.event for record in copied.read().records] == ["revoked", "decision", "decision"]
+    after = rights.read()
+    assert after.records == before.records
+    assert after.suggestion == before.suggestion
+    assert after.rights == before.rights
+
+
 @pytest.mark.parametrize("span", [Span.SESSION, Span.ALWAYS])
 def test_what_is_granted_is_decided_so_and_revoked_no_more(rights, span):
     rights.grant(NET, span)
@@ -179,7 +196,7 @@ def test_the_trail_is_searched_newest_first(rights):
         view.tabs.value = "Audit trail"
         assert view._records.value.index('kr-number">4<') < view._records.value.index('kr-number">1<')
         view._search.value = "SECRET deny"
-        assert "1 records, newest first" in view._records.value
+        assert "1 record, newest first" in view._records.value
         view._search.value, view._event.value = "", "granted"
         assert "0 records" in view._records.value
 
@@ -267,7 +284,7 @@ def test_saved_without_a_browser(rights):
         rights.gate.ask(request())
         _, _, bundle = await opened(rights)
         assert f"asks    {NET}" in bundle["text/plain"]
-        assert "1 granted, 1 asks, 1 denied" in bundle["text/plain"]
+        assert "1 granted, 1 to be asked, 1 denied" in bundle["text/plain"]
         assert "Permissions" in bundle["text/html"]
 
     run(story)

@@ -103,8 +103,10 @@ def test_the_brakes():
         view, _, _ = await opened({"mine": guest})
         acting = view._acting
         assert view._interrupt.disabled, "no cell runs"
+        assert view._share.label == "full speed"
+        assert "It runs as fast as its limits allow" in await press(acting, view._throttle)
         view._share.value = 0.25
-        assert "It has 0.25 of a core" in await press(acting, view._throttle)
+        assert "It runs with ¼ core from now on" in await press(acting, view._throttle)
         assert "2 KB of memory given back" in await press(acting, view._pause)
         assert (view._pause.description, "paused" in view._head.value) == ("Resume", True)
         assert "It goes on" in await press(acting, view._pause)
@@ -112,7 +114,7 @@ def test_the_brakes():
         view._draw()
         assert "Interrupted" in await press(acting, view._interrupt)
         assert "Killed" in await press(acting, view._kill)
-        assert guest.asked == [("throttle", 0.25), "interrupt", "kill"]
+        assert guest.asked == [("throttle", None), ("throttle", 0.25), "interrupt", "kill"]
 
     run(story)
 

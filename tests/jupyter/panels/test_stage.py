@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel_runtime.domain.level import Level
+from kernel_runtime.jupyter.latecomers import Latecomers
 from kernel_runtime.jupyter.messages import Header, Message
-from kernel_runtime.jupyter.policy import CONTROL_TARGET, WIDGET_TARGET
+from kernel_runtime.jupyter.policy import CONTROL_TARGET, WIDGET_TARGET, Gate
 from kernel_runtime.jupyter.requests import Comm
 from tests.jupyter.panels.boards import stage
 
@@ -119,27 +121,28 @@ def test_shown_again_it_is_the_same_panel_with_its_state_said_again():
     asyncio.run(story())
 
 
+def late(place: Stage, ear: Any, comms: Any, *, busy: bool = False) -> Latecomers:
+    return Latecomers(ear, comms, Gate(Level.MODERATE, others=comms.of_front), place, lambda: busy)
+
+
 def test_a_client_that_comes_later_gets_every_model():
     async def story():
         place, ear, comms = stage()
-        asks = say("comm_open", "control", {}, target=CONTROL_TARGET)[1]
-        assert not place.is_control("comm_open", asks), "without a panel the guest is asked"
         panels: list[Light] = []
         await place.show("light", lambda: keep(panels, Light()), CELL)
-        assert place.is_control("comm_open", asks)
-        comms.targets[CONTROL_TARGET] = place.control
-        assert await comms.at_front("comm_open", asks) is None
-        kind, data = await comms.at_front(
-            "comm_msg", Comm(comm_id="control", data={"method": "request_states"})
-        )
-        assert kind == "comm_msg"
+        clients = late(place, ear, comms)
+        models = {each["comm_id"] for each in ear.contents("comm_open")}
+        ear.heard.clear()
+        assert clients.answer(*say("comm_open", "control", {}, target=CONTROL_TARGET))
+        assert clients.answer(*say("comm_msg", "control", {"method": "request_states"}))
+        (told,) = ear.contents("comm_msg")
+        data = told["data"]
         assert data["method"] == "update_states"
-        assert set(data["states"]) == {each["comm_id"] for each in ear.contents("comm_open")}
+        assert set(data["states"]) == models
         assert data["states"][panels[0].button.model_id]["model_name"] == "ButtonModel"
         assert data["states"][panels[0].root.model_id]["state"]["children"] == [
             f"IPY_MODEL_{panels[0].button.model_id}"
         ]
-        msgspec.json.encode(data)
 
     asyncio.run(story())
 
@@ -159,13 +162,26 @@ def test_one_that_asks_for_a_single_model_is_answered_in_that_requests_name():
 
 def test_where_the_guest_has_widgets_it_is_asked_and_ours_are_added():
     async def story():
-        place, _, comms = stage()
-        asks = say("comm_open", "control", {}, target=CONTROL_TARGET)[1]
+        place, ear, comms = stage()
+        asks = say("comm_open", "control", {}, target=CONTROL_TARGET)
         bundle = await place.show("light", Light, CELL)
         comms.note_client("comm_open", Comm(comm_id="theirs", target_name=WIDGET_TARGET))
-        assert not place.is_control("comm_open", asks)
+        assert not late(place, ear, comms).answer(*asks)
         answer = {"method": "update_states", "states": {"theirs": {}}, "buffer_paths": []}
         assert {"theirs", bundle[VIEW]["model_id"]} < set(place.add_states(answer)["states"])
+
+    asyncio.run(story())
+
+
+def test_panels_are_live_though_nobody_knows_what_has_become_of_the_guests_widgets():
+    async def story():
+        place, ear, comms = stage()
+        asks = say("comm_open", "control", {}, target=CONTROL_TARGET)
+        clients = late(place, ear, comms, busy=True)
+        clients._gate.guest_died()
+        assert not clients.answer(*asks), "without a panel it can wait"
+        await place.show("light", Light, CELL)
+        assert clients.answer(*asks)
 
     asyncio.run(story())
 
