@@ -133,8 +133,8 @@ class Gate:
             clock = self._clock(turn.latest)
             said = Decision(
                 effect=Effect.ALLOW if span else Effect.DENY,
-                rule=f"the person ({span or 'denied'})",
-                reason="an answer to a prompt",
+                rule=f"the person ({span})" if span else "the person",
+                reason="an answer to a prompt" if span else "denied when asked",
                 ask_for=str(request.scope),
             )
             record = turn.append(self._entry("answered", request, said), clock.now)
