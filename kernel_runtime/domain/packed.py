@@ -5,6 +5,7 @@ Plain are nothing, truth values, numbers, text, bytes, lists, maps and moments i
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,12 +40,24 @@ _strict = msgspec.msgpack.Decoder(ext_hook=_refuse)
 
 def pack(value: object, most: int = MAX_ARGUMENTS) -> bytes:
     """A value → bytes; ``Invalid`` for what is no plain data, is too deep or too large."""
+    return vetted(encoded(value, most))
+
+
+def encoded(value: object, most: int = MAX_ARGUMENTS) -> bytes:
+    """The first half of it: quick, whatever the value."""
     try:
         data = _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Invalid(f"only plain data can be passed (numbers, text, bytes, lists, maps): {error}") from None
+    if len(data) > most:
+        raise Invalid(f"{len(data)} bytes exceed the limit of {most}")
+    return data
+
+
+def vetted(data: bytes) -> bytes:
+    """The second half: the data, if it is within bounds."""
     try:
-        check(data, most) if len(data) > MAX_DEPTH else _strict.decode(data)
+        check(data, len(data)) if len(data) > MAX_DEPTH else _strict.decode(data)
     except ProtocolViolation as error:
         raise Invalid(str(error)) from None
     return data
@@ -64,11 +77,18 @@ def weighed(data: bytes, most: int = MAX_ARGUMENTS) -> tuple[Any, int]:
 
 
 def decoded(data: bytes, parts: int) -> tuple[Any, int]:
-    """The same of data that was walked over, and has so many values."""
+    """The same of data that was walked over, and has so many values. While many are made none is garbage: to look
+    for it would take longer than all else."""
+    collects = parts > STEP and gc.isenabled()
+    if collects:
+        gc.disable()
     try:
         return _strict.decode(data), len(data) + parts * PART
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, TypeError) as error:
         raise ProtocolViolation(f"not plain data: {error}") from None
+    finally:
+        if collects:
+            gc.enable()
 
 
 def pack_answer(value: object) -> bytes:
@@ -115,7 +135,7 @@ def _walked(data: bytes) -> Generator[None, None, tuple[int, int]]:
     sizes, inners, at, parts, left, budget = _SIZES, _INNERS, 0, 1, 1, STEP
     outer: list[int] = []
     while left:
-        run, inner = left if left < budget else budget, 0
+        run, inner = min(budget, left), 0
         for come in range(1, run + 1):
             lead = data[at]
             if size := sizes[lead]:

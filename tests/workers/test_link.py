@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import struct
@@ -281,6 +282,6 @@ def test_a_link_reads_no_longer_than_its_turn(monkeypatch: pytest.MonkeyPatch) -
             while len(peer.frames) < 30:
                 await asyncio.sleep(0)
                 turns.append(len(peer.frames))
-            assert max(b - a for a, b in zip(turns, turns[1:], strict=False)) <= 2
+            assert max(b - a for a, b in itertools.pairwise(turns)) <= 2
 
     asyncio.run(story())
