@@ -39,7 +39,10 @@ def test_beyond_the_bytes_of_an_app_its_oldest_go(database: Database) -> None:
         logs.add([record(letter * 1000)])
         held = database._connection.execute("SELECT total(size) FROM logs WHERE app = 'app'").fetchone()[0]
         assert held <= 3200
-    assert messages(logs) == ["e", "f"]  # a sixteenth is left free, so that not every record looks for the oldest
+    assert messages(logs) == [
+        "e",
+        "f",
+    ]  # a sixteenth is left free, so that not every record looks for the oldest
     assert messages(logs, "other") == ["x"]
 
 
