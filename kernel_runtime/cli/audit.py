@@ -108,7 +108,7 @@ def export_command(
 @click.option("--keep", metavar="N", type=click.IntRange(0), default=10_000, show_default=True,
               help="How many of the newest records stay in the database.")  # fmt: skip
 def rotate_command(keep: int) -> None:
-    """Move older records into an archive beside the database now (beyond 120,000 that happens by itself); the chain
+    """Move older records into an archive beside the database now (beyond 105,000 that happens by itself); the chain
     goes on through it."""
     from kernel_runtime.state import State
 

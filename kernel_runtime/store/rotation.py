@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Records that stay in the database, and those of an archive; how often it is looked, in records.
-LIVE, ARCHIVED, EVERY = 100_000, 20_000, 1000
+LIVE, ARCHIVED, EVERY = 100_000, 5000, 1000
 
 
 class Rotation:
