@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 #: Bytes of all rows together, about.
 MOST_BYTES = 16 << 20
 _MOST_DEPTH = 16
-#: What a value of a fixed size takes at most.
+_FIXED = frozenset({int, float, bool, type(None)})
+#: What other values of a fixed size (dates, short decimals) take at most.
 _COMMON = 128
 _DATES = (dt.date, dt.time)
 
@@ -68,7 +69,9 @@ def _weights(row: tuple[Any, ...]) -> int:
 
 
 def _weight(value: Any) -> int:
-    """Numbers of any size that is common count alike; long ones, and what holds others, as what they take."""
+    """What has a fixed size counts alike; long decimals, and what holds others, as what they take."""
+    if type(value) in _FIXED:
+        return 16
     if isinstance(value, str | bytes | memoryview):
         return len(value) + 8
     if isinstance(value, list | tuple):
