@@ -306,6 +306,15 @@ class Pipe:
             self.close()
         return len(data)
 
+    def hold(self) -> None:
+        """As ``Link`` does, but holds are not counted."""
+        if not self.closed:
+            self._loop.remove_reader(self._fd)
+
+    def go_on(self) -> None:
+        if not self.closed:
+            self._loop.add_reader(self._fd, self._read)
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
