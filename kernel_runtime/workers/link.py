@@ -178,6 +178,8 @@ class Link:
 
     def _hand_out(self, *, last: bool = False) -> bool:
         """``last``: the peer has ended, and nobody holds up its last words."""
+        if self.closed:
+            return False
         count = 0
         begun = self._loop.time()
         try:

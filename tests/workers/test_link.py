@@ -201,6 +201,11 @@ def test_draining_does_not_wait_for_a_writer_that_goes_on(monkeypatch: pytest.Mo
             monkeypatch.setattr(peer.link, "_receive", lambda: wire.pack(wire.Done(parent="1")))
             peer.link.drain()
             assert len(peer.frames) == 3
+            peer.link.close()
+            peer.link.drain()  # nothing more happens
+            peer.link.go_on()
+            await asyncio.sleep(0)
+            assert len(peer.frames) == 3
 
     asyncio.run(story())
 
@@ -265,6 +270,11 @@ def test_last_words_are_not_held_back() -> None:
             await peer.until(lambda: bool(peer.frames))
             assert len(peer.frames) == 1
             peer.link.drain()
+            assert len(peer.frames) == 3
+            peer.link.close()
+            peer.link.drain()  # nothing more happens
+            peer.link.go_on()
+            await asyncio.sleep(0)
             assert len(peer.frames) == 3
 
     asyncio.run(story())
