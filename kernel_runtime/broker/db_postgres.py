@@ -55,7 +55,7 @@ class Postgres:
         raw = self._opened(writes=writes, seconds=seconds)
         intake = Intake(raw.pgconn.socket)
         raw.wait = lambda steps, *_, **__: intake.wait(steps)
-        db_values.bound(raw)
+        db_values.bound(raw, self._psycopg)
         try:
             with _told(self._psycopg):
                 if self._role and not writes:

@@ -13,32 +13,33 @@ MOST_VALUES = 500_000
 _JSON = ("json", "jsonb")
 
 
-def bound(connection: Any) -> None:
-    """From now on this connection of psycopg's makes no value of more than so many."""
-    for oid, loader in _loaders():
+def bound(connection: Any, psycopg: Any) -> None:
+    """From now on this connection makes no value of more than so many."""
+    for oid, loader in _loaders(psycopg):
         connection.adapters.register_loader(oid, loader)
 
 
 @functools.cache
-def _loaders() -> list[tuple[int, Any]]:
+def _loaders(psycopg: Any) -> list[tuple[int, Any]]:
     """Of arrays, JSON and sets of ranges: psycopg's own, with a look at the text before."""
-    import psycopg
-    from psycopg.pq import Format
-
     types = psycopg.adapters.types
     marks: dict[int, tuple[bytes, ...]] = {
         info.array_oid: (info.delimiter.encode(),) for info in types if info.array_oid
     }
     marks |= {types[name].oid: (b",", b":", b"[", b"{") for name in _JSON}
     marks |= {info.oid: (b",",) for info in types if info.name.endswith("multirange")}
-    found = ((oid, psycopg.adapters.get_loader(oid, Format.TEXT), seen) for oid, seen in marks.items())
-    return [(oid, _bounded(loader, seen)) for oid, loader, seen in found if loader is not None]
+    found = (
+        (oid, psycopg.adapters.get_loader(oid, psycopg.pq.Format.TEXT), seen) for oid, seen in marks.items()
+    )
+    return [
+        (oid, _bounded(psycopg.adapt.Loader, loader, seen))
+        for oid, loader, seen in found
+        if loader is not None
+    ]
 
 
-def _bounded(loader: Any, marks: tuple[bytes, ...]) -> Any:
-    from psycopg.adapt import Loader
-
-    class Bounded(Loader):
+def _bounded(root: Any, loader: Any, marks: tuple[bytes, ...]) -> Any:
+    class Bounded(root):  # type: ignore[misc]  # psycopg's, where there is one
         def __init__(self, oid: int, context: Any = None) -> None:
             super().__init__(oid, context)
             self._loader = loader(oid, context)

@@ -178,8 +178,6 @@ class Link:
 
     def _hand_out(self, *, last: bool = False) -> bool:
         """``last``: the peer has ended, and nobody holds up its last words."""
-        if self.closed:
-            return False
         count = 0
         begun = self._loop.time()
         try:
@@ -239,7 +237,8 @@ class Link:
 
     def drain(self) -> None:
         """Read what is already there (the peer has just ended)."""
-        self._hand_out(last=True)
+        if not self.closed:
+            self._hand_out(last=True)
         for _ in range(_LAST_CHUNKS):
             if self.closed or not (data := self._receive()):
                 return
