@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
-from kernel_runtime.broker.arguments import Arguments, read
+from kernel_runtime.broker.arguments import Arguments, beside, packed_up, read
 from kernel_runtime.broker.handler import Performed
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
@@ -118,7 +118,7 @@ class CacheHandler:
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``get``, ``set`` (for ``ttl`` seconds), ``delete``."""
         asked = read(call, _ACTIONS)
-        data = packed.pack(asked.value) if isinstance(asked, Set) else b""
+        data = await packed_up(asked.value) if isinstance(asked, Set) else b""
         request = Request(scope=make_scope(Kind.CACHE, ""), arguments={"key": asked.key}, size=len(data))
         await demand(request)
         cache = await self._opened()
@@ -127,7 +127,10 @@ class CacheHandler:
             return Performed(size=len(data))
         if isinstance(asked, Delete):
             return Performed(value=await cache.delete(self._space, asked.key))
-        return _got(await cache.get(self._space, asked.key))
+        found = await cache.get(self._space, asked.key)
+        if found is None:
+            return Performed(value={"found": False, "value": None})
+        return await beside(found, _got)
 
     async def close(self) -> None:
         if self._cache is not None:
@@ -141,9 +144,9 @@ class CacheHandler:
             return self._cache
 
 
-def _got(found: bytes | None) -> Performed:
+def _got(found: bytes) -> Performed:
     try:
-        value = None if found is None else packed.unpack(found)
+        value = packed.unpack(found)
     except ProtocolViolation:
         raise Damaged("cache: what is there under this key is not what was written") from None
-    return Performed(value={"found": found is not None, "value": value}, size=len(found or b""))
+    return Performed(value={"found": True, "value": value}, size=len(found))

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from kernel_runtime.broker.arguments import Arguments, read
+from kernel_runtime.broker.arguments import Arguments, beside, packed_up, read
 from kernel_runtime.broker.handler import Performed
-from kernel_runtime.domain import packed
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import CallFailed, Invalid, OutsideFailed, ProtocolViolation
@@ -81,13 +80,14 @@ class CallHandler:
         """``run``: wait for what the handler answers."""
         asked: Run = read(call, {"run": Run})
         name = f"{asked.app}.{asked.handler}"
-        arguments = packed.pack(asked.arguments, MAX_ARGUMENTS)
+        arguments = await packed_up(asked.arguments, MAX_ARGUMENTS)
         await demand(Request(scope=make_scope(Kind.CALL, name), size=len(arguments)))
         entry = await asyncio.to_thread(self._apps.find, asked.app, asked.handler)
         stop = Stop(asked.app, entry.manifest.place)
         journey = self._journey.on_to(stop, asked.timeout, time.monotonic())
         answered = await self._within(entry, journey, asked.arguments, arguments)
-        return Performed(value=_value(name, answered), size=len(arguments) + len(answered.reply))
+        value = await beside(answered.reply, lambda _: _value(name, answered))
+        return Performed(value=value, size=len(arguments) + len(answered.reply))
 
     async def close(self) -> None:
         """Nothing stays: calls that go on are cancelled by the broker, and their guests end."""

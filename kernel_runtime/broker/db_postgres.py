@@ -8,6 +8,8 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.broker import db_values
+from kernel_runtime.broker.db_intake import Intake
 from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, first_word, parse_url
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
 
@@ -51,6 +53,9 @@ class Postgres:
     def connect(self, *, writes: bool, seconds: float) -> Iterator[_Connection]:
         """See ``Driver``."""
         raw = self._opened(writes=writes, seconds=seconds)
+        intake = Intake(raw.pgconn.socket)
+        raw.wait = lambda steps, *_, **__: intake.wait(steps)
+        db_values.bound(raw, self._psycopg)
         try:
             with _told(self._psycopg):
                 if self._role and not writes:
@@ -64,6 +69,7 @@ class Postgres:
                     )
         finally:
             raw.close()  # what was not committed is rolled back
+            intake.close()
 
     def _opened(self, *, writes: bool, seconds: float) -> Any:
         """Trouble here tells the guest neither where the server is nor who it is asked as."""
@@ -150,7 +156,7 @@ class _Rows:
 
 class _Answer:
     """What a cursor of the server's fetches in small batches (a large answer is never there as a whole), each row by
-    row: it may take a gigabyte."""
+    row: one may be as large as ``Intake`` lets it."""
 
     def __init__(self, answer: Any, cursor: Any) -> None:
         self._cursor = cursor

@@ -7,6 +7,7 @@ else a database knows become text as Python writes it (dates in ISO 8601), integ
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 #: Bytes of all rows together, about.
 MOST_BYTES = 16 << 20
 _MOST_DEPTH = 16
+_FIXED = frozenset({int, float, bool, type(None)})
+#: What other values of a fixed size (dates, short decimals) take at most.
+_COMMON = 128
 _DATES = (dt.date, dt.time)
 
 
@@ -65,7 +69,17 @@ def _weights(row: tuple[Any, ...]) -> int:
 
 
 def _weight(value: Any) -> int:
-    return len(value) + 8 if isinstance(value, str | bytes | memoryview) else 16
+    """What has a fixed size counts alike; long decimals, and what holds others, as what they take."""
+    if type(value) in _FIXED:
+        return 16
+    if isinstance(value, str | bytes | memoryview):
+        return len(value) + 8
+    if isinstance(value, list | tuple):
+        return 16 + sum(map(_weight, value))
+    if isinstance(value, dict):
+        return 16 + sum(map(_weight, value)) + sum(map(_weight, value.values()))
+    size = sys.getsizeof(value)
+    return 16 if size <= _COMMON else size
 
 
 def as_plain(taken: Taken) -> tuple[dict[str, Any], int]:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from kernel_runtime.broker.arguments import Arguments, read
+from kernel_runtime.broker.arguments import Arguments, packed_up, read
 from kernel_runtime.broker.handler import Performed
 from kernel_runtime.broker.patience import patiently
-from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import KIB, MIB
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, NotFound
@@ -143,7 +142,7 @@ class EventsHandler:
             self._unsubscribe(number)
 
     async def _publish(self, call: Call, asked: Publish, demand: Demand) -> Performed:
-        data = packed.pack(asked.data, MAX_MESSAGE)
+        data = await packed_up(asked.data, MAX_MESSAGE)
         await demand(Request(scope=make_scope(Kind.EVENTS, asked.topic, "publish"), size=len(data)))
         # Packed as it is: made, it could take 80 times as much, for as long as nobody takes it.
         message = {"topic": asked.topic, "from": call.app, "data": msgspec.Raw(data)}

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from kernel_runtime.cli import outcome
+from kernel_runtime.domain.amounts import GIB, show_bytes
 from kernel_runtime.domain.audit import FIELDS, Head
 from kernel_runtime.domain.errors import Invalid
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kernel_runtime.domain.audit import Record
+    from kernel_runtime.state import State
 
 _HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
+#: Bytes of archives of which it is told: nothing removes them but who keeps this state.
+_MUCH = GIB
 _SEARCHED = ("app", "capability", "decision", "event", "holder", "principal", "tenant")
 
 
@@ -49,6 +53,7 @@ def verify_command(noted: str | None) -> None:
     head = _parse_head(noted) if noted else None
     with State() as state:
         report = state.audit.verify(head)
+        _tell_of_much(state)
     click.echo(f"{report.records} records and {report.archived} in archives, head {report.head}")
     for trouble in report.troubles:
         click.secho(f"record {trouble.number}: {trouble.text}", fg="red", color=_colour())
@@ -68,6 +73,7 @@ def list_command(since: str | None, last: int, **wanted: str | None) -> None:
 
     with State() as state:
         records = list(state.audit.records(_given(wanted), since=_since(since), last=last))
+        _tell_of_much(state)
     if not records:
         click.echo("no records")
         return
@@ -102,12 +108,26 @@ def export_command(
 @click.option("--keep", metavar="N", type=click.IntRange(0), default=10_000, show_default=True,
               help="How many of the newest records stay in the database.")  # fmt: skip
 def rotate_command(keep: int) -> None:
-    """Move older records into an archive beside the database; the chain goes on through it."""
+    """Move older records into an archive beside the database now (beyond 105,000 that happens by itself); the chain
+    goes on through it."""
     from kernel_runtime.state import State
 
     with State() as state:
         moved = state.audit.rotate(keep)
         click.echo(f"{moved} records moved to {state.audit.archive}" if moved else "nothing to move")
+        _tell_of_much(state)
+
+
+def _tell_of_much(state: State) -> None:
+    """Archives are never deleted by this program: who runs it hears when they have grown."""
+    count, size = state.audit.archives()
+    if size >= _MUCH:
+        what = f"{count} archive{'s' if count > 1 else ''} in {state.audit.archive}"
+        click.echo(
+            f"{what} take {show_bytes(size)}, and nothing removes them by itself: move the oldest to where you keep "
+            "records (verify then names them as missing), or put a rate on the rule that writes so much",
+            err=True,
+        )
 
 
 def _parse_head(text: str) -> Head:

@@ -79,6 +79,13 @@ class Redactor:
 
     def cut(self, text: str) -> tuple[str, str]:
         """The beginning without the values, and as it is the end, where one might begin."""
+        parts, held = [], ""
+        for place in range(0, len(text), PIECE):  # between pieces other threads run
+            ready, held = self._cut_piece(held + text[place : place + PIECE])
+            parts.append(ready)
+        return "".join(parts), held
+
+    def _cut_piece(self, text: str) -> tuple[str, str]:
         spans = self._spans(text)
         ready = len(text) - self.longest
         for span in reversed(spans):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from typing import TYPE_CHECKING
 
@@ -97,26 +98,46 @@ class AuditLog:
             if noted is not None and first <= noted.number <= end.number and not noting.seen:
                 yield _not_noted(noted)
 
-    def rotate(self, keep: int) -> int:
-        """Move all but the newest ``keep`` records into an archive; how many were moved.
-
-        The archive is on disk before its records leave the database. The chain goes on through it.
-        """
-        with self._database.transaction() as connection:
+    def live(self) -> int:
+        """Records in the database."""
+        with self._database.reading() as connection:
             number = connection.execute("SELECT number FROM audit_head").fetchone()[0]
-            last = number - keep
-            query = f"SELECT {_COLUMNS} FROM audit WHERE number <= ? ORDER BY number"  # noqa: S608 - names of ours
-            records = list(_rows(connection, query, [last]))
+            return int(number - _archived(connection))
+
+    def archives(self) -> tuple[int, int]:
+        """How many there are, and their bytes."""
+        try:
+            sizes = [path.stat().st_size for path in self.archive.glob("audit-*.jsonl")]
+        except OSError as error:
+            raise StorageFailed(f"{self.archive} cannot be read: {error.strerror or error}") from None
+        return len(sizes), sum(sizes)
+
+    def rotate(self, keep: int, most: int | None = None) -> int:
+        """Move all but the newest ``keep`` records, ``most`` of them, into an archive; how many were moved.
+
+        The archive is on disk before its records leave the database. The chain goes on through it. While it is
+        written others may write to the log.
+        """
+        with _alone(self.archive) as directory:
+            records = self._oldest(keep, most)
             if not records:
                 return 0
             first, end = records[0].number, records[-1]
             file = f"audit-{first:012}-{end.number:012}.jsonl"
             _write_archive(self.archive / file, records)
-            connection.execute(
-                "INSERT INTO audit_segments VALUES (?, ?, ?, ?)", (first, end.number, end.hash, file)
-            )
-            connection.execute("DELETE FROM audit WHERE number <= ?", (end.number,))
+            os.fsync(directory)
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO audit_segments VALUES (?, ?, ?, ?)", (first, end.number, end.hash, file)
+                )
+                connection.execute("DELETE FROM audit WHERE number <= ?", (end.number,))
         return len(records)
+
+    def _oldest(self, keep: int, most: int | None) -> list[Record]:
+        with self._database.reading() as connection:
+            number = connection.execute("SELECT number FROM audit_head").fetchone()[0]
+            query = f"SELECT {_COLUMNS} FROM audit WHERE number <= ? ORDER BY number LIMIT ?"  # noqa: S608 - names of ours
+            return list(_rows(connection, query, [number - keep, -1 if most is None else most]))
 
 
 class _Noting:
@@ -141,6 +162,11 @@ def _not_noted(noted: Head) -> Trouble:
     )
 
 
+def _archived(connection: sqlite3.Connection) -> int:
+    """The last number that is in an archive."""
+    return int(connection.execute("SELECT coalesce(max(last), 0) FROM audit_segments").fetchone()[0])
+
+
 def _segments(connection: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
     return connection.execute("SELECT first, last, hash, file FROM audit_segments ORDER BY first").fetchall()
 
@@ -163,11 +189,25 @@ def _read_archive(path: Path) -> Iterator[Record]:
         raise StorageFailed(f"{path.name} is damaged: {error}") from None
 
 
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[int]:
+    """The directory of archives, made if it is not there, while nobody else rotates."""
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise StorageFailed(f"{place} cannot be used: {error.strerror or error}") from None
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield directory
+    finally:
+        os.close(directory)
+
+
 def _write_archive(path: Path, records: list[Record]) -> None:
     """Whole and on disk, or not there. One left by a rotation that was not committed is replaced."""
     temporary = path.with_suffix(".part")
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

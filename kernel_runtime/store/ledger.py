@@ -13,6 +13,7 @@ from kernel_runtime.domain.counters import Count
 from kernel_runtime.domain.rules import Grant, Span
 from kernel_runtime.domain.scopes import Scope, parse_scope
 from kernel_runtime.ports import DataKey, Envelope
+from kernel_runtime.store.rotation import Rotation
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,12 +38,16 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.rotation = Rotation(database.path)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[SqlTurn]:
         """One transaction; see ``ports.Turn``."""
         with self.database.transaction() as connection:
-            yield SqlTurn(connection)
+            turn = SqlTurn(connection)
+            before = turn.number
+            yield turn
+        self.rotation.written(before, turn.number)
 
     @contextlib.contextmanager
     def look(self) -> Iterator[SqlTurn]:
@@ -65,6 +70,11 @@ class SqlTurn:
         self.counters: Mapping[str, Count] = SqlCounters(connection)
         number, hash_, self.latest, self.revoked = connection.execute(_HEAD).fetchone()
         self._head = Head(number, hash_)
+
+    @property
+    def number(self) -> int:
+        """Of the last record."""
+        return self._head.number
 
     def append(self, entry: Entry, at: float) -> Record:
         record = sealed(entry, at, self._head)

@@ -73,6 +73,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_DATA_KEYS,),
     (_REVOCATIONS, "ALTER TABLE audit_head ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0"),
     ("ALTER TABLE audit ADD COLUMN holder TEXT NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE logs ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+        "UPDATE logs SET size = length(CAST(message AS BLOB)) + length(CAST(fields AS BLOB))",
+        "DROP INDEX logs_of_app",
+        "CREATE INDEX logs_of_app ON logs (app, number, size)",
+    ),
 )
 
 #: What apps keep: a file of its own, which may be large and is none of the platform's state.

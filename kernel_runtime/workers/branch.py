@@ -116,6 +116,7 @@ class Branch:
         self.pending: dict[str, Pending] = {}
         self._last_execution = ""
         self._drained = 0
+        self._holds = 0
         self._keeper = keeper
         self._flow = Flow(keeper.account, self._deliver, lambda p: keeper.on_cut(self, p), self._fail)
         host, self._guest_socket = socket.socketpair()
@@ -219,6 +220,19 @@ class Branch:
     def _deliver(self, frame: wire.Said) -> None:
         pending = self.pending.get(frame.parent) if not isinstance(frame, wire.Ready) else None
         (pending.sink if pending else self._keeper.on_stray_frame)(frame)
+
+    def hold(self) -> None:
+        """Nothing more is taken from it until ``go_on``: who gets its output is behind. Several may be."""
+        self._holds += 1
+        self.link.hold()
+        for pipe in self._pipes:
+            pipe.hold()
+
+    def go_on(self) -> None:
+        self._holds -= 1
+        self.link.go_on()
+        for pipe in self._pipes if not self._holds else ():
+            pipe.go_on()
 
     def _fail(self, error: ProtocolViolation) -> None:
         """A frame that had waited turned out to be none."""

@@ -1,13 +1,15 @@
 """Calls of capabilities on their way: from a branch's frames to the broker, and the answers back.
 
 The branch is hostile: each call has a higher number than all before it, and what is in flight is bounded in number and in
-bytes. What exceeds that is answered with an error; nothing waits in line.
+bytes. What exceeds that is answered with an error; nothing waits in line. Arguments of many values are weighed in steps,
+between which others have as long; until that is done, nothing more is taken from the branch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolV
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from kernel_runtime.ports import Answer, Broker
     from kernel_runtime.workers.link import Link
@@ -42,6 +44,7 @@ class Calls:
         self._bytes = 0
         self._chunk = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._weighing: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -51,8 +54,52 @@ class Calls:
         if frame.id <= self._last:
             raise ProtocolViolation(f"call {frame.id} after call {self._last}: numbers only rise")
         self._last = frame.id
-        arguments, size = packed.weighed(frame.arguments)
-        if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
+        if len(frame.arguments) <= packed.MAX_DEPTH:  # what is short cannot be deep, or much
+            self._admit(frame, len(frame.arguments))
+        else:
+            self._weigh(frame, packed.walked(frame.arguments), held=False)
+
+    def _weigh(self, frame: wire.Call, walk: Generator[None, None, int], *, held: bool) -> None:
+        """A step of the way through its arguments; most are through with the first. ``held``: it was not the first."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            next(walk)
+        except StopIteration as end:
+            if not held:
+                self._admit(frame, end.value)
+                return
+            following = functools.partial(self._admit_held, frame, end.value)
+        else:
+            following = functools.partial(self._weigh_on, frame, walk)
+        if not held:
+            if self._weighing is not None:  # its branch has ended, and goes unheard
+                return
+            self._link.hold()
+        self._weighing = loop.call_later(loop.time() - begun, following)
+
+    def _weigh_on(self, frame: wire.Call, walk: Generator[None, None, int]) -> None:
+        with self._believing_nothing():
+            self._weigh(frame, walk, held=True)
+
+    def _admit_held(self, frame: wire.Call, parts: int) -> None:
+        self._weighing = None
+        with self._believing_nothing():
+            self._admit(frame, parts)
+            self._link.go_on()
+
+    @contextlib.contextmanager
+    def _believing_nothing(self) -> Iterator[None]:
+        """Out of the link's own hands: what it would have made of trouble there."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever a frame sets off: its guest must not wait for ever
+            self._link.trouble(error)
+
+    def _admit(self, frame: wire.Call, parts: int) -> None:
+        """It has so many values: begin it, if there is room."""
+        arguments, size = packed.decoded(frame.arguments, parts)
+        if not isinstance(arguments, dict) or not set(map(type, arguments)) <= {str}:
             raise ProtocolViolation("a call whose arguments have no names")
         if len(self._tasks) >= MAX_IN_FLIGHT or self._bytes + size > MAX_BYTES:
             self._refuse(frame.id, Conflict(f"{len(self._tasks)} calls are in flight: wait for some of them"))
@@ -82,6 +129,8 @@ class Calls:
 
     def close(self) -> None:
         """The branch has gone: stop what it waited for; the link takes no answers any more."""
+        if self._weighing is not None:
+            self._weighing.cancel()
         for task in self._tasks.values():
             task.cancel()
 

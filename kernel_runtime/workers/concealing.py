@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.workers.branch import Branch
 
     Sink = Callable[[wire.FromGuest], None]
 
@@ -27,54 +29,113 @@ _HOLD = 0.2
 
 
 class Concealing:
-    """A sink before another one. Until a secret is opened everything passes as it is."""
+    """A sink before another one. Until a secret is opened everything passes as it is. What takes long to look through is
+    looked through in a thread; what comes after it waits, and so does the branch that it came from (``live``)."""
 
-    def __init__(self, disclosed: Disclosed, onward: Sink) -> None:
+    def __init__(
+        self, disclosed: Disclosed, onward: Sink, live: Callable[[], Branch | None] = lambda: None
+    ) -> None:
         self._disclosed = disclosed
         self._onward = onward
+        self._live = live
         self._held: wire.Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[wire.FromGuest] = deque()
+        self._working: asyncio.Task[None] | None = None
 
     def __call__(self, frame: wire.FromGuest) -> None:
-        if not self._disclosed:
+        if self._working is not None:
+            self._waiting.append(frame)
+        elif not self._disclosed:
             self._onward(frame)
-        elif isinstance(frame, wire.Stream):
-            self._stream(frame)
+        elif self._disclosed.slow(_size(frame)):
+            self._waiting.append(frame)
+            branch = self._live()
+            if branch is not None:
+                branch.hold()
+            self._working = asyncio.get_running_loop().create_task(self._work(branch))
         else:
-            self.flush()
-            self._onward(self._cleaned(frame))
+            self._pass(*_looked_through(frame, self._taken(), self._disclosed))
 
     def flush(self) -> None:
         """Pass on what was held back."""
+        held = self._taken()
+        if held is not None:
+            self._onward(_with_text(held, self._disclosed.text(held.text)))
+
+    async def settled(self) -> None:
+        """Everything that came was passed on."""
+        while self._working is not None:
+            await asyncio.wait([self._working])
+        self.flush()
+
+    async def _work(self, branch: Branch | None) -> None:
+        try:
+            while self._waiting:
+                frame, held = self._waiting.popleft(), self._taken()
+                self._pass(*await asyncio.to_thread(_looked_through, frame, held, self._disclosed))
+        except Exception as error:  # noqa: BLE001 - whatever a frame sets off: its cell must not wait for ever
+            self._waiting.clear()
+            if branch is not None:
+                branch.link.trouble(error)
+        finally:
+            self._working = None
+            if branch is not None:
+                branch.go_on()
+
+    def _taken(self) -> wire.Stream | None:
+        """What was held back: whoever calls passes it on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         held, self._held = self._held, None
-        if held is not None:
-            self._onward(_with_text(held, self._disclosed.text(held.text)))
+        return held
 
-    def _stream(self, frame: wire.Stream) -> None:
-        held = self._held
-        if held is not None and (held.parent, held.name) == (frame.parent, frame.name):
-            frame = _with_text(frame, held.text + frame.text)
-            self._held = None
-        self.flush()
-        ready, rest = self._disclosed.cut(frame.text)
-        if ready:
-            self._onward(_with_text(frame, ready))
-        if rest:
-            self._held = _with_text(frame, rest)
+    def _pass(self, ready: list[wire.FromGuest], held: wire.Stream | None) -> None:
+        for frame in ready:
+            self._onward(frame)
+        self._held = held
+        if held is not None:
             self._timer = asyncio.get_running_loop().call_later(_HOLD, self.flush)
 
-    def _cleaned(self, frame: wire.FromGuest) -> wire.FromGuest:
-        changed: dict[str, Any] = {}
-        if isinstance(frame, wire.Publish | wire.Reply):
-            changed["content"] = _cleaned_json(frame.content, self._disclosed)
-            changed["metadata"] = _cleaned_json(frame.metadata, self._disclosed)
-            changed["buffers"] = [self._disclosed.bytes(buffer) for buffer in frame.buffers]
-        elif isinstance(frame, wire.Ask):
-            changed["prompt"] = self._disclosed.text(frame.prompt)[: wire.MAX_SAID]
-        return msgspec.structs.replace(frame, **changed) if changed else frame
+
+def _looked_through(
+    frame: wire.FromGuest, held: wire.Stream | None, disclosed: Disclosed
+) -> tuple[list[wire.FromGuest], wire.Stream | None]:
+    """What may be passed on, and what is to be held back. ``held``: what was until now."""
+    if held is not None and isinstance(frame, wire.Stream) and _are_one(held, frame):
+        frame, held = _with_text(frame, held.text + frame.text), None
+    ready: list[wire.FromGuest] = [] if held is None else [_with_text(held, disclosed.text(held.text))]
+    if not isinstance(frame, wire.Stream):
+        return [*ready, _cleaned(frame, disclosed)], None
+    text, rest = disclosed.cut(frame.text)
+    if text:
+        ready.append(_with_text(frame, text))
+    return ready, _with_text(frame, rest) if rest else None
+
+
+def _are_one(held: wire.Stream, frame: wire.Stream) -> bool:
+    return (held.parent, held.name) == (frame.parent, frame.name)
+
+
+def _size(frame: wire.FromGuest) -> int:
+    """What there is to look through."""
+    if isinstance(frame, wire.Stream):
+        return len(frame.text)
+    if isinstance(frame, wire.Publish | wire.Reply):
+        return len(frame.content) + len(frame.metadata) + sum(map(len, frame.buffers))
+    return 0
+
+
+def _cleaned(frame: wire.FromGuest, disclosed: Disclosed) -> wire.FromGuest:
+    changed: dict[str, Any] = {}
+    if isinstance(frame, wire.Publish | wire.Reply):
+        changed["content"] = _cleaned_json(frame.content, disclosed)
+        changed["metadata"] = _cleaned_json(frame.metadata, disclosed)
+        changed["buffers"] = [disclosed.bytes(buffer) for buffer in frame.buffers]
+    elif isinstance(frame, wire.Ask):
+        changed["prompt"] = disclosed.text(frame.prompt)[: wire.MAX_SAID]
+    return msgspec.structs.replace(frame, **changed) if changed else frame
 
 
 def concealed(said: T, disclosed: Disclosed) -> T:

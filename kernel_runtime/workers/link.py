@@ -1,8 +1,8 @@
 """The host's end of a guest's socket: frames in and out within the event loop.
 
 The peer is hostile. A frame is bounded in size before it is decoded; when frames come faster
-than ``RATE`` (or the link's own) for longer than ``BURST`` allows, reading pauses and the guest
-waits. What is not a frame ends the link with a ``ProtocolViolation``; an end in the middle of a
+than ``RATE`` (or the link's own) for longer than ``BURST`` allows, reading rests and the guest
+waits. Who works longer on a frame than a moment holds the link meanwhile. What is not a frame ends the link with a ``ProtocolViolation``; an end in the middle of a
 frame, too.
 """
 
@@ -42,6 +42,8 @@ MAX_WAITING = 4 * wire.MAX_FRAME
 _LAST_CHUNKS = 256
 #: What a guest's frames may cost the host at a time; beyond it, half of the time belongs to others.
 _LONG_SECONDS = 0.05
+#: For how long it goes on reading before others have a turn.
+_TURN_SECONDS = 0.01
 
 
 class Link:
@@ -78,6 +80,8 @@ class Link:
         self._bucket = Bucket(RATE, BURST, now) if rate is None else Bucket(rate, 2 * rate, now)
         self.fds: deque[int] = deque()
         self.chunks = 0
+        self._holds = 0
+        self._resting = False
         self.closed = False
         self._loop.add_reader(sock.fileno(), self._read)
 
@@ -129,6 +133,7 @@ class Link:
     # -- in ----------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        begun = self._loop.time()
         for _ in range(_CHUNKS_AT_ONCE):
             data = self._receive()
             if data is None:
@@ -139,7 +144,7 @@ class Link:
                     ProtocolViolation(f"the connection closed {cut} bytes into a frame") if cut else None
                 )
                 return
-            if not self._deliver(data) or len(data) < _CHUNK:
+            if not self._deliver(data) or len(data) < _CHUNK or self._loop.time() - begun > _TURN_SECONDS:
                 return
 
     def _receive(self) -> bytes | None:
@@ -169,6 +174,10 @@ class Link:
         """Hand out the frames that are complete; False when reading must stop for now."""
         self._reader.feed(data)
         self.chunks += 1
+        return self._hand_out()
+
+    def _hand_out(self, *, last: bool = False) -> bool:
+        """``last``: the peer has ended, and nobody holds up its last words."""
         count = 0
         begun = self._loop.time()
         try:
@@ -177,14 +186,10 @@ class Link:
                 self._on_frame(frame)
                 if self.closed:
                     return False
-        except ProtocolViolation as error:
-            self._end(error)
-            return False
+                if self._holds and not last:
+                    break
         except Exception as error:  # noqa: BLE001 — whatever a frame sets off: its cell must not wait for ever
-            self._loop.call_exception_handler(
-                {"message": "a guest's frame was not handled", "exception": error}
-            )
-            self._end(ProtocolViolation(f"a frame could not be handled: {type(error).__name__}: {error}"))
+            self.trouble(error)
             return False
         return self._within_rate(count, self._loop.time() - begun)
 
@@ -193,11 +198,36 @@ class Link:
         wait = self._bucket.owe(self._loop.time(), count)
         if spent > _LONG_SECONDS:
             wait = max(wait, spent)
-        if wait == 0:
-            return True
-        self.pause()
-        self._loop.call_later(wait, self.resume)
-        return False
+        if wait > 0:
+            self._resting = True
+            self._loop.call_later(wait, self._rested)
+        if not self._may_read:
+            self._loop.remove_reader(self._socket.fileno())
+        return self._may_read
+
+    @property
+    def _may_read(self) -> bool:
+        return not (self.closed or self._holds or self._resting)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._continue()
+
+    def hold(self) -> None:
+        """Until ``go_on`` nothing more is read, and handed out: the guest waits once the socket's buffer is full."""
+        self._holds += 1
+        if not self.closed:
+            self._loop.remove_reader(self._socket.fileno())
+
+    def go_on(self) -> None:
+        """As often as it is held."""
+        self._holds -= 1
+        self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        """First what was read already."""
+        if self._may_read and self._hand_out():
+            self._loop.add_reader(self._socket.fileno(), self._read)
 
     def take_no_fds(self) -> None:
         """From now on: what came is closed, what comes is lost on its way."""
@@ -205,21 +235,16 @@ class Link:
         while self.fds:
             os.close(self.fds.popleft())
 
-    def pause(self) -> None:
-        """Stop reading: the guest waits once the socket's buffer is full."""
-        if not self.closed:
-            self._loop.remove_reader(self._socket.fileno())
-
-    def resume(self) -> None:
-        if not self.closed:
-            self._loop.add_reader(self._socket.fileno(), self._read)
-
     def drain(self) -> None:
         """Read what is already there (the peer has just ended)."""
+        if not self.closed:
+            self._hand_out(last=True)
         for _ in range(_LAST_CHUNKS):
             if self.closed or not (data := self._receive()):
                 return
-            self._deliver(data)
+            self._reader.feed(data)
+            self.chunks += 1
+            self._hand_out(last=True)
 
     def close(self) -> None:
         """Close without calling ``on_closed``. Lets go of whom it told: nobody is to wait for the
@@ -236,6 +261,14 @@ class Link:
     def fail(self, error: ProtocolViolation) -> None:
         """End it for what a frame turned out to be after it was handed out."""
         self._end(error)
+
+    def trouble(self, error: Exception) -> None:
+        """End it for what a frame has set off; what is no fault of the guest's is told to the loop, too."""
+        if isinstance(error, ProtocolViolation):
+            self._end(error)
+            return
+        self._loop.call_exception_handler({"message": "a guest's frame was not handled", "exception": error})
+        self._end(ProtocolViolation(f"a frame could not be handled: {type(error).__name__}: {error}"))
 
     def _end(self, error: ProtocolViolation | None) -> None:
         if not self.closed:
@@ -273,6 +306,15 @@ class Pipe:
         if not data:
             self.close()
         return len(data)
+
+    def hold(self) -> None:
+        """As ``Link`` does, but holds are not counted."""
+        if not self.closed:
+            self._loop.remove_reader(self._fd)
+
+    def go_on(self) -> None:
+        if not self.closed:
+            self._loop.add_reader(self._fd, self._read)
 
     def close(self) -> None:
         if not self.closed:

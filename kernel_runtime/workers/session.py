@@ -114,7 +114,9 @@ class Session(Life):
         if fds:
             self.used = True  # what they lead to is in this guest
         if not pending.executes:
-            return await pending.ended
+            verdict = await pending.ended
+            await _passed_on(pending)
+            return verdict
         self.used = True
         return await self._see_through(branch, pending, note)
 
@@ -131,8 +133,7 @@ class Session(Life):
         self._cells.append(pending)
         try:
             verdict = await pending.ended
-            if isinstance(pending.sink, Concealing):
-                pending.sink.flush()
+            await _passed_on(pending)
             await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
             if self.init is not None:
                 self.init.catch_up()
@@ -184,7 +185,7 @@ class Session(Life):
 
     def _concealing(self, sink: Sink) -> Concealing:
         """The sink, behind what takes out the secrets that this session has opened."""
-        return Concealing(self.disclosed, sink)
+        return Concealing(self.disclosed, sink, lambda: self._branch)
 
     def ask_at(self, make: Callable[[Session], Broker]) -> None:
         """Whom its guest may ask for capabilities: made when it first does."""
@@ -380,6 +381,12 @@ class Session(Life):
         if pending.limited is not None:
             return self._limiter.on_limited(self.init.meter, pending.limited)
         return self._limiter.killed_inside(self.init.meter, pending.kills)
+
+
+async def _passed_on(pending: Pending) -> None:
+    """All that came of it has reached whom it is for."""
+    if isinstance(pending.sink, Concealing):
+        await pending.sink.settled()
 
 
 def _is_over(verdict: Verdict | None) -> bool:

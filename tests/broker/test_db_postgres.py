@@ -12,6 +12,7 @@ import pytest
 
 from kernel_runtime.broker.databases import Database
 from kernel_runtime.broker.db import Databases
+from kernel_runtime.broker.db_intake import Intake
 from kernel_runtime.broker.db_postgres import first_word
 from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
 from tests.broker import server
@@ -312,3 +313,106 @@ def test_large_rows_are_not_here_all_at_once(
 def resident() -> int:
     """The memory that this process has now, in KiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * (resource.getpagesize() >> 10)
+
+
+#: Ways to have the server send 4 MB in one piece.
+LARGE = {
+    "a row": ("query", "SELECT repeat('x', 4000000)"),
+    "a row of many columns": ("query", f"SELECT {', '.join(['repeat($$x$$, 1000000)'] * 4)}"),
+    "a plan": ("query", "EXPLAIN VERBOSE SELECT repeat('x', 4000000)"),
+    "an error": ("query", "SELECT repeat('x', 4000000)::int"),
+    "what was written": ("execute", "INSERT INTO sales VALUES (repeat('x', 4000000)) RETURNING city"),
+    "what was written along the way": (
+        "execute",
+        "WITH a AS (INSERT INTO sales VALUES ('a') RETURNING 1) SELECT repeat('x', 4000000) FROM a",
+    ),
+    "an answer to a statement": ("execute", "EXPLAIN VERBOSE SELECT repeat('x', 4000000)"),
+}
+
+
+@pytest.mark.parametrize("how", LARGE)
+def test_what_the_server_sends_in_one_piece_is_bounded(
+    desk: Desk, boss: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """libpq would have taken it whole."""
+    taken: list[int] = []
+    received = Intake._received
+
+    def counted(intake: Intake) -> bytes:
+        try:
+            return received(intake)
+        finally:
+            taken.append(intake._taken)
+
+    monkeypatch.setattr(Intake, "_received", counted)
+    monkeypatch.setattr("kernel_runtime.broker.db_intake.MOST_AT_A_TIME", 1_000_000)
+    action, sql = LARGE[how]
+    name = "sales" if action == "query" else "ours"
+    with pytest.raises(Invalid, match="ask for a part"):
+        desk.now(action, name=name, sql=sql)
+    assert 1_000_000 < max(taken) <= 1_000_000 + (1 << 16)
+    assert cities(boss) == BEFORE
+    within = sql.replace("4000000", "100000").replace("1000000", "10000")  # the control
+    if how != "an error":
+        assert desk.now(action, name=name, sql=within)["rows"]
+
+
+def test_many_rows_are_more_than_one_may_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted for each anew, also where they are written."""
+    monkeypatch.setattr("kernel_runtime.broker.db_intake.MOST_AT_A_TIME", 1_000_000)
+    rows = "SELECT repeat('x', 300000) FROM generate_series(1, 30)"
+    assert len(desk.now("query", name="sales", sql=rows)["rows"]) == 30
+    told = desk.now("execute", name="ours", sql=f"INSERT INTO sales {rows} RETURNING city")
+    assert len(told["rows"]) == 30
+
+
+def test_large_parameters_go_as_they_went(desk: Desk) -> None:
+    sql = "SELECT length(:text), md5(:text) = md5(repeat('y', 9000000)), :text"
+    row = desk.now("query", name="sales", sql=sql, params={"text": "y" * 9_000_000})["rows"][0]
+    assert row == [9_000_000, True, "y" * 9_000_000]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "10::numeric ^ 100000",
+        "(SELECT array_agg(n) FROM generate_series(1, 2000) n)",
+        "(SELECT array_agg(n::numeric) FROM generate_series(1, 2000) n)",
+        "(SELECT jsonb_agg(n) FROM generate_series(1, 2000) n)",
+    ],
+)
+def test_every_kind_of_value_weighs_what_it_takes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setattr("kernel_runtime.broker.db_rows.MOST_BYTES", 200_000)
+    sql = f"SELECT {value} FROM generate_series(1, 50)"
+    told = desk.now("query", name="sales", sql=sql)
+    assert told["truncated"]
+    assert 1 <= len(told["rows"]) < 20
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "array_agg(1::numeric)",
+        "array_agg('ab'::text)",
+        "jsonb_agg(1)",
+        "json_agg('[]'::json)",
+        "array_agg(point(1, 1))",
+    ],
+)
+def test_a_row_of_very_many_values_is_none(desk: Desk, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Each takes more memory here than it does on its way."""
+    monkeypatch.setattr("kernel_runtime.broker.db_values.MOST_VALUES", 1000)
+    sql = f"SELECT {value} FROM generate_series(1, :many)"
+    with pytest.raises(Invalid, match="values"):
+        desk.now("query", name="sales", sql=sql, params={"many": 1500})
+    (found,) = desk.now("query", name="sales", sql=sql, params={"many": 400})["rows"][0]
+    assert len(found) == 400
+
+
+def test_a_value_nested_too_deep_is_told(desk: Desk) -> None:
+    sql = "SELECT (repeat('[', 5000) || repeat(']', 5000))::json"
+    with pytest.raises(Invalid, match="nested too deep"):
+        desk.now("query", name="sales", sql=sql)
+    assert desk.now("query", name="sales", sql=sql.replace("5000", "5"))["rows"] == [[[[[[[]]]]]]]

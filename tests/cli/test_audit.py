@@ -110,6 +110,18 @@ def test_rotate_moves_and_all_brings_back(invoke: Invoke, tmp_path: Path) -> Non
     assert "2 records and 3 in archives" in invoke("audit", "verify").stdout
 
 
+def test_archives_that_have_grown_are_told_of_and_stay(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("audit", "rotate", "--keep", "2").stderr == ""  # the control
+    monkeypatch.setattr("kernel_runtime.cli.audit._MUCH", 500)
+    for command in (["list"], ["verify"], ["rotate"]):
+        done = invoke("audit", *command)
+        assert done.exit_code == 0
+        assert "1 archive in" in done.stderr
+    assert "3 in archives" in invoke("audit", "verify").stdout
+
+
 def test_a_state_that_others_can_read_is_refused(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "state" / "state.db").chmod(0o644)
     done = invoke("audit", "verify")

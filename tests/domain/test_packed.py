@@ -50,6 +50,33 @@ def test_garbage_is_a_violation_or_what_the_decoder_says(data: bytes) -> None:
             packed.unpack(data)
 
 
+@given(_plain)
+def test_a_walk_counts_every_value(value: object) -> None:
+    assert packed.check(packed.pack(value)) == _count(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1
+
+
+@given(_plain, st.integers(1, 40))
+def test_steps_make_no_difference(value: object, step: int) -> None:
+    data = packed.pack([value, value])
+    before, packed.STEP = packed.STEP, step
+    try:
+        walk, steps = packed.walked(data), 0
+        with pytest.raises(StopIteration) as end:
+            while True:
+                next(walk)
+                steps += 1
+    finally:
+        packed.STEP = before
+    assert end.value.value == packed.check(data)
+    assert steps <= end.value.value // step + 1
+
+
 @given(_plain, st.integers(1, 50))
 def test_what_is_cut_off_is_refused(value: object, cut: int) -> None:
     data = packed.pack(value)

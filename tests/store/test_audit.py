@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kernel_runtime.domain.audit import FIELDS, GENESIS, Entry, Head
 from kernel_runtime.domain.errors import StorageFailed
+from kernel_runtime.store import audit as audit_store
+from kernel_runtime.store import rotation
 from kernel_runtime.store.audit import AuditLog
 from kernel_runtime.store.database import Database
 from kernel_runtime.store.ledger import SqlLedger
@@ -251,3 +253,93 @@ def test_who_stops_reading_after_it_was_closed_does_no_harm(database: Database, 
     assert next(reading).number == 1
     database.close()
     reading.close()
+
+
+def test_as_many_as_are_wanted_are_moved_the_oldest_first(log: AuditLog) -> None:
+    assert (log.rotate(1, most=3), log.live()) == (3, 5)
+    assert [record.number for record in log.records()] == [4, 5, 6, 7, 8]
+    assert (log.rotate(1, most=10), log.rotate(1, most=10)) == (4, 0)
+    assert log.verify().troubles == ()
+    assert log.archives()[0] == 2
+    assert log.archives()[1] == sum(path.stat().st_size for path in log.archive.iterdir())
+
+
+def test_who_writes_does_not_wait_for_an_archive_to_be_written(
+    database: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another connection, as another process has one, writes in the middle; the chain goes on."""
+    other = Database(database.path, patience=0.0)
+    write = audit_store._write_archive
+
+    def while_others_write(*arguments: Any) -> None:
+        append(other, 2)
+        write(*arguments)
+
+    monkeypatch.setattr(audit_store, "_write_archive", while_others_write)
+    assert log.rotate(3) == 5
+    report = log.verify()
+    assert (report.records, report.archived, report.head.number, report.troubles) == (5, 5, 10, ())
+    other.close()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six records stay, four are an archive, each fifth one looks."""
+    for name, amount in {"LIVE": 6, "ARCHIVED": 4, "EVERY": 5}.items():
+        monkeypatch.setattr(rotation, name, amount)
+
+
+def _appended(database: Database, count: int) -> SqlLedger:
+    """Each in a transaction of one ledger, and what it began is done."""
+    ledger = SqlLedger(database)
+    for number in range(count):
+        with ledger.turn() as turn:
+            turn.append(Entry(event="decision", bytes=number), at=float(number))
+        if ledger.rotation.thread is not None:
+            ledger.rotation.thread.join()
+    return ledger
+
+
+@pytest.mark.usefixtures("small")
+def test_a_log_that_grows_is_archived_by_itself(database: Database) -> None:
+    _appended(database, 103)
+    log = AuditLog(database)
+    report = log.verify()
+    assert report.troubles == ()
+    assert report.records + report.archived == 103
+    assert 6 <= report.records < 6 + 4 + 5
+    assert [record.number for record in log.everything()] == list(range(1, 104))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_log_that_has_grown_long_ago_is_archived_in_several(
+    database: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rotation.Rotation, "written", lambda *_: None)
+        append(database, 22)
+    rotation.Rotation(database.path)._rotate()
+    assert (log.live(), log.archives()[0]) == (6, 6)
+    assert told(AuditLog(database)) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_a_rotation_that_cannot_be_is_tried_again_and_nothing_is_lost(database: Database) -> None:
+    (database.path.parent / "audit").write_text("no directory")
+    _appended(database, 30)
+    assert AuditLog(database).live() == 30
+    (database.path.parent / "audit").unlink()
+    _appended(database, 5)
+    assert AuditLog(database).live() < 6 + 4 + 5
+    assert told(AuditLog(database)) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_what_was_not_committed_rotates_nothing(database: Database, log: AuditLog) -> None:
+    ledger = SqlLedger(database)
+    with pytest.raises(ZeroDivisionError), ledger.turn() as turn:
+        for _ in range(10):
+            turn.append(Entry(event="decision"), at=1.0)
+        raise ZeroDivisionError
+    assert ledger.rotation.thread is None
+    assert log.live() == 8

@@ -18,7 +18,7 @@ from kernel_runtime.workers import calls as module
 from kernel_runtime.workers.calls import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 
 class Link:
@@ -30,6 +30,17 @@ class Link:
         self.sent: list[wire.Called] = []
         self.beside: list[bytes] = []
         self._full = full
+        self.holds = 0
+        self.troubles: list[Exception] = []
+
+    def hold(self) -> None:
+        self.holds += 1
+
+    def go_on(self) -> None:
+        self.holds -= 1
+
+    def trouble(self, error: Exception) -> None:
+        self.troubles.append(error)
 
     @property
     def chunks(self) -> int:
@@ -106,6 +117,11 @@ def test_of_what_comes_together_only_the_first_is_begun_before_all_else() -> Non
 
 async def settled(calls: Calls) -> None:
     while len(calls):
+        await asyncio.sleep(0)
+
+
+async def weighed(link: Link) -> None:
+    while link.holds:
         await asyncio.sleep(0)
 
 
@@ -233,10 +249,12 @@ def test_what_arguments_take_in_memory_counts_not_what_they_take_on_the_way() ->
     async def test(calls: Calls, link: Link, broker: Broker) -> None:
         for number in range(1, 8):
             calls.begin(call(number, "wait", x=[[]] * 190_000))  # 190 kB, 15 MB when they are made
+            await weighed(link)
         assert (len(calls), [frame.id for frame in link.sent]) == (4, [5, 6, 7])
         broker.go.set()
         await settled(calls)
         calls.begin(call(8, x=[[]] * 190_000))
+        await weighed(link)
         await settled(calls)
         assert link.sent[-1].error == ""
 
@@ -267,3 +285,84 @@ def test_descriptors_wait_for_room_and_ours_are_closed() -> None:
 
     run(test, Link(full=2))
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+MUCH = {"x": [[1]] * 90_000}
+
+
+def test_arguments_of_many_values_are_weighed_in_steps_between_which_others_have_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No more than ``STEP`` values at a time, and a turn of everybody else's between."""
+    walks: list[int] = []
+    walked = packed.walked
+
+    def counted(data: bytes) -> Generator[None, None, int]:
+        walk = walked(data)
+        while True:
+            walks.append(1)
+            try:
+                next(walk)
+            except StopIteration as end:
+                return int(end.value)
+            yield
+
+    frame = call(1, **MUCH)
+    monkeypatch.setattr(packed, "walked", counted)
+
+    async def test(calls: Calls, link: Link, _: Broker) -> None:
+        calls.begin(frame)
+        assert (len(walks), link.holds, len(calls)) == (1, 1, 0)
+        seen = [len(walks)]
+        while link.holds:
+            await asyncio.sleep(0)
+            seen.append(len(walks))
+        assert max(b - a for a, b in itertools.pairwise(seen)) == 1
+        assert len(walks) >= 180_000 // packed.STEP
+        await settled(calls)
+        assert packed.unpack_answer(link.sent[0].value) == MUCH
+
+    run(test)
+
+
+def test_what_one_step_is_enough_for_is_begun_at_once() -> None:
+    """Also a large one, where it is one value."""
+
+    async def test(calls: Calls, link: Link, broker: Broker) -> None:
+        calls.begin(call(1, "wait", x=bytes(10_000_000)))
+        calls.begin(call(2, "wait", x=list(range(2000))))
+        assert (len(calls), link.holds) == (2, 0)
+        calls.close()
+        await settled(calls)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("tail", "why"), [(b"\xc1", "not known"), (b"\xc0\xc0", "does not end"), (b"", "in the middle")]
+)
+def test_nonsense_that_is_found_late_ends_the_branch(tail: bytes, why: str) -> None:
+    async def test(calls: Calls, link: Link, _: Broker) -> None:
+        whole = packed.pack([0] * 50_000)
+        calls.begin(call(1, data=b"\x81\xa1x" + whole[:-1] + tail))
+        while not link.troubles:
+            await asyncio.sleep(0)
+        assert isinstance(link.troubles[0], ProtocolViolation)
+        assert why in str(link.troubles[0])
+        assert (len(calls), link.sent) == (0, [])
+
+    run(test)
+
+
+def test_a_branch_that_ends_meanwhile_is_not_weighed_any_further() -> None:
+    async def test(calls: Calls, link: Link, _: Broker) -> None:
+        calls.begin(call(1, **MUCH))
+        calls.begin(call(2, **MUCH))  # its last words, which nobody holds up
+        calls.begin(call(3))
+        await settled(calls)
+        calls.close()
+        for _turn in range(200):
+            await asyncio.sleep(0)
+        assert [frame.id for frame in link.sent] == [3]
+
+    run(test)

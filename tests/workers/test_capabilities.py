@@ -140,6 +140,31 @@ def test_an_error_of_the_sdk_ends_where_the_cell_asked(granted: kernel_runtime.S
         assert "kernel_runtime/" not in text
 
 
+def test_long_output_and_long_arguments_keep_their_place(granted: kernel_runtime.Session) -> None:
+    """Both are looked through beside the loop; what comes after them waits for them."""
+    granted.run("from kernel_runtime.sdk import cache, secrets\ntoken = secrets.get('api-token')")
+    done = granted.run(
+        "print('begin', token)\nprint(('x' * 99 + '\\n') * 20_000, token)\nprint('middle')\n"
+        "cache.set('many', [[n] for n in range(90_000)])\nprint(len(cache.get('many')))\n"
+        "print('y' * 500_000 + token)\nprint('end')\ntoken + 'z' * 500_000"
+    )
+    words = [
+        "begin [secret api-token]",
+        "x" * 99,
+        "\n [secret api-token]",
+        "middle",
+        "90000",
+        "y" * 500_000,
+        "end",
+    ]
+    places = [done.stdout.index(word) for word in words]
+    assert places == sorted(places)
+    assert done.stdout.count("x") == 20_000 * 99
+    assert done.result is not None
+    assert done.result.startswith("'[secret api-token]zzz")
+    assert SECRET not in repr(done)
+
+
 def test_a_secret_is_used_inside_and_shown_nowhere(granted: kernel_runtime.Session) -> None:
     """Printed, in pieces, encoded, as a result, as HTML, in an error with its traceback, in a log record."""
     granted.run("from kernel_runtime.sdk import secrets, log\ntoken = secrets.get('api-token')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import struct
@@ -200,6 +201,11 @@ def test_draining_does_not_wait_for_a_writer_that_goes_on(monkeypatch: pytest.Mo
             monkeypatch.setattr(peer.link, "_receive", lambda: wire.pack(wire.Done(parent="1")))
             peer.link.drain()
             assert len(peer.frames) == 3
+            peer.link.close()
+            peer.link.drain()  # nothing more happens
+            peer.link.go_on()
+            await asyncio.sleep(0)
+            assert len(peer.frames) == 3
 
     asyncio.run(story())
 
@@ -223,3 +229,69 @@ def test_frames_that_take_the_host_long_are_read_half_of_the_time(monkeypatch: p
         return waits
 
     assert asyncio.run(story()) == [pytest.approx(3.0)]
+
+
+@pytest.mark.parametrize("holds", [1, 2])
+def test_who_works_on_a_frame_holds_the_others_back_in_their_order(holds: int) -> None:
+    """Those that were read along with it, and those that were not read yet."""
+
+    async def story() -> None:
+        with Peer() as peer:
+            peer.link._on_frame = lambda frame: _take(frame, peer, holds)
+            frames = [wire.Done(parent=str(number)) for number in range(4)]
+            peer.socket.sendall(b"".join(map(wire.pack, frames[:3])))
+            await peer.until(lambda: bool(peer.frames))
+            peer.socket.sendall(wire.pack(frames[3]))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert peer.frames == frames[:1]
+            for left in range(holds, 0, -1):
+                assert peer.frames == frames[:1], left
+                peer.link.go_on()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            await peer.until(lambda: len(peer.frames) == 4)
+            assert peer.frames == frames
+
+    asyncio.run(story())
+
+
+def _take(frame: wire.Done, peer: Peer, holds: int) -> None:
+    peer.frames.append(frame)
+    for _ in range(holds if frame.parent == "0" else 0):
+        peer.link.hold()
+
+
+def test_last_words_are_not_held_back() -> None:
+    async def story() -> None:
+        with Peer() as peer:
+            peer.link._on_frame = lambda frame: _take(frame, peer, 1)
+            peer.socket.sendall(b"".join(wire.pack(wire.Done(parent=str(number))) for number in range(3)))
+            await peer.until(lambda: bool(peer.frames))
+            assert len(peer.frames) == 1
+            peer.link.drain()
+            assert len(peer.frames) == 3
+            peer.link.close()
+            peer.link.drain()  # nothing more happens
+            peer.link.go_on()
+            await asyncio.sleep(0)
+            assert len(peer.frames) == 3
+
+    asyncio.run(story())
+
+
+def test_a_link_reads_no_longer_than_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others come between the chunks of a guest whose frames take long."""
+    monkeypatch.setattr(links, "_CHUNK", 16)
+    monkeypatch.setattr(links, "_TURN_SECONDS", -1.0)
+
+    async def story() -> None:
+        with Peer() as peer:
+            peer.socket.sendall(b"".join(wire.pack(wire.Done(parent=str(number))) for number in range(30)))
+            turns = []
+            while len(peer.frames) < 30:
+                await asyncio.sleep(0)
+                turns.append(len(peer.frames))
+            assert max(b - a for a, b in itertools.pairwise(turns)) <= 2
+
+    asyncio.run(story())
