@@ -13,39 +13,28 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.domain.level import Level
-from kernel_runtime.jupyter import bench, front_magics, identity, limits_magic, verdicts
+from kernel_runtime.jupyter import bench, identity, limits_magic, verdicts
 from kernel_runtime.jupyter.card_place import UnderTheCell
-from kernel_runtime.jupyter.contents import CompleteReply, Content, ExecuteReply, Fault, Trouble
+from kernel_runtime.jupyter.contents import CompleteReply, ExecuteReply, Fault
 from kernel_runtime.jupyter.messages import MessageError
 from kernel_runtime.jupyter.panels.asking import Asking
 from kernel_runtime.jupyter.panels.openers import Panels
-from kernel_runtime.jupyter.records import Recorder, Records
-from kernel_runtime.jupyter.relay import Relay, Strays, request_of
+from kernel_runtime.jupyter.relay import Relay
 from kernel_runtime.jupyter.requests import Cursor, Execute, read
-from kernel_runtime.jupyter.settings import cell_source, tighten
+from kernel_runtime.jupyter.runner import Runner
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
-    from kernel_runtime.domain.verdict import Verdict
-    from kernel_runtime.jupyter.advice import Advice
-    from kernel_runtime.jupyter.guest import Guest, Sink
+    from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.history import History
     from kernel_runtime.jupyter.messages import Message
     from kernel_runtime.jupyter.relay import Desk
     from kernel_runtime.jupyter.settings import Settings
 
 HISTORY_SECONDS = 0.5
-#: A client answers what an output widget captured with comm messages. nbclient sends them beside its event
-#: loop, and does not see a reply that arrives at that very moment: it waits until its timeout.
-CAPTURED_SECONDS = 0.1
-#: Characters of a cell that the check reads in some milliseconds; longer ones are read beside the loop.
-READ_AT_ONCE = 4000
 #: Bytes of a request that only opens a panel, at most.
 MOST_PANEL = 1000
 
@@ -62,19 +51,17 @@ class Cells:
         reply: Callable[[Message, object, dict[str, Any]], None],
         drain: Callable[[], None],
     ) -> None:
-        self.count = 0
         self.notice = ""
         self.running: Message | None = None
-        self.strays = Strays(desk)
-        self.records = Records()
         self._guest = guest
         self._desk = desk
         self._settings = settings
         self._history = history
         self._reply = reply
         self._drain = drain
-        self._advice: Advice | None = None
         self._panels = Panels(desk.stage, guest, desk.sources)
+        self._runner = Runner(guest, desk, settings, self._panels)
+        self.strays = self._runner.strays
         self._place = UnderTheCell(desk)
         self.person = settings.person.card = Asking(desk.stage, self._place)
         self._line: deque[Message] = deque()
@@ -110,8 +97,7 @@ class Cells:
         if what is None:
             return False
         self.status("busy", message)
-        count = self._take_count(request)
-        self._announce(message, request, count)
+        count = self._runner.begin(message, request)
         bundle = limits_magic.answer(what, self._settings)
         if not request.silent:
             self._desk.publish("display_data", {"data": bundle, "metadata": {}, "transient": {}}, message.raw)
@@ -129,15 +115,14 @@ class Cells:
 
     async def _open_panel(self, message: Message, request: Execute, name: str) -> None:
         self.status("busy", message)
-        count = self._take_count(request)
-        self._announce(message, request, count)
+        count = self._runner.begin(message, request)
         content: Any = _execute_reply("ok", count)
         try:
             bundle = await self._panels.open(name, message.raw)
         except Exception as error:  # noqa: BLE001 - a bug here must not leave a front end waiting
             if not isinstance(error, KernelRuntimeError):
                 traceback.print_exc()
-            content = self._show(message, request, verdicts.trouble_from(error))
+            content = self._runner.show(message, request, verdicts.trouble_from(error))
         else:
             if not request.silent:
                 shown = {"data": bundle, "metadata": {}, "transient": {}}
@@ -183,13 +168,12 @@ class Cells:
 
     async def _execute(self, message: Message, request: Execute) -> None:
         started = _now()
-        count = self._take_count(request)
-        self._announce(message, request, count)
+        count = self._runner.begin(message, request)
         self._tell_notice(message, request)
-        content, extra = await self._answer(message, request, count)
+        content, extra = await self._runner.answer(message, request, count)
         status = content.status if isinstance(content, ExecuteReply) else "error"
         if isinstance(content, ExecuteReply):
-            content.execution_count = self.count
+            content.execution_count = self._runner.count
         if status == "error" and request.stop_on_error and not request.silent:
             self.abort_waiting()  # before the reply: what is sent in answer to it is to run
         self._reply(message, content, self._recorded(extra) | _stamp(status) | {"started": started})
@@ -203,151 +187,12 @@ class Cells:
             return extra
         return extra | {"kernel_runtime": extra.get("kernel_runtime", {}) | {"standing": standing}}
 
-    async def _answer(self, message: Message, request: Execute, count: int) -> tuple[Content, dict[str, Any]]:
-        """By the front's own magics, if it is nothing else, or by the guest."""
-        calls = bench.MAGICS.recognise(request.code)
-        if calls is not None:
-            return await self._perform(calls, message, request, count)
-        try:
-            relay = self._relay(message, request, count)
-            await self._advise(message, request)
-        except KernelRuntimeError as error:
-            return self._show(message, request, verdicts.trouble_from(error)), {}
-        sink: Sink = relay
-        if request.counts:
-            sink = Recorder(self.records.begin(count, request.code), relay)
-        number = count if request.counts else 0
-        return await self._run(relay, request, lambda: self._submit(message, sink, number))
-
-    async def _perform(
-        self, calls: list[front_magics.Call], message: Message, request: Execute, count: int
-    ) -> tuple[Content, dict[str, Any]]:
-        """One line after the other, until one fails."""
-
-        def run_on(submit: Callable[[Sink], Awaitable[Verdict | None]]) -> bench.Running:
-            relay = self._relay(message, request, count)
-            return self._run(relay, request, lambda: submit(relay))
-
-        async def panel(name: str) -> dict[str, Any]:
-            return await self._panels.open(name, message.raw)
-
-        work = bench.Bench(self._guest.ready, self.records, run_on, panel)
-        try:
-            for call in calls:
-                bundle = await front_magics.perform(work, call)
-                if bundle is not None and not request.silent:
-                    shown = {"data": bundle, "metadata": {}, "transient": {}}
-                    self._desk.publish("display_data", shown, message.raw)
-        except asyncio.CancelledError:
-            if being_cancelled():
-                raise
-            return self._show(message, request, INTERRUPTED), {}
-        except (KernelRuntimeError, OSError, TimeoutError) as error:
-            return self._show(message, request, verdicts.trouble_from(error)), {}
-        return work.content or ExecuteReply(status="ok", execution_count=count), work.extra
-
-    def _take_count(self, request: Execute) -> int:
-        if request.counts:
-            self.count += 1
-            return self.count
-        return self.count + 1
-
-    def _announce(self, message: Message, request: Execute, count: int) -> None:
-        if not request.silent:
-            content = {"code": request.code, "execution_count": count}
-            self._desk.publish("execute_input", content, message.raw)
-
     def _tell_notice(self, message: Message, request: Execute) -> None:
         """What has waited for a cell to be told with."""
         if self.notice and not request.silent:
             text = f"[kernel_runtime: {self.notice}]\n"
             self._desk.publish("stream", {"name": "stderr", "text": text}, message.raw)
             self.notice = ""
-
-    async def _advise(self, message: Message, request: Execute) -> None:
-        """Say what the check finds, before the cell runs; ``CheckRefused`` when it is not to run."""
-        settings = self._settings
-        if settings.error or not (settings.check or settings.policy or settings.level is Level.STRICT):
-            return
-        if self._advice is None:
-            from kernel_runtime.jupyter.advice import advice_for  # not where nothing is checked
-
-            self._advice = advice_for(settings.check, settings.policy, settings.level)
-        if len(request.code) < READ_AT_ONCE:
-            bundle = self._advice.judge(request.code)
-        else:
-            bundle = await asyncio.to_thread(self._advice.judge, request.code)
-        if bundle and not request.silent:
-            content = {"data": bundle, "metadata": {}, "transient": {}}
-            self._desk.publish("display_data", content, message.raw)
-
-    def _relay(self, message: Message, request: Execute, count: int) -> Relay:
-        """The relay, with the cell's own output limit when its metadata asks for less."""
-        output = 0
-        source = cell_source(message.metadata)
-        if source is not None:
-            own = _copy(self._settings)
-            tighten(own, source)
-            output = own.limits.output
-        return Relay(self._desk, message, count=count, allow_stdin=request.allow_stdin, output=output)
-
-    async def _run(
-        self, relay: Relay, request: Execute, submit: Callable[[], Awaitable[Verdict | None]]
-    ) -> tuple[Content, dict[str, Any]]:
-        """Run the cell in the guest → reply and extra metadata, whatever becomes of it."""
-        message = relay.message
-        try:
-            verdict = await submit()
-            if relay.captured:
-                await asyncio.sleep(CAPTURED_SECONDS)
-        except asyncio.CancelledError:
-            if being_cancelled():
-                raise
-            return self._show(message, request, INTERRUPTED), {}
-        except (KernelRuntimeError, OSError) as error:
-            extra = verdicts.metadata_of(getattr(error, "verdict", None), [])
-            return self._show(message, request, verdicts.trouble_from(error)), extra
-        finally:
-            relay.finish()
-        self.strays.remember(relay)
-        if verdict is not None and verdict.raised and isinstance(relay.reply, ExecuteReply):
-            return relay.reply, verdicts.metadata_of(verdict, relay.denied)
-        if verdict is not None:
-            return self._ended(relay, message, request, verdict), verdicts.metadata_of(verdict, relay.denied)
-        if isinstance(relay.reply, ExecuteReply):
-            return relay.reply, verdicts.metadata_of(None, relay.denied)
-        lost = verdicts.trouble(
-            "ProtocolViolation", "the guest said that the cell is done, but sent no reply", []
-        )
-        return self._show(message, request, lost), {}
-
-    async def _submit(self, message: Message, sink: Sink, count: int) -> Verdict | None:
-        session = await self._guest.ready()
-        if count:
-            session.execution_count = count
-        return await session.submit(request_of(message, count), sink)
-
-    def _ended(self, relay: Relay, message: Message, request: Execute, verdict: Verdict) -> ExecuteReply:
-        """The cell's error when a limit or the guest itself ended it."""
-        self._desk.sources.logs.record("error", verdict.tell(), self.count, source="host")
-        if not verdict.survived:
-            self._desk.guest_died()
-        lines = relay.reply.traceback if isinstance(relay.reply, ExecuteReply) else None
-        return self._show(message, request, verdicts.trouble_of(verdict), lines or None)
-
-    def _show(
-        self, message: Message, request: Execute, trouble: Trouble, lines: list[str] | None = None
-    ) -> ExecuteReply:
-        """Publish an error output of the front's own and make the reply that belongs to it."""
-        if not request.silent:
-            self._desk.publish("error", trouble, message.raw)
-        return ExecuteReply(
-            status="error",
-            execution_count=self.count,
-            ename=trouble.ename,
-            evalue=trouble.evalue,
-            traceback=[*(lines or []), *trouble.traceback],
-        )
 
     def _remember(self, count: int, code: str) -> None:
         """Into the history, written when the kernel has been quiet for a moment."""
@@ -362,7 +207,7 @@ class Cells:
         """complete, inspect, is_complete: relayed; the front's own magics are merged in."""
         relay = Relay(self._desk, message)
         try:
-            verdict = await self._submit(message, relay, 0)
+            verdict = await self._runner.submit(message, relay, 0)
         except asyncio.CancelledError:
             if being_cancelled():
                 raise
@@ -382,9 +227,6 @@ class Cells:
         self._reply(message, reply, {})
 
 
-INTERRUPTED = verdicts.trouble("KeyboardInterrupt", "interrupted while waiting for the guest", [])
-
-
 def _execute_reply(status: str, count: int) -> dict[str, Any]:
     return {"status": status, "execution_count": count, "user_expressions": {}, "payload": []}
 
@@ -396,7 +238,3 @@ def _stamp(status: str) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _copy(settings: Settings) -> Settings:
-    return msgspec.structs.replace(settings, origins=dict(settings.origins), notes=[])

@@ -112,10 +112,7 @@ class SandboxMagics(Magics):
             _check_names("-o", asked.outputs)
             guest = self.guests.take(asked.name, amounts, level, fresh=asked.fresh)
             self._advise(asked, guest.level, cell)
-            for name, value in inputs.items():
-                _put(guest, name, value)
-            self._run(guest, asked.name, cell)
-            self.host.push({name: guest.value(name) for name in asked.outputs})
+            self._run(guest, asked.name, cell, inputs, asked.outputs)
 
     @magic_arguments()
     @argument("app", nargs="?", default="app", metavar="NAME", help="Its id, unless the manifest says one.")
@@ -141,12 +138,12 @@ class SandboxMagics(Magics):
             guest, anew = self.guests.take_app(manifest, fresh=asked.fresh)
             if anew:
                 print(f"the manifest of {manifest.id} has changed: it begins anew", file=sys.stderr)
-            for name, value in inputs.items():
-                _put(guest, name, value)
-            self._run(guest, manifest.id, cell)
-            self.host.push({name: guest.value(name) for name in asked.outputs})
+            self._run(guest, manifest.id, cell, inputs, asked.outputs)
 
-    def _run(self, guest: Guest, name: str, cell: str) -> None:
+    def _run(self, guest: Guest, name: str, cell: str, inputs: dict[str, Any], outputs: list[str]) -> None:
+        """Variables in, the cell, variables out."""
+        for variable, value in inputs.items():
+            _put(guest, variable, value)
         person = self.guests.person(name)
         showing = Showing(self.host, name, guest, person)
         hearing = Hearing(self.guests.logs, name, self.host.execution_count)
@@ -156,6 +153,7 @@ class SandboxMagics(Magics):
         error = error_of(result, name)
         if error is not None:
             raise error
+        self.host.push({variable: guest.value(variable) for variable in outputs})
 
     def _advise(self, asked: argparse.Namespace, level: Level, cell: str) -> None:
         """Show what the check finds, or refuse, before the cell goes to its guest."""

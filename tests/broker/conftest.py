@@ -1,4 +1,5 @@
-"""A state of its own for each test; servers of web pages, and of Redis, for each module that asks for one."""
+"""A state, names and a gate of its own for each test; servers of web pages, and of Redis, and a loop for proxies, for
+each module that asks for one."""
 
 from __future__ import annotations
 
@@ -7,14 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.state import State
+from kernel_runtime.workers.portal import Portal
 from tests.broker import redis_server
-from tests.broker.outside import Certificates, serving
+from tests.broker.outside import LOCAL, Certificates, Names, gate, serving
+from tests.broker.proxy_server import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kernel_runtime.broker.gate import Gate
     from tests.broker.outside import Server
+    from tests.broker.proxy_server import Running
     from tests.broker.redis_server import RedisServer
 
 
@@ -39,6 +44,30 @@ def empty_redis(redis: RedisServer) -> RedisServer:
     with redis.client() as client:
         client.flushall()
     return redis
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names(api_internal=LOCAL, other_internal=LOCAL, api_example_org=LOCAL)
+
+
+@pytest.fixture
+def mine(state: State) -> Gate:
+    """Grants one of these names."""
+    return gate(state, "net:api.internal:*")
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[Portal]:
+    portal = Portal()
+    yield portal
+    portal.close()
+
+
+@pytest.fixture
+def served(portal: Portal, mine: Gate, names: Names) -> Iterator[Running]:
+    with running(portal, mine, names) as run:
+        yield run
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 WHEEL = "tiny-1.0-py3-none-any.whl"
+LOCAL = ["127.0.0.1"]
 
 
 class Site(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.outside import Outside
-from tests.broker.test_broker import allowing, broker, run, written
+from tests.broker.asking import allowing, broker, run, written
 
 if TYPE_CHECKING:
     from kernel_runtime.state import State

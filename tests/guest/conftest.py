@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -59,6 +60,12 @@ class Outcome:
     def error(self) -> str | None:
         errors = self.published("error")
         return errors[0]["ename"] if errors else None
+
+    @property
+    def traceback(self) -> str:
+        """As a person reads it."""
+        (error,) = self.published("error")
+        return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
 
 
 class Host:
@@ -218,6 +225,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def guest(tmp_path: Path) -> Iterator[Host]:
     """A guest of one test's own."""
     host = Host(str(tmp_path))
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """As ``shared``, at level strict."""
+    host = Host(str(tmp_path_factory.mktemp("strict")), level="strict")
     yield host
     host.close()
 

@@ -1,4 +1,5 @@
-"""A temporary Jupyter: our kernelspec installed into its own prefix, beside plain ipykernel."""
+"""A temporary Jupyter: our kernelspec installed into its own prefix, beside plain ipykernel; for modules that ask
+for it its server, and a browser."""
 
 from __future__ import annotations
 
@@ -11,11 +12,14 @@ import pytest
 
 from kernel_runtime.jupyter import kernelspec
 from tests.conftest import unmeasured
+from tests.journeys import lab
 from tests.journeys.kernels import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from selenium import webdriver
 
 PLAIN_SPEC = {
     "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -58,3 +62,34 @@ def jupyter(jupyter_paths: dict[str, str]) -> Iterator[dict[str, str]]:
         for name, value in jupyter_paths.items():
             patch.setenv(name, value)
         yield dict(os.environ)
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server and the browser of a module keep their things; notebooks are in ``work``."""
+    return tmp_path_factory.mktemp(request.module.__name__.rpartition("test_")[2])
+
+
+@pytest.fixture(scope="module")
+def environment(jupyter: dict[str, str]) -> dict[str, str]:
+    """What the server is started with; for a module to replace."""
+    return {**jupyter, "KERNEL_RUNTIME_WARM": "0"}
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    """Which server it is; for a module to replace."""
+    return "jupyterlab"
+
+
+@pytest.fixture(scope="module")
+def address(place: Path, environment: dict[str, str], program: str) -> Iterator[str]:
+    """Of the server that runs."""
+    with lab.server(place, environment, program) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def driver(place: Path) -> Iterator[webdriver.Chrome]:
+    with lab.browser(place) as found:
+        yield found

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -26,7 +27,6 @@ from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from selenium.webdriver.remote.webelement import WebElement
 
@@ -102,6 +102,13 @@ def browser(place: Path) -> Iterator[webdriver.Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+def screenshots(place: Path) -> Path:
+    """Where they go: ``$KERNEL_RUNTIME_SCREENSHOTS``, or below ``place``."""
+    found = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
+    found.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 def wait_until(holds: Callable[[], Any], seconds: float, complaint: str) -> Any:

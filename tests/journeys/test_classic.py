@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.journeys import lab
 from tests.journeys.classic import Classic
 from tests.journeys.lab import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from selenium import webdriver
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -27,23 +24,16 @@ ASKS = "from kernel_runtime.sdk import cache\ncache.set('rates', 7)\nprint('kept
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("classic")
-
-
-@pytest.fixture(scope="module")
-def address(place: Path, jupyter: dict[str, str]) -> Iterator[str]:
+def environment(place: Path, jupyter: dict[str, str]) -> dict[str, str]:
     """Its extensions for widgets are switched on by the environment's configuration."""
     own = {"KERNEL_RUNTIME_STATE": str(place / "state"), "XDG_CONFIG_HOME": str(place / "config")}
     configured = {name: value for name, value in jupyter.items() if name != "JUPYTER_NO_CONFIG"}
-    with lab.server(place, {**configured, **own, "KERNEL_RUNTIME_WARM": "0"}, "nbclassic") as found:
-        yield found
+    return {**configured, **own, "KERNEL_RUNTIME_WARM": "0"}
 
 
 @pytest.fixture(scope="module")
-def driver(place: Path) -> Iterator[webdriver.Chrome]:
-    with lab.browser(place) as found:
-        yield found
+def program() -> str:
+    return "nbclassic"
 
 
 @pytest.fixture

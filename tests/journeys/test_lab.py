@@ -5,10 +5,8 @@ Screenshots lie in pytest's temporary directory, or in ``$KERNEL_RUNTIME_SCREENS
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +18,7 @@ from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from selenium import webdriver
 
@@ -29,20 +28,8 @@ WIDGETS = "import ipywidgets as w\nfrom IPython.display import display\nimport t
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lab")
-
-
-@pytest.fixture(scope="module")
-def address(place: Path, jupyter: dict[str, str]) -> Iterator[str]:
-    with lab.server(place, {**jupyter, "KERNEL_RUNTIME_WARM": "1", "KERNEL_RUNTIME_MEMORY": "600M"}) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def driver(place: Path) -> Iterator[webdriver.Chrome]:
-    with lab.browser(place) as found:
-        yield found
+def environment(jupyter: dict[str, str]) -> dict[str, str]:
+    return {**jupyter, "KERNEL_RUNTIME_WARM": "1", "KERNEL_RUNTIME_MEMORY": "600M"}
 
 
 @pytest.fixture
@@ -52,9 +39,7 @@ def notebook(
     """The browser, still without a notebook; photographed at the end, also of a failed test."""
     found = Notebook(driver, address, place)
     yield found
-    shots = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
-    shots.mkdir(parents=True, exist_ok=True)
-    found.screenshot(shots / f"{request.node.name.removeprefix('test_')}.png")
+    found.screenshot(lab.screenshots(place) / f"{request.node.name.removeprefix('test_')}.png")
 
 
 def test_results_tables_and_plots(notebook):

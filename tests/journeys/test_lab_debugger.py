@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,9 @@ from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from selenium import webdriver
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -24,13 +26,10 @@ BUG = ".jp-DebuggerBugButton"
 
 
 @pytest.fixture
-def notebook(tmp_path: Path, jupyter: dict[str, str]) -> Iterator[Notebook]:
-    with lab.server(tmp_path, jupyter) as address, lab.browser(tmp_path) as driver:
-        found = Notebook(driver, address, tmp_path)
-        yield found
-        shots = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or tmp_path / "screenshots")
-        shots.mkdir(parents=True, exist_ok=True)
-        found.screenshot(shots / "debugger.png")
+def notebook(driver: webdriver.Chrome, address: str, place: Path) -> Iterator[Notebook]:
+    found = Notebook(driver, address, place)
+    yield found
+    found.screenshot(lab.screenshots(place) / "debugger.png")
 
 
 def command(notebook: Notebook, name: str) -> None:

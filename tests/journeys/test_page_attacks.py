@@ -15,14 +15,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from selenium.common.exceptions import WebDriverException
 
-from tests.journeys import lab
 from tests.journeys.kernels import OURS, PLAIN
 from tests.journeys.lab import Notebook, wait_until
 from tests.journeys.markers import Markers, markers
 from tests.journeys.page_attacks import ATTACKS, SETUP, Attack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from selenium import webdriver
@@ -48,23 +46,6 @@ window.jupyterapp.commands.execute('tooltip:launch-notebook');
 """
 #: So long nothing new must come, and in the page of the control at most so long is waited for the rest.
 QUIET_SECONDS, PATIENCE_SECONDS = 3.0, 90.0
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("attacks")
-
-
-@pytest.fixture(scope="module")
-def address(place: Path, jupyter: dict[str, str]) -> Iterator[str]:
-    with lab.server(place, {**jupyter, "KERNEL_RUNTIME_WARM": "0"}) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def driver(place: Path) -> Iterator[webdriver.Chrome]:
-    with lab.browser(place) as found:
-        yield found
 
 
 class Battle:

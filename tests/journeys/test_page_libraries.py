@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +22,7 @@ from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from selenium import webdriver
 
@@ -106,28 +105,16 @@ def stand_in() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("libraries")
+def environment(jupyter: dict[str, str], stand_in: str) -> dict[str, str]:
+    return {**jupyter, "KERNEL_RUNTIME_WARM": "0", "KERNEL_RUNTIME_PAGE_HOSTS": stand_in}
 
 
 @pytest.fixture(scope="module")
-def driver(place: Path) -> Iterator[webdriver.Chrome]:
-    with lab.browser(place) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def notebook(
-    driver: webdriver.Chrome, place: Path, jupyter: dict[str, str], stand_in: str
-) -> Iterator[Notebook]:
-    environment = {**jupyter, "KERNEL_RUNTIME_WARM": "0", "KERNEL_RUNTIME_PAGE_HOSTS": stand_in}
-    with lab.server(place, environment) as address:
-        found = Notebook(driver, address, place)
-        found.open(
-            SETUP, *(cell.replace("@HOST@", stand_in) for cell in CELLS.values()), name="libraries.ipynb"
-        )
-        found.run_all(180)
-        yield found
+def notebook(driver: webdriver.Chrome, address: str, place: Path, stand_in: str) -> Notebook:
+    found = Notebook(driver, address, place)
+    found.open(SETUP, *(cell.replace("@HOST@", stand_in) for cell in CELLS.values()), name="libraries.ipynb")
+    found.run_all(180)
+    return found
 
 
 @pytest.fixture
@@ -137,9 +124,7 @@ def shown(notebook: Notebook, place: Path, request: pytest.FixtureRequest) -> It
     found = Shown(notebook, list(CELLS).index(name) + 1)
     yield found
     notebook.driver.switch_to.default_content()
-    shots = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
-    shots.mkdir(parents=True, exist_ok=True)
-    found.area.screenshot(str(shots / f"{name}.png"))
+    found.area.screenshot(str(lab.screenshots(place) / f"{name}.png"))
 
 
 class Shown:

@@ -15,7 +15,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.journeys import asking_kernel, lab
+from tests.journeys import asking_kernel
 from tests.journeys.lab import Notebook, wait_until
 
 if TYPE_CHECKING:
@@ -55,17 +55,12 @@ while time.monotonic() < end:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("panels")
-    policy = found / "config" / "kernel-runtime" / "policy.toml"
+def environment(place: Path, jupyter: dict[str, str], prefix: Path) -> dict[str, str]:
+    """With a policy of the person's own."""
+    policy = place / "config" / "kernel-runtime" / "policy.toml"
     policy.parent.mkdir(parents=True, mode=0o700)
     policy.write_text(POLICY)
     policy.chmod(0o600)
-    return found
-
-
-@pytest.fixture(scope="module")
-def address(place: Path, jupyter: dict[str, str], prefix: Path) -> Iterator[str]:
     asking_kernel.install(prefix)
     own = {
         "KERNEL_RUNTIME_WARM": "0",
@@ -73,14 +68,7 @@ def address(place: Path, jupyter: dict[str, str], prefix: Path) -> Iterator[str]
         "KERNEL_RUNTIME_STATE": str(place / "state"),
         "XDG_CONFIG_HOME": str(place / "config"),
     }
-    with lab.server(place, {**jupyter, **own}) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def driver(place: Path) -> Iterator[webdriver.Chrome]:
-    with lab.browser(place) as found:
-        yield found
+    return {**jupyter, **own}
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ Screenshots lie in pytest's temporary directory, or in ``$KERNEL_RUNTIME_SCREENS
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +17,7 @@ from tests.journeys.panel_kernel import COMPARING, PATIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from selenium import webdriver
 
@@ -27,26 +26,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 DARK, LIGHT = "JupyterLab Dark", "JupyterLab Light"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("panel")
-
-
-@pytest.fixture(scope="module")
-def address(place: Path, jupyter: dict[str, str]) -> Iterator[str]:
-    with lab.server(place, {**jupyter, "KERNEL_RUNTIME_WARM": "0"}) as found:
-        yield found
-
-
 @pytest.fixture(scope="module", autouse=True)
 def kernels(prefix: Path) -> None:
     panel_kernel.install(prefix)
-
-
-@pytest.fixture(scope="module")
-def driver(place: Path) -> Iterator[webdriver.Chrome]:
-    with lab.browser(place) as found:
-        yield found
 
 
 @pytest.fixture
@@ -54,10 +36,8 @@ def panel(
     request: pytest.FixtureRequest, driver: webdriver.Chrome, address: str, place: Path
 ) -> Iterator[Panel]:
     """A notebook that can open the panel; photographed at the end, in both themes."""
-    shots = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
-    shots.mkdir(parents=True, exist_ok=True)
     found = Panel(driver, address, place)
-    found.shots = shots
+    found.shots = lab.screenshots(place)
     yield found
     found.photograph(request.node.name.removeprefix("test_"))
 

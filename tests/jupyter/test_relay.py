@@ -12,7 +12,7 @@ import pytest
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import ProtocolViolation
 from kernel_runtime.domain.level import Level
-from kernel_runtime.jupyter import cells
+from kernel_runtime.jupyter import cells, runner
 from kernel_runtime.jupyter.messages import Message, Scribe
 from kernel_runtime.jupyter.policy import Gate
 from kernel_runtime.jupyter.relay import Desk, Relay
@@ -156,7 +156,7 @@ class Sleep:
 async def served(monkeypatch: pytest.MonkeyPatch, *frames: wire.FromGuest) -> tuple[Sleep, list[Any], Any]:
     """A line that serves one such cell: its sleep, its replies, and what ends it."""
     sleep, replies = Sleep(), list[Any]()
-    monkeypatch.setattr(cells.asyncio, "sleep", sleep)
+    monkeypatch.setattr(runner.asyncio, "sleep", sleep)
     line = cells.Cells(
         Guest(*frames),  # what a cell needs of it
         desk()[0],
@@ -191,7 +191,7 @@ def test_a_reply_after_captured_output_waits(monkeypatch: pytest.MonkeyPatch) ->
     async def test() -> None:
         sleep, replies, serving = await served(monkeypatch, opened(STATE), updated({"msg_id": "r"}))
         await until(serving, lambda: sleep.asked)
-        assert (sleep.asked, replies) == ([cells.CAPTURED_SECONDS], [])
+        assert (sleep.asked, replies) == ([runner.CAPTURED_SECONDS], [])
         sleep.over.set()
         await until(serving, lambda: replies)
         assert [reply.status for reply in replies] == ["ok"]

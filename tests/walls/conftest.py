@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -212,6 +213,14 @@ def plain() -> Callable[..., Any]:
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture
+def front_is_alive() -> Iterator[None]:
+    """Whatever a test does to its guest, this process takes no signal from it."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    assert signal.getsignal(signal.SIGUSR1) is before
 
 
 @pytest.fixture(scope="session")

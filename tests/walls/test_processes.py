@@ -1,25 +1,25 @@
-"""Processes: a guest sees, signals, traces and outlives nothing but its own."""
+"""Processes: a guest sees, signals and traces nothing but its own."""
 
 from __future__ import annotations
 
 import ast
 import os
-import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from kernel_runtime.domain.verdict import Reason
-from kernel_runtime.workers.processes import Process, Processes, pid_within
+from tests.walls.descendants import settles
 from tests.walls.escape import escaped
 from tests.walls.rows import KERNEL, PLAIN, SECCOMP, Outcomes, Row, check_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.walls.conftest import Guest, House
+
+pytestmark = pytest.mark.usefixtures("front_is_alive")
+
 
 #: In the guest: a child that waits, for attacks on a process that is not protected.
 BEFORE = """
@@ -147,228 +147,6 @@ os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert guest.inner.pid == pid
 
 
-BOMB = """
-import os, time
-count = 0
-for _ in range(200):
-    try:
-        if os.fork() == 0:
-            time.sleep(60)
-            os._exit(0)
-    except OSError:
-        break
-    count += 1
-count
-"""
-THREADS = """
-import threading
-stop, count = threading.Event(), 0
-threading.stack_size(1 << 16)  # or memory would end first
-for _ in range(200):
-    try:
-        threading.Thread(target=stop.wait, daemon=True).start()
-    except RuntimeError:
-        break
-    count += 1
-stop.set()
-count
-"""
-
-
-@pytest.mark.parametrize("code", [BOMB, THREADS], ids=["processes", "threads"])
-def test_bombs_are_small(house: House, code: str) -> None:
-    """Control group and rlimit both hold the number; the control leaves out both."""
-    guest = house.open(pids=40)
-    assert 20 < int(guest.answer(code)) < 45
-    guest.restart()
-    assert guest.answer("6 * 7") == "42"
-    guest.close()
-    assert house.run(code, pids=40, without=("cgroup", "rlimits")).result == "200"
-
-
-def test_a_bomb_that_never_stops(open_guest: Callable[..., Guest]) -> None:
-    """Each fork forks on. The cell ends by its wall limit, the session goes on, nothing is left."""
-    guest = open_guest(pids=40, wall="3s")
-    result = guest.run(
-        "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
-    )
-    assert result.verdict is not None
-    assert guest.answer("6 * 7") == "42"
-    assert _settles(guest, 1)
-
-
-def _below(guest: Guest) -> list[psutil.Process]:
-    """The host's view of what is below a guest's first process, but for frozen branches that stand still."""
-    try:
-        found = psutil.Process(guest.inner.pid).children(recursive=True)
-        return [process for process in found if not _is_frozen(guest, process)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _is_frozen(guest: Guest, process: psutil.Process) -> bool:
-    known = pid_within(process.pid) in guest.inner.snapshots.pids
-    return known and process.status() == psutil.STATUS_STOPPED
-
-
-def _settles(guest: Guest, number: int) -> bool:
-    deadline = time.monotonic() + 60
-    while len(_below(guest)) != number and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return len(_below(guest)) == number
-
-
-SURVIVOR = """
-import os, signal, time
-for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-    signal.signal(number, signal.SIG_IGN)
-for _ in range(5):
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.setsid()
-            time.sleep(120)
-        os._exit(0)
-    os.wait()
-"""
-
-
-@pytest.mark.parametrize("end", ["import os; os._exit(1)", "import os; os.kill(os.getpid(), 9)", "restart"])
-def test_no_survivors(open_guest: Callable[..., Guest], end: str) -> None:
-    """Forked twice, in sessions of their own, deaf to signals: they end with the branch."""
-    guest = open_guest()
-    guest.run(SURVIVOR)
-    assert _settles(guest, 6), "the control: until the branch ends, they are there"
-    if end == "restart":
-        guest.restart()
-    else:
-        guest.run(end)
-    assert guest.answer("6 * 7") == "42"
-    assert _settles(guest, 1)
-
-
-def test_closing_leaves_no_process(house: House) -> None:
-    guest = house.open()
-    guest.run(SURVIVOR)
-    assert _settles(guest, 6)
-    processes = [psutil.Process(guest.inner.pid), *_below(guest)]
-    guest.close()
-    house._guests.remove(guest)
-    _, alive = psutil.wait_procs(processes, timeout=60)
-    assert alive == []
-
-
-def test_a_plain_child_survives(plain: Callable[..., Any]) -> None:
-    """The control of the tests above: without a guest's pid 1, it is left to the host."""
-    code = """
-import json, os, time
-reading, writing = os.pipe()
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        os.write(writing, str(os.getpid()).encode())
-        for fd in (0, 1, 2):
-            os.close(fd)
-        time.sleep(60)
-    os._exit(0)
-os.wait()
-print(json.dumps([int(os.read(reading, 99))]))
-"""
-    (survivor,) = plain(code)
-    assert psutil.pid_exists(survivor)
-    os.kill(survivor, signal.SIGKILL)
-
-
-def test_a_flood_of_zombies(open_guest: Callable[..., Guest]) -> None:
-    """Its own unreaped children count for it alone; orphans are reaped by pid 1 at once."""
-    guest = open_guest(pids=40)
-    kept = "import os\nfor _ in range(25):\n    os.fork() or os._exit(0)"
-    assert guest.run(kept).ok
-    guest.restart()
-    orphans = """
-import os, time
-lost = 0
-for _ in range(100):
-    try:
-        if os.fork() == 0:
-            os.fork()
-            os._exit(0)
-        os.wait()
-    except OSError:
-        lost += 1
-        time.sleep(0.001)
-lost < 50
-"""
-    assert guest.answer(orphans) == "True"
-    assert _settles(guest, 1)
-
-
-@pytest.mark.parametrize("how", ["signal.signal(n, signal.SIG_IGN)", "signal.pthread_sigmask(0, {n})"])
-def test_ignored_signals_end_nothing_but_the_branch(open_guest: Callable[..., Guest], how: str) -> None:
-    guest = open_guest(wall="1s")
-    code = f"""
-import signal
-for n in set(range(1, 65)) - {{9, 19, 32, 33}}:
-    {how}
-while True:
-    pass
-"""
-    result = guest.run(code)
-    assert result.verdict is not None
-    assert result.verdict.reason is Reason.WALL
-    assert not result.verdict.survived
-    assert guest.answer("6 * 7") == "42"
-
-
-HIDDEN = """
-import ctypes, os, shutil, time
-ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-shutil.copy("/bin/sleep", "/tmp/unreadable")
-os.chmod("/tmp/unreadable", 0o111)
-if os.fork() == 0:
-    os.execv("/tmp/unreadable", ["unreadable", "60"])
-block = bytearray(100 << 20)
-"""
-
-
-def test_not_dumpable_processes_are_measured(open_guest: Callable[..., Guest]) -> None:
-    """By prctl, or by a program that its own user cannot read: they cannot hide what they use."""
-    guest = open_guest()
-    assert guest.run(HIDDEN).ok
-    usage = guest.usage()
-    assert usage.memory > 100 * 2**20
-    assert usage.pids >= 3
-
-
-def test_what_cannot_be_read_counts_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary front without control groups may not read their shares: then all that they hold counts."""
-
-    def closed(*_: object) -> bytes:
-        raise PermissionError
-
-    monkeypatch.setattr(Processes, "_text", closed)
-    first, other = (Process(pid, "S", 0.0, 1, pid << 20) for pid in (1, 2))
-    assert Processes(1).shared_out([]) == 0
-    assert Processes(1).shared_out([first, other]) == 2 << 20
-
-
-def test_names_that_lie(open_guest: Callable[..., Guest]) -> None:
-    """What the host reads of processes does not trust their names."""
-    guest = open_guest()
-    code = """
-import ctypes, os, time
-for name in (b") R 1 1 1 (", b"a b\\nc", b"\\xff\\xfe", b"Pid:\\t1"):
-    if os.fork() == 0:
-        ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
-        time.sleep(60)
-"""
-    guest.run(code)
-    assert _settles(guest, 5)
-    assert guest.usage().pids >= 6
-    guest.restart()
-    assert _settles(guest, 1)
-
-
 def test_seccomp_pid_1_keeps_its_place_with_the_scheduler(attack: Callable[..., str]) -> None:
     """It outlives restarts: what is done to it would be done to every later branch."""
     code = """
@@ -394,7 +172,7 @@ def tried(what):
 def test_pid_no_process_but_its_own(attack: Callable[..., str], open_guest: Callable[..., Guest]) -> None:
     guest = open_guest()
     guest.run("import os")
-    assert _settles(guest, 1)
+    assert settles(guest, 1)
     seen = ast.literal_eval(
         guest.answer("{int(p) for p in os.listdir('/proc') if p.isdigit()} | {-os.getpid()}")
     )
@@ -444,11 +222,3 @@ def unnamed():
         == "[True, True, True, True, True]"
     )
     assert attack(code.replace("RAW", "")) == "[False, False, True]"  # a pid is no zero
-
-
-@pytest.fixture(autouse=True)
-def _front_is_alive() -> Iterator[None]:
-    """Whatever a test does to its guest, this process takes no signal from it."""
-    before = signal.getsignal(signal.SIGUSR1)
-    yield
-    assert signal.getsignal(signal.SIGUSR1) is before
