@@ -108,23 +108,33 @@ class Collector:
             task.add_done_callback(self._asking.discard)
         elif isinstance(frame, wire.Denied):
             self.result.denied.append(frame.call)
+        elif isinstance(frame, wire.Reply):
+            self._replied(frame)
+
+    def _replied(self, frame: wire.Reply) -> None:
+        """An error that was not shown: an interrupt came while it was being told."""
+        content = _decode(frame.content)
+        if content.get("status") == "error" and self.result.error is None:
+            self._failed(content, len(frame.content))
 
     def _published(self, frame: wire.Publish) -> None:
         content = _decode(frame.content)
         if frame.kind == "error":
-            content = {
-                "ename": str(content.get("ename", "")),
-                "evalue": str(content.get("evalue", "")),
-                "traceback": _lines(content.get("traceback")),
-            }
-            first = self.result.error is None  # is shown whatever was printed before it
-            self.result.error = GuestCodeError(**content)
-            size = len(frame.content) + MESSAGE_OVERHEAD
-            self._admit({"output_type": "error", **content}, size, always=first)
+            self._failed(content, len(frame.content))
         elif frame.kind in _SHOWN:
             if frame.kind != "clear_output" and not isinstance(content.get("data"), dict):
                 raise ProtocolViolation(f"a {frame.kind} without data")
             self._admit({**content, "output_type": frame.kind}, len(frame.content) + MESSAGE_OVERHEAD)
+
+    def _failed(self, content: dict[str, Any], size: int) -> None:
+        said: dict[str, Any] = {
+            "ename": str(content.get("ename", "")),
+            "evalue": str(content.get("evalue", "")),
+            "traceback": _lines(content.get("traceback")),
+        }
+        first = self.result.error is None  # is shown whatever was printed before it
+        self.result.error = GuestCodeError(**said)
+        self._admit({"output_type": "error", **said}, size + MESSAGE_OVERHEAD, always=first)
 
     def _admit(self, output: Output, size: int, always: bool = False) -> None:
         """What is within the limit; beyond it, one notice."""

@@ -59,6 +59,11 @@ class CellPerson:
             line.withdraw()
             line.answer(None)
 
+    def interrupted(self) -> None:
+        """No more is asked in this cell. The guest itself takes back what is open: an answer would overtake the interrupt."""
+        with self._lock:
+            self._put, self._why = None, _SILENT
+
     async def answer(self, question: Question) -> Span | None:
         """See ``ports.Person``."""
         from kernel_runtime.domain.rules import Span

@@ -140,6 +140,7 @@ def converse(
             end = error
         for line in list(asked):
             line.withdraw()
+            line.answer(None)
         if person is not None:
             person.hush()
         events.put(end)
@@ -154,7 +155,7 @@ def converse(
                 except KeyboardInterrupt:
                     guest.interrupt()
                     if person is not None:
-                        person.hush()
+                        person.interrupted()
         finally:
             if ended is None:  # this thread gives up (Ctrl-C twice, a broken pipe): the cell must not go on
                 guest.interrupt()

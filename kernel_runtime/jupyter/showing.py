@@ -110,7 +110,8 @@ class Showing:
             text = line.read(lambda: read(prompt))
         except KeyboardInterrupt:
             self._guest.interrupt()
-            self._person.hush()
+            self._person.interrupted()
+            return
         except (
             Withdrawn,
             EOFError,
@@ -119,8 +120,7 @@ class Showing:
             OSError,
         ):  # headless: ipykernel's own, too
             pass
-        finally:
-            line.answer(text)
+        line.answer(text)
 
     def _write(self, name: str, text: str) -> None:
         file = sys.stderr if name == "stderr" else sys.stdout

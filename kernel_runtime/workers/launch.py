@@ -68,7 +68,8 @@ def end(pid: int) -> None:
 
 
 def _start(fd: int) -> int:
-    """Start the interpreter with nothing of the host's environment, and nothing open but ``fd``."""
+    """Start the interpreter with nothing of the host's environment, and nothing open but ``fd``; in a group of its
+    own, for a terminal's Ctrl-C is for the front."""
     arguments = [sys.executable, "-I", "-m", "kernel_runtime.workers.zygote_main", str(_CHILD_FD)]
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -76,4 +77,4 @@ def _start(fd: int) -> int:
         (os.POSIX_SPAWN_DUP2, fd, _CHILD_FD),
     ]
     environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-    return os.posix_spawn(sys.executable, arguments, environment, file_actions=actions)
+    return os.posix_spawn(sys.executable, arguments, environment, file_actions=actions, setpgroup=0)
