@@ -8,6 +8,7 @@ runs no user code and never reads a frame of a guest.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -271,7 +272,8 @@ def _say_failed(control: Channel | None, wall: str, error: str, fix: str = "") -
 
 def _keep_only(fds: list[int]) -> list[int]:
     """Move ``fds`` to 3, 4, …, put /dev/null on 0–2, close everything else."""
-    high = [os.dup2(fd, 100 + index) for index, fd in enumerate(fds)]
+    behind = _KEPT_FD + len(fds)
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, behind) for fd in fds]  # none takes another's number
     null = os.open("/dev/null", os.O_RDWR)
     for target in (0, 1, 2):
         os.dup2(null, target)

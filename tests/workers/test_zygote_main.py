@@ -206,3 +206,33 @@ def test_it_does_not_outlive_a_front_that_is_gone_already(directory: Path) -> No
         )
         ours.sendall(wire.pack(wire.Boot(image=msgspec.msgpack.encode(image))))
         assert process.wait(60) == 0
+
+
+_KEEPS = """
+import os, sys
+from kernel_runtime.workers.zygote_main import _keep_only
+
+numbers = [int(word) for word in sys.argv[1].split(",")]
+for number in numbers:
+    file = os.memfd_create("x")
+    os.write(file, str(number).encode())
+    os.dup2(file, 400 + number)
+    os.close(file)
+for number in numbers:
+    os.dup2(400 + number, number)
+out = os.dup2(1, 900)
+kept = _keep_only([*numbers, out])
+found = [int(os.pread(fd, 10, 0)) for fd in kept[:-1]]
+os.write(kept[-1], repr((found, kept, len(os.listdir("/proc/self/fd")))).encode())
+"""
+
+
+@pytest.mark.parametrize(
+    "numbers", [[3, 4, 5], [5, 4, 3], [98, 99, 100, 101], [103, 100, 102, 101], [4, 104]]
+)
+def test_descriptors_keep_their_order_whatever_their_numbers(numbers: list[int]) -> None:
+    """Of a zygote with a hundred guests they come with numbers like these."""
+    program = [sys.executable, "-c", _KEEPS, ",".join(map(str, numbers))]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    kept = list(range(3, 4 + len(numbers)))
+    assert done.stdout == repr((numbers, kept, len(kept) + 4))
