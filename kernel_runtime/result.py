@@ -112,7 +112,7 @@ class Collector:
             self._replied(frame)
 
     def _replied(self, frame: wire.Reply) -> None:
-        """An error that was not shown: an interrupt came while it was being told."""
+        """An error that was not shown as one: a magic that is not known, or an interrupt while it was being told."""
         content = _decode(frame.content)
         if content.get("status") == "error" and self.result.error is None:
             self._failed(content, len(frame.content))

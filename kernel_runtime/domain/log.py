@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -10,10 +11,16 @@ import msgspec
 #: The field of a record that says which stream it is a piece of; others are what a guest has logged.
 STREAM = "stream"
 MAX_MESSAGE, MAX_FIELDS, MAX_TEXT = 16_000, 50, 2000
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 Message = Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE)]
 FieldName = Annotated[str, msgspec.Meta(max_length=100)]
 Fields = Annotated[dict[FieldName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
+
+
+def colourless(text: str) -> str:
+    """Without the colours of a terminal."""
+    return _COLOUR.sub("", text)
 
 
 class Severity(enum.StrEnum):

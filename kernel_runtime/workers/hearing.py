@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,13 +9,12 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.amounts import show_bytes
 from kernel_runtime.domain.errors import ProtocolViolation
-from kernel_runtime.domain.log import MAX_MESSAGE, Said, Severity
+from kernel_runtime.domain.log import MAX_MESSAGE, Said, Severity, colourless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LEVELS = {"stdout": Severity.INFO, "stderr": Severity.WARNING}
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 class _Error(msgspec.Struct):
@@ -76,7 +74,7 @@ class Hearing:
             error = msgspec.json.decode(content, type=_Error)
         except (msgspec.DecodeError, RecursionError) as trouble:
             raise ProtocolViolation(f"an error that is none: {trouble}") from None
-        text = _COLOUR.sub("", "\n".join(error.traceback)) or f"{error.ename}: {error.evalue}"
+        text = colourless("\n".join(error.traceback)) or f"{error.ename}: {error.evalue}"
         self._say("stderr", Severity.ERROR, text[-MAX_MESSAGE:])
 
     def _flush(self) -> None:
@@ -86,7 +84,7 @@ class Hearing:
 
     def _say(self, stream: str, level: Severity, text: str) -> None:
         """In pieces, that end with lines where they can."""
-        text, place = _COLOUR.sub("", text), 0
+        text, place = colourless(text), 0
         while place < len(text):
             end = place + MAX_MESSAGE
             if end < len(text):

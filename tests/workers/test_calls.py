@@ -16,31 +16,22 @@ from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import CapabilityDenied, NotFound, ProtocolViolation
 from kernel_runtime.workers import calls as module
 from kernel_runtime.workers.calls import Calls
+from tests.workers.holding import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 
-class Link:
+class Link(Held):
     """Keeps what is sent; ``full``: how often descriptors find no room. Each call comes in a chunk of its own, but
     where ``chunk`` is given."""
 
     def __init__(self, full: int = 0, chunk: int | None = None) -> None:
+        super().__init__()
         self._chunks = itertools.count(1) if chunk is None else itertools.repeat(chunk)
         self.sent: list[wire.Called] = []
         self.beside: list[bytes] = []
         self._full = full
-        self.holds = 0
-        self.troubles: list[Exception] = []
-
-    def hold(self) -> None:
-        self.holds += 1
-
-    def go_on(self) -> None:
-        self.holds -= 1
-
-    def trouble(self, error: Exception) -> None:
-        self.troubles.append(error)
 
     @property
     def chunks(self) -> int:

@@ -17,6 +17,7 @@ from kernel_runtime.domain.errors import Conflict, ProtocolViolation
 from kernel_runtime.domain.file_changes import Deed, FileChange, FileChanges
 from kernel_runtime.guest import values
 from kernel_runtime.workers.concealing import Concealing, concealed, concealed_value
+from tests.workers.holding import Held
 
 SECRET = 'tok-"SeCrEt"-ä'
 MARK = "[secret token]"
@@ -104,22 +105,12 @@ def test_nothing_is_decoded_before_it_is_bounded(disclosed: Disclosed) -> None:
         concealed_value(deep, disclosed)
 
 
-class Live:
-    """A branch: how often it is held, and what it was ended for."""
+class Live(Held):
+    """A branch."""
 
     def __init__(self) -> None:
-        self.holds = 0
-        self.troubles: list[Exception] = []
+        super().__init__()
         self.link = self
-
-    def hold(self) -> None:
-        self.holds += 1
-
-    def go_on(self) -> None:
-        self.holds -= 1
-
-    def trouble(self, error: Exception) -> None:
-        self.troubles.append(error)
 
 
 class Gate(Disclosed):

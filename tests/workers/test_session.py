@@ -90,6 +90,23 @@ def test_without_anybody_to_ask_input_fails(session: kernel_runtime.Session) -> 
         session.run("input()")
 
 
+@pytest.mark.parametrize(
+    ("code", "ename"),
+    [
+        ("%no_such_magic", "UsageError"),
+        (
+            "get_ipython().set_custom_exc((ValueError,), lambda *_, **__: None)\nint('x')",
+            "ValueError",
+        ),
+    ],
+)
+def test_what_shows_no_error_has_failed_all_the_same(
+    session: kernel_runtime.Session, code: str, ename: str
+) -> None:
+    with pytest.raises(GuestCodeError, match=ename):
+        session.run(code)
+
+
 def test_outputs_come_while_the_code_runs(session: kernel_runtime.Session) -> None:
     """The first of them ends the waiting, which would never end by itself."""
     code = "import time\nprint('a', flush=True)\ntime.sleep(100_000)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel_runtime.domain.log import colourless
 from kernel_runtime.jupyter.page_text import one_line
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ MOST_PIECES, MOST_CHARACTERS = 20_000, 4_000_000
 #: Of one piece of output, so much is kept: its end.
 MOST_PIECE = 64_000
 MOST_LINE = 2_000
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _LEVEL_OF = {"stdout": "info", "stderr": "warning"}
 
 
@@ -109,7 +108,7 @@ def _lines(group: list[_Piece]) -> Iterator[Line]:
             level=first.level,
             guest=first.guest,
             cell=first.cell,
-            text=one_line(_COLOUR.sub("", line[:MOST_LINE]), MOST_LINE),
+            text=one_line(colourless(line[:MOST_LINE]), MOST_LINE),
         )
 
 

@@ -156,7 +156,10 @@ def test_what_called_apps_say_stands_under_their_names(tmp_path):
             )
 
         own = LogRecord(number=1, at=9.0, level=Severity.INFO, message="own", app="notebook")
-        voices = lambda: {"": Voice(None, lambda: [own]), **called_voices(said)}  # noqa: E731
+
+        def voices() -> dict[str, Voice]:
+            return {"": Voice(None, lambda: [own]), **called_voices(said)}
+
         theatre, _, _ = stage()
         await theatre.show("l", lambda: LogView(book, voices, tmp_path, 3600.0), b"{}")
         view = theatre.panel("l")
