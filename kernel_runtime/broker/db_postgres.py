@@ -53,10 +53,10 @@ class Postgres:
     def connect(self, *, writes: bool, seconds: float) -> Iterator[_Connection]:
         """See ``Driver``."""
         raw = self._opened(writes=writes, seconds=seconds)
-        intake = Intake(raw.pgconn.socket)
-        raw.wait = lambda steps, *_, **__: intake.wait(steps)
-        db_values.bound(raw, self._psycopg)
-        try:
+        # Closed, it rolls back what was not committed.
+        with contextlib.closing(raw), contextlib.closing(Intake(raw.pgconn.socket)) as intake:
+            raw.wait = lambda steps, *_, **__: intake.wait(steps)
+            db_values.bound(raw, self._psycopg)
             with _told(self._psycopg):
                 if self._role and not writes:
                     name = self._psycopg.sql.Identifier(self._role)
@@ -67,9 +67,6 @@ class Postgres:
                     yield _Connection(
                         raw, self._dialect, self._psycopg.ProgrammingError, cursors, writes=writes
                     )
-        finally:
-            raw.close()  # what was not committed is rolled back
-            intake.close()
 
     def _opened(self, *, writes: bool, seconds: float) -> Any:
         """Trouble here tells the guest neither where the server is nor who it is asked as."""
