@@ -153,9 +153,9 @@ def converse(
                 try:
                     ended = _handle_all(events, handle)
                 except KeyboardInterrupt:
-                    guest.interrupt()
                     if person is not None:
                         person.interrupted()
+                    guest.interrupt()
         finally:
             if ended is None:  # this thread gives up (Ctrl-C twice, a broken pipe): the cell must not go on
                 guest.interrupt()

@@ -109,8 +109,8 @@ class Showing:
         try:
             text = line.read(lambda: read(prompt))
         except KeyboardInterrupt:
+            self._person.interrupted()  # first: what is interrupted may ask again at once
             self._guest.interrupt()
-            self._person.interrupted()
             return
         except (
             Withdrawn,

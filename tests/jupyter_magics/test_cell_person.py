@@ -38,11 +38,14 @@ class Guest:
     """Its code is a scene, played in the thread that waits for a guest."""
 
     level = Level.MODERATE
+    #: Seconds that an interrupt takes at most: until the scene says that it is over.
+    patience = 0.0
 
     def __init__(self, scene: Scene, person: CellPerson) -> None:
         self.scene = scene
         self.person = person
         self.interrupts = 0
+        self.over = threading.Event()
         self._taken_back: Callable[[], object] = lambda: None
 
     def run(self, code: str, *, on_input: Callable[[str, bool], str | None], **_: Any) -> Result:
@@ -53,6 +56,7 @@ class Guest:
         """As code that is interrupted: it takes its question back."""
         self.interrupts += 1
         self._taken_back()
+        self.over.wait(self.patience)
 
     def ask(self, scope: str = "cache") -> Span | None:
         return asyncio.run(self._ask(scope))
@@ -168,7 +172,9 @@ def test_ctrl_c_withdraws_and_the_cell_asks_no_more(monkeypatch: pytest.MonkeyPa
         with pytest.raises(asyncio.CancelledError):  # no answer comes before the interrupt
             guest.ask()
         refused(guest, "interrupted", "env:X")
+        guest.over.set()
 
+    monkeypatch.setattr(Guest, "patience", 10.0)
     typist = Typist(monkeypatch, pressed)
     guest = play(scene)
     assert guest.interrupts == 1
