@@ -33,7 +33,13 @@ def strays(inner: Inner) -> list[Process]:
 
 def only_live_runs(inner: Inner, seconds: float = 20) -> bool:
     """Whether it comes to that: the first process, one live branch, and stopped frozen ones of the host's."""
+    return run_beside(inner, 0, seconds)
+
+
+def run_beside(inner: Inner, count: int, seconds: float = 20) -> bool:
+    """Whether it comes to so many running processes beside the live branch: a new frozen copy is stopped only
+    when its session has read that it is one."""
     deadline = time.monotonic() + seconds
-    while len(strays(inner)) != 1 and time.monotonic() < deadline:
+    while len(strays(inner)) != 1 + count and time.monotonic() < deadline:
         time.sleep(0.02)
-    return len(strays(inner)) == 1
+    return len(strays(inner)) == 1 + count

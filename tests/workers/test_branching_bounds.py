@@ -13,7 +13,7 @@ from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, 
 from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.workers import meter, pressure
 from kernel_runtime.workers import snapshots as module
-from tests.workers.branches import inner_of, only_live_runs, strays
+from tests.workers.branches import inner_of, only_live_runs, run_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,7 +299,7 @@ def test_what_the_state_before_held_is_free_when_the_other_one_goes_on(
         session.undo()
     session.run(_HELD)
     assert session.run("print(child.poll())").stdout == "None\n"
-    assert len(strays(inner_of(session))) == 2  # with its child
+    assert run_beside(inner_of(session), 1)  # its child
     session.undo()
     assert only_live_runs(inner_of(session))
 
