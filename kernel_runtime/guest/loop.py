@@ -21,6 +21,7 @@ from kernel_runtime.guest.connection import Connection
 from kernel_runtime.guest.forking import Forking
 from kernel_runtime.guest.frozen import FrozenCopy
 from kernel_runtime.guest.gates import Gates
+from kernel_runtime.guest.hugepages import HugePages
 from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
 from kernel_runtime.guest.reading import Reader
@@ -120,6 +121,7 @@ class Branch:
         self._order: wire.Freeze | None = None
         self._forking = forking
         self._branches = branching.Branching(loop, connection, frozen, forking)
+        self._huge_pages = HugePages(loop, lambda: not self._busy, allowed=begin.huge_pages)
         frozen.write = self._save
         self.loop = loop
 
@@ -239,6 +241,7 @@ class Branch:
             os._exit(wire.DAMAGED_STATUS)
         finally:
             self._busy = False
+            self._huge_pages.tend()
             self._pump()  # frames may have been read while it ran: nothing else would wake us for them
 
     async def _serve(self, request: wire.Request) -> None:

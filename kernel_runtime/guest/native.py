@@ -26,6 +26,8 @@ _PROT_READ, _PROT_WRITE = 1, 2
 _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 0x02, 0x10, 0x20
 _FAILED = ctypes.c_void_p(-1).value
 _OMP_PAUSE_HARD = 2
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_MADV_COLLAPSE = 25
 
 
 def make_private(start: int, size: int) -> None:
@@ -36,6 +38,13 @@ def make_private(start: int, size: int) -> None:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     ctypes.memmove(start, held, size)
+
+
+def collapse(start: int, size: int) -> None:
+    """Put these pages together into huge ones (Linux 6.1); raises ``OSError``."""
+    if _libc.madvise(start, size, _MADV_COLLAPSE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def pause_openmp(library: str) -> bool:

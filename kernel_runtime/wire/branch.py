@@ -27,7 +27,8 @@ from kernel_runtime.wire.words import (
 
 class Begin(Frame, frozen=True, tag="begin"):
     """First frame of a live branch: who it is and what it lives with. ``blocked``: what strict's
-    language refuses beside its own rules, as kind, pattern and suggestion.
+    language refuses beside its own rules, as kind, pattern and suggestion. ``huge_pages``: whether memory may
+    be put together into such; a guest cannot see what this host allows.
     """
 
     branch: int
@@ -38,6 +39,7 @@ class Begin(Frame, frozen=True, tag="begin"):
     execution_count: int = 0
     arguments: list[str] = []
     blocked: list[tuple[str, str, str]] = []
+    huge_pages: bool = False
 
 
 class Request(Frame, frozen=True, tag="request"):

@@ -14,6 +14,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded
 from kernel_runtime.domain.level import Rung
+from kernel_runtime.sandbox.pages import are_huge_allowed
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.branch import Branch, Keeper, Pending
@@ -228,6 +229,7 @@ class Life(Keeper, Owner):
             execution_count=self.execution_count,
             arguments=self.terms.arguments,
             blocked=self.terms.blocked,
+            huge_pages=are_huge_allowed(),
         )
 
     async def switch(
