@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: A dump, what is loaded from it and the state itself: so many times its size must be free.
 _PILE = 3.5
+#: As long as it takes at most to put the memory of a new state together into huge pages, in seconds.
+_RESTED = 3.0
 #: The largest state that kishu is shown here: what it takes grows to minutes a cell.
 _KISHU_MOST = 100 * MIB
 #: Picklers of whole sessions, where they are installed (the extra ``bench``).
@@ -65,7 +67,7 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
 
 @benchmark(
     "branching",
-    *_by_size("pause", "the session stands still for the first snapshot of a state"),
+    *_by_size("pause", "the session stands still for the first snapshot of a state that has rested for a moment"),
     *_by_size("pause_again", "the same, 10 % of the arrays changed since the last one"),
     *_by_size("restore", "restore asked for → first reply of the state that came back"),
     *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
@@ -117,6 +119,7 @@ async def _carried(ours: Stand, size: int) -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = []
     try:
         await run(session, f"{MIX}\nstate = make({size})")
+        await asyncio.sleep(_RESTED)
         found += await _moments(session)
         for name, share in (("same", 0.0), ("churn_1", 0.01), ("churn_10", 0.1)):
             found.append((f"memory.{name}", await _grown(session, share)))
