@@ -7,6 +7,7 @@ in a copy; any other makes a copy worthless, and is named.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ _SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
 
 
 _UNNAMED = "native threads without a name"
+_OPENMP = re.compile(rb"/.*libgomp.*")
 #: How long a thread may take to leave when its code has ended.
 _LEAVING_SECONDS = 0.05
 
@@ -38,7 +40,7 @@ _FATAL = {"duckdb": "those of duckdb end with SET threads=1 and SET async_thread
 def stop_idle(loop: asyncio.AbstractEventLoop) -> None:
     """End what may be ended without anybody noticing: the loop's own idle executor, OpenMP's pool."""
     _stop_executor(loop)
-    for library in _openmp_libraries():
+    for library in openmp_libraries():
         from kernel_runtime.guest import native
 
         native.pause_openmp(library)
@@ -57,13 +59,14 @@ def _stop_executor(loop: Any) -> None:
 _openmp: tuple[int, list[str]] = (0, [])
 
 
-def _openmp_libraries() -> list[str]:
+def openmp_libraries() -> list[str]:
     """Paths of the OpenMP runtimes that are loaded; looked for again when modules were imported."""
     global _openmp
     if _openmp[0] != len(sys.modules):
-        with open("/proc/self/maps") as file:
-            paths = {line.rstrip("\n").partition("/")[2] for line in file if "libgomp" in line}
-        _openmp = (len(sys.modules), [f"/{path}" for path in sorted(paths)])
+        with open("/proc/self/maps", "rb") as file:
+            text = file.read()
+        paths = set(_OPENMP.findall(text)) if b"libgomp" in text else set()
+        _openmp = (len(sys.modules), sorted(map(os.fsdecode, paths)))
     return _openmp[1]
 
 
