@@ -7,7 +7,6 @@ in a copy; any other makes a copy worthless, and is named.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
@@ -22,7 +21,6 @@ _SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
 
 
 _UNNAMED = "native threads without a name"
-_OPENMP = re.compile(rb"/.*libgomp.*")
 #: How long a thread may take to leave when its code has ended.
 _LEAVING_SECONDS = 0.05
 
@@ -64,9 +62,8 @@ def openmp_libraries() -> list[str]:
     global _openmp
     if _openmp[0] != len(sys.modules):
         with open("/proc/self/maps", "rb") as file:
-            text = file.read()
-        paths = set(_OPENMP.findall(text)) if b"libgomp" in text else set()
-        _openmp = (len(sys.modules), sorted(map(os.fsdecode, paths)))
+            found = {line.partition(b"/")[2].rstrip(b"\n") for line in file if b"libgomp" in line}
+        _openmp = (len(sys.modules), [f"/{os.fsdecode(path)}" for path in sorted(found)])
     return _openmp[1]
 
 
