@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.guest import threads
 from kernel_runtime.guest.headroom import Headroom
 from kernel_runtime.guest.mending import remember
 from kernel_runtime.guest.shell_session import IOPUB, SHELL, FrameSession, to_json
@@ -96,7 +97,7 @@ class Shell:
         }
 
     def warm(self) -> None:
-        """Where time does not matter: what the first error, table and plot would pay for."""
+        """Where time does not matter: what the first error, table, plot and snapshot would pay for."""
         importlib.import_module(RESTRICTED).warm()  # once, for the strict ones among many guests
         shell = self.kernel.shell
         try:
@@ -109,6 +110,7 @@ class Shell:
         os.environ.setdefault("MPLBACKEND", _INLINE)
         _plot_inline()
         importlib.import_module(REHEARSAL).rehearse(self.kernel)
+        threads.openmp_libraries()
 
     @property
     def session(self) -> FrameSession:

@@ -38,7 +38,7 @@ _FATAL = {"duckdb": "those of duckdb end with SET threads=1 and SET async_thread
 def stop_idle(loop: asyncio.AbstractEventLoop) -> None:
     """End what may be ended without anybody noticing: the loop's own idle executor, OpenMP's pool."""
     _stop_executor(loop)
-    for library in _openmp_libraries():
+    for library in openmp_libraries():
         from kernel_runtime.guest import native
 
         native.pause_openmp(library)
@@ -57,13 +57,13 @@ def _stop_executor(loop: Any) -> None:
 _openmp: tuple[int, list[str]] = (0, [])
 
 
-def _openmp_libraries() -> list[str]:
+def openmp_libraries() -> list[str]:
     """Paths of the OpenMP runtimes that are loaded; looked for again when modules were imported."""
     global _openmp
     if _openmp[0] != len(sys.modules):
-        with open("/proc/self/maps") as file:
-            paths = {line.rstrip("\n").partition("/")[2] for line in file if "libgomp" in line}
-        _openmp = (len(sys.modules), [f"/{path}" for path in sorted(paths)])
+        with open("/proc/self/maps", "rb") as file:
+            found = {line.partition(b"/")[2].rstrip(b"\n") for line in file if b"libgomp" in line}
+        _openmp = (len(sys.modules), [f"/{os.fsdecode(path)}" for path in sorted(found)])
     return _openmp[1]
 
 

@@ -1,8 +1,8 @@
 """A first process begun ahead of the spawn that asks for it, as far as nothing of the guest's own is
 needed: forked, and in namespaces of its own that no other process has ever been in.
 
-It waits in there for its descriptors, enters the other walls, and is used once. Plans that were
-asked for twice have one; it is ended when nobody asks for long.
+It waits in there for its descriptors, enters the other walls, and is used once. A plan that was asked
+for twice lately has one, whatever else was asked for in between; it is ended when nobody asks for long.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
 from kernel_runtime.guest.passing import receive_fds
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Seconds without a spawn before one is begun, and before the one that waits is ended.
 QUIET, KEEP = 0.05, 300.0
+#: So many spawns are lately.
+_LATELY = 4
 _MOST_FDS = 16
 _STANDS = b"s"
 
@@ -73,29 +76,41 @@ class Ahead:
         self._fork = fork
         self._become = become
         self._waiting: Waiting | None = None
-        self._plan = b""
-        self._wanted = False
+        self._lately: deque[bytes] = deque(maxlen=_LATELY)
         self._asked = time.monotonic()
 
     def take(self, plan: bytes, fds: list[int]) -> int | None:
         """The pid of one that goes on with ``fds`` from here; None when there is none for this plan."""
-        self._wanted = plan == self._plan
-        self._plan, self._asked = plan, time.monotonic()
-        waiting, self._waiting = self._waiting, None
+        self._lately.append(plan)
+        self._asked = time.monotonic()
+        waiting = self._waiting
         if waiting is None:
             return None
-        fits = waiting.plan == plan
-        if fits and waiting.stands() is None:
-            self._waiting = waiting  # for the next one
+        if waiting.plan != plan:
+            if waiting.plan not in self._lately:
+                self._end(waiting)
             return None
-        if fits and waiting.stands() and waiting.give(fds):
+        stands = waiting.stands()
+        if stands is None:
+            return None  # it is for the next one
+        if stands and waiting.give(fds):
+            self._waiting = None
             return waiting.pid
-        waiting.end()
+        self._end(waiting)
         return None
+
+    def _end(self, waiting: Waiting) -> None:
+        self._waiting = None
+        waiting.end()
+
+    def _wanted(self) -> bytes | None:
+        """The plan that will be asked for again, if one was."""
+        twice = (plan for plan in reversed(self._lately) if self._lately.count(plan) > 1)
+        return next(twice, None)
 
     def seconds(self) -> float | None:
         """How long the zygote may sleep before it calls ``tend``; None: until something comes."""
-        if not self._wanted:
+        if self._waiting is None and self._wanted() is None:
             return None
         due = self._asked + (QUIET if self._waiting is None else KEEP)
         return max(0.0, due - time.monotonic())
@@ -104,23 +119,23 @@ class Ahead:
         """Begin one when it has been quiet; end it when it has been quiet for long."""
         if self.seconds() != 0:
             return
-        if self._waiting is None:
-            self._begin()
-        else:
-            waiting, self._waiting, self._wanted = self._waiting, None, False
-            waiting.end()
+        if self._waiting is not None:
+            self._lately.clear()
+            self._end(self._waiting)
+        elif plan := self._wanted():
+            self._begin(plan)
 
-    def _begin(self) -> None:
+    def _begin(self, plan: bytes) -> None:
         ours, theirs = socket.socketpair()
         try:
             pid = self._fork()
         except OSError:  # the spawn that asks for one will say so
-            self._wanted = False
+            self._lately.clear()
             ours.close()
         else:
             if pid == 0:
-                self._become(self._plan, theirs.fileno())
-            self._waiting = Waiting(self._plan, pid, ours)
+                self._become(plan, theirs.fileno())
+            self._waiting = Waiting(plan, pid, ours)
         theirs.close()
 
 

@@ -118,13 +118,26 @@ def test_each_has_a_listening_socket_of_its_own(directory: Path) -> None:
     tell(directory, story)
 
 
-def test_another_plan_does_not_get_it_and_it_ends(directory: Path) -> None:
+def test_another_plan_does_not_get_it_and_it_waits_for_its_own(directory: Path) -> None:
     async def story(house: House) -> None:
         await house.spawn()
         await house.spawn()
         begun = await house.begun_ahead()
         other = await house.spawn(Limits(disk=2**20))
         assert other.meter.init_pid != begun
+        assert (await house.spawn()).meter.init_pid == begun
+
+    tell(directory, story)
+
+
+def test_when_its_plan_is_asked_for_no_more_it_ends(directory: Path) -> None:
+    async def story(house: House) -> None:
+        await house.spawn()
+        await house.spawn()
+        begun = await house.begun_ahead()
+        for number in range(4):
+            other = await house.spawn(Limits(disk=(number + 1) * 2**20))
+            assert other.meter.init_pid != begun
         assert begun not in house.waiting()
         assert not os.path.exists(f"/proc/{begun}")
 
@@ -181,6 +194,22 @@ def test_nobody_asks_for_long_and_it_is_ended() -> None:
     assert kept.seconds() is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_plans_in_turns_have_one_of_the_first_that_came_back() -> None:
+    kept = ahead.Ahead(fork_one, never)
+    kept.take(b"plan", [])
+    kept.take(b"other", [])
+    assert kept.seconds() is None, "each was asked for once"
+    kept.take(b"plan", [])
+    kept.tend()
+    assert kept._waiting is not None
+    assert kept._waiting.plan == b"plan"
+    waiting = kept._waiting
+    kept.take(b"other", [])
+    assert kept._waiting is waiting, "it is for a plan that was asked for lately"
+    kept.tend()
 
 
 @pytest.mark.usefixtures("at_once")
