@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import functools
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.workers import eager
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
@@ -114,10 +114,8 @@ class Calls:
     def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Its task. The first call of what has come is begun here, for most are over without waiting; what came
         along takes turns with all else."""
-        loop, before, self._chunk = asyncio.get_running_loop(), self._chunk, self._link.chunks
-        if self._chunk != before and sys.version_info >= (3, 12):
-            return asyncio.Task(work, loop=loop, eager_start=True)
-        return loop.create_task(work)
+        before, self._chunk = self._chunk, self._link.chunks
+        return eager.begun(work) if self._chunk != before else asyncio.create_task(work)
 
     def withdraw(self, number: int) -> None:
         """Nobody waits for it any more; it may have been answered by now."""
