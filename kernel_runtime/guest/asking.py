@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import TOLD, Conflict, KernelRuntimeError
+from kernel_runtime.guest.connection import ANSWER_POLL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Errors of the host's that come out as what they are; others as their root.
 _KINDS = {kind.__name__: kind for kind in TOLD}
-#: Milliseconds after which a thread first looks for an answer that another thread may have read.
+#: Milliseconds.
 _FIRST_LOOK = 1
 
 
@@ -83,7 +84,7 @@ class Asking:
         waiting = Waiting()
         try:
             self._send(waiting, capability, action, data)
-            self._connection.wait_for(lambda: waiting.over, _FIRST_LOOK)
+            self._connection.wait_for(lambda: waiting.over, _first_look())
             return waiting.result()
         finally:
             self._forget(waiting)
@@ -175,6 +176,11 @@ class Asking:
         if not self._loops[loop]:
             del self._loops[loop]
             loop.remove_reader(self._connection.fileno())
+
+
+def _first_look() -> int:
+    """Milliseconds after which a thread first looks for an answer that another thread may have read."""
+    return _FIRST_LOOK if threading.active_count() > 1 else ANSWER_POLL
 
 
 def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

@@ -25,7 +25,7 @@ _CHUNK = 64 * 1024
 _SMALL = 16 * 1024
 _AT_ONCE = int(socket.MSG_DONTWAIT)
 #: Milliseconds.
-_ANSWER_POLL = 200
+ANSWER_POLL = 200
 
 
 def lift(fd: int, at_least: int = HIGH_FD) -> int:
@@ -156,7 +156,7 @@ class Connection:
         if self.inbox:
             self.on_backlog()
 
-    def wait_for(self, there: Callable[[], bool], look: int = _ANSWER_POLL) -> None:
+    def wait_for(self, there: Callable[[], bool], look: int = ANSWER_POLL) -> None:
         """Read until ``there()``; ``look``: milliseconds after which it is first asked without bytes."""
         poller = select.poll()
         poller.register(self.fileno(), select.POLLIN)
@@ -165,7 +165,7 @@ class Connection:
                 # with a timeout, as the loop's thread may read this thread's answer
                 if poller.poll(look) and not self.receive():
                     os._exit(0)
-                look = min(2 * look, _ANSWER_POLL)
+                look = min(2 * look, ANSWER_POLL)
         finally:
             if self.inbox:
                 self.on_backlog()

@@ -155,21 +155,24 @@ class Calls:
 
     async def _answer(self, number: int, answer: Answer) -> None:
         """Send it; our copies of descriptors are closed whatever happens."""
+        beside = list(answer.descriptors)
         try:
-            beside = list(answer.descriptors)
             value = packed.pack_answer(answer.value)
-            if len(beside) > 1 or (beside and len(value) > _MAX_BESIDE):
+            if not beside:
+                self._link.send(wire.Called(id=number, value=value))
+                return
+            if len(beside) > 1 or len(value) > _MAX_BESIDE:
                 raise Conflict("the host's handler gave more than fits into one answer")
-            await self._send(wire.Called(id=number, value=value, descriptor=bool(beside)), beside)
+            await self._send_beside(wire.Called(id=number, value=value, descriptor=True), beside)
         finally:
-            for descriptor in answer.descriptors:
+            for descriptor in beside:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
 
-    async def _send(self, frame: wire.Called, beside: list[int]) -> None:
+    async def _send_beside(self, frame: wire.Called, beside: list[int]) -> None:
         while True:
             try:
-                self._link.send(frame, beside or None)
+                self._link.send(frame, beside)
                 return
             except BlockingIOError:  # descriptors cannot wait in line
                 await asyncio.sleep(_ROOM_SECONDS)

@@ -191,11 +191,12 @@ class Link:
         except Exception as error:  # noqa: BLE001 — whatever a frame sets off: its cell must not wait for ever
             self.trouble(error)
             return False
-        return self._within_rate(count, self._loop.time() - begun)
+        now = self._loop.time()
+        return self._within_rate(count, now, now - begun)
 
-    def _within_rate(self, count: int, spent: float) -> bool:
+    def _within_rate(self, count: int, now: float, spent: float) -> bool:
         """Too many frames, or frames that took the host long: as long again it does not read."""
-        wait = self._bucket.owe(self._loop.time(), count)
+        wait = self._bucket.owe(now, count)
         if spent > _LONG_SECONDS:
             wait = max(wait, spent)
         if wait > 0:
