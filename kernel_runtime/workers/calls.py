@@ -109,7 +109,7 @@ class Calls:
             return
         self._bytes += size
         self._tasks[frame.id] = task
-        task.add_done_callback(lambda _: self._ended(frame.id, size))
+        task.add_done_callback(functools.partial(self._ended, frame.id, size))
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Its task. The first call of what has come is begun here, for most are over without waiting; what came
@@ -132,7 +132,7 @@ class Calls:
         for task in self._tasks.values():
             task.cancel()
 
-    def _ended(self, number: int, size: int) -> None:
+    def _ended(self, number: int, size: int, _: asyncio.Task[None]) -> None:
         del self._tasks[number]
         self._bytes -= size
 

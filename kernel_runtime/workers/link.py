@@ -144,7 +144,9 @@ class Link:
                     ProtocolViolation(f"the connection closed {cut} bytes into a frame") if cut else None
                 )
                 return
-            if not self._deliver(data) or len(data) < _CHUNK or self._loop.time() - begun > _TURN_SECONDS:
+            self._reader.feed(data)
+            self.chunks += 1
+            if not self._hand_out() or len(data) < _CHUNK or self._loop.time() - begun > _TURN_SECONDS:
                 return
 
     def _receive(self) -> bytes | None:
@@ -170,14 +172,9 @@ class Link:
                 self.sender = _CREDENTIALS.unpack(value)[0]
         return data
 
-    def _deliver(self, data: bytes) -> bool:
-        """Hand out the frames that are complete; False when reading must stop for now."""
-        self._reader.feed(data)
-        self.chunks += 1
-        return self._hand_out()
-
     def _hand_out(self, *, last: bool = False) -> bool:
-        """``last``: the peer has ended, and nobody holds up its last words."""
+        """Hand out the frames that are complete; False when reading must stop for now. ``last``: the peer has ended,
+        and nobody holds up its last words."""
         count = 0
         begun = self._loop.time()
         try:
@@ -202,9 +199,10 @@ class Link:
         if wait > 0:
             self._resting = True
             self._loop.call_later(wait, self._rested)
-        if not self._may_read:
+        may_read = self._may_read
+        if not may_read:
             self._loop.remove_reader(self._socket.fileno())
-        return self._may_read
+        return may_read
 
     @property
     def _may_read(self) -> bool:
