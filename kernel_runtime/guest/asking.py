@@ -41,7 +41,6 @@ class Waiting:
         self.descriptor: int | None = None
         self.broken = ""
 
-    @property
     def over(self) -> bool:
         return self.frame is not None or bool(self.broken)
 
@@ -84,7 +83,7 @@ class Asking:
         waiting = Waiting()
         try:
             self._send(waiting, capability, action, data)
-            self._connection.wait_for(lambda: waiting.over, _first_look())
+            self._connection.wait_for(waiting.over, _first_look())
             return waiting.result()
         finally:
             self._forget(waiting)
@@ -146,7 +145,7 @@ class Asking:
 
     def _forget(self, waiting: Waiting) -> None:
         self._waiting.pop(waiting.number, None)
-        if waiting.sent and not waiting.over:
+        if waiting.sent and not waiting.over():
             self._connection.send(wire.Withdraw(id=waiting.number))
         waiting.drop()
 

@@ -119,20 +119,22 @@ class Connection:
 
     def _sort(self, fds: list[int]) -> None:
         """The kernel ends a read after what a descriptor lies beside: it belongs to the last frame."""
-        frames = list(self._reader.frames())
+        frames, others = list(self._reader.frames()), []
         for frame in frames:
             if isinstance(frame, wire.Called):
                 mine = fds.pop() if frame.descriptor and fds and frame is frames[-1] else None
                 self.on_called(frame, mine)
+            else:
+                others.append(frame)
         self.fds.extend(fds)
-        for frame in frames:
+        for frame in others:
             if isinstance(frame, wire.Answer):
                 self._answers[frame.id] = frame.text
             elif isinstance(frame, wire.Go):
                 self._told_to_go = True
             elif isinstance(frame, wire.Freeze) and frame.gate:
                 self._copies[frame.gate] = (frame, self.fds.pop())
-            elif not isinstance(frame, wire.Called):
+            else:
                 self.inbox.append(frame)
 
     def ask(self, frame: wire.Ask) -> str | None:
