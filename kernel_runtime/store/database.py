@@ -151,7 +151,8 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.Error):
             raise StorageFailed(f"{self._path}: {_cause(error)}: {error}") from error
-        if isinstance(error, MemoryError):  # SQLite's own, when a guest's query takes all that it may in this process
+        # SQLite's own, when a guest's query takes all that it may in this process.
+        if isinstance(error, MemoryError):
             raise StorageFailed(f"{self._path}: no memory is left for it") from error
 
 

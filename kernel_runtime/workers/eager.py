@@ -16,17 +16,24 @@ def begun(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     if sys.version_info >= (3, 12):
         return asyncio.Task(work, loop=loop, eager_start=True)
     task = asyncio.Task(work, loop=loop)
-    if asyncio.current_task(loop) is None:
-        _step(task, getattr(loop, "_ready", None))
+    ready = getattr(loop, "_ready", None)
+    if ready:
+        _step(task, loop, ready)
     return task
 
 
-def _step(task: asyncio.Task[None], ready: Any) -> None:
+def _step(task: asyncio.Task[None], loop: asyncio.AbstractEventLoop, ready: Any) -> None:
     """Take the step that has just been put in line: asyncio of 3.11, which does not change any more, begins none at once.
     Of another loop, and behind what another thread has put in line meanwhile, it is taken in its turn."""
-    if ready:
-        handle = ready.pop()
-        if getattr(handle._callback, "__self__", None) is task:  # noqa: SLF001
-            handle._run()  # noqa: SLF001
-        else:
-            ready.append(handle)
+    handle = ready.pop()
+    if getattr(handle._callback, "__self__", None) is not task:
+        ready.append(handle)
+        return
+    outer = asyncio.current_task(loop)
+    if outer is not None:  # see "Extending" in asyncio's documentation
+        asyncio.tasks._leave_task(loop, outer)
+    try:
+        handle._run()
+    finally:
+        if outer is not None:
+            asyncio.tasks._enter_task(loop, outer)

@@ -144,9 +144,7 @@ class Link:
                     ProtocolViolation(f"the connection closed {cut} bytes into a frame") if cut else None
                 )
                 return
-            self._reader.feed(data)
-            self.chunks += 1
-            if not self._hand_out() or len(data) < _CHUNK or self._loop.time() - begun > _TURN_SECONDS:
+            if not self._deliver(data) or len(data) < _CHUNK or self._loop.time() - begun > _TURN_SECONDS:
                 return
 
     def _receive(self) -> bytes | None:
@@ -172,9 +170,14 @@ class Link:
                 self.sender = _CREDENTIALS.unpack(value)[0]
         return data
 
+    def _deliver(self, data: bytes) -> bool:
+        """Hand out the frames that are complete; False when reading must stop for now."""
+        self._reader.feed(data)
+        self.chunks += 1
+        return self._hand_out()
+
     def _hand_out(self, *, last: bool = False) -> bool:
-        """Hand out the frames that are complete; False when reading must stop for now. ``last``: the peer has ended,
-        and nobody holds up its last words."""
+        """``last``: the peer has ended, and nobody holds up its last words."""
         count = 0
         begun = self._loop.time()
         try:
