@@ -126,22 +126,17 @@ class Asking:
                 raise Conflict("a call cannot be made from within another one")
             self._sending = True
             try:
-                self._send_next(waiting, capability, action, data)
+                number = waiting.number = self._number = self._number + 1
+                self._waiting[number] = waiting
+                parent = self._console.parent
+                self._connection.send(
+                    wire.Call(
+                        id=number, capability=capability, action=action, arguments=data, parent=parent
+                    )
+                )
+                waiting.sent = True
             finally:
                 self._sending = False
-
-    def _send_next(self, waiting: Waiting, capability: str, action: str, data: bytes) -> None:
-        waiting.number = self._number = self._number + 1
-        self._waiting[waiting.number] = waiting
-        frame = wire.Call(
-            id=waiting.number,
-            capability=capability,
-            action=action,
-            arguments=data,
-            parent=self._console.parent,
-        )
-        self._connection.send(frame)
-        waiting.sent = True
 
     def _forget(self, waiting: Waiting) -> None:
         self._waiting.pop(waiting.number, None)

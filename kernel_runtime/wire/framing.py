@@ -64,14 +64,14 @@ class FrameReader:
 
     def frames(self) -> Iterator[Any]:
         while True:
-            start = self._start + _LENGTH.size
-            if len(self._buffer) < start:
+            start, there = self._start + _LENGTH.size, len(self._buffer)
+            if there < start:
                 return
             (size,) = _LENGTH.unpack_from(self._buffer, self._start)
             if size > self._limit:
                 raise ProtocolViolation(f"a frame of {size} bytes exceeds the limit of {self._limit}")
             end = start + size
-            if len(self._buffer) < end:
+            if there < end:
                 return
             self._start = end
             with memoryview(self._buffer)[start:end] as body:

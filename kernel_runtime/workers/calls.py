@@ -140,7 +140,10 @@ class Calls:
         try:
             broker = self._broker()
             answer = await broker.call(frame.capability, frame.action, arguments, frame.parent)
-            await self._answer(frame.id, answer)
+            if answer.descriptors:
+                await self._answer_beside(frame.id, answer)
+            else:
+                self._link.send(wire.Called(id=frame.id, value=packed.pack_answer(answer.value)))
         except KernelRuntimeError as error:
             self._refuse(frame.id, error)
         except asyncio.CancelledError:
@@ -153,14 +156,11 @@ class Calls:
             )
             self._refuse(frame.id, KernelRuntimeError("the host could not answer, by a fault of its own"))
 
-    async def _answer(self, number: int, answer: Answer) -> None:
-        """Send it; our copies of descriptors are closed whatever happens."""
+    async def _answer_beside(self, number: int, answer: Answer) -> None:
+        """Send it with its descriptor; our copies are closed whatever happens."""
         beside = list(answer.descriptors)
         try:
             value = packed.pack_answer(answer.value)
-            if not beside:
-                self._link.send(wire.Called(id=number, value=value))
-                return
             if len(beside) > 1 or len(value) > _MAX_BESIDE:
                 raise Conflict("the host's handler gave more than fits into one answer")
             await self._send_beside(wire.Called(id=number, value=value, descriptor=True), beside)

@@ -91,21 +91,21 @@ class Link:
         """Send now what the socket takes, the rest as it drains. Closed: silently nothing."""
         if self.closed:
             return
-        data = memoryview(wire.pack(frame))
+        data, sent = wire.pack(frame), 0
         if not self._outgoing:
-            data = data[self._send_now(data, fds) :]
-            if not data:
+            sent = self._send_now(data, fds)
+            if sent == len(data):
                 return
             self._loop.add_writer(self._socket.fileno(), self._write)
         elif fds:
             raise BlockingIOError("descriptors cannot wait in line")
-        self._outgoing.append(data)
-        self._waiting += len(data)
+        self._outgoing.append(memoryview(data)[sent:])
+        self._waiting += len(data) - sent
         if self._waiting > MAX_WAITING:
             trouble = ProtocolViolation(f"it left {self._waiting} bytes that were sent to it unread")
             self._loop.call_soon(self._end, trouble)
 
-    def _send_now(self, data: memoryview, fds: list[int] | None) -> int:
+    def _send_now(self, data: bytes | memoryview, fds: list[int] | None) -> int:
         try:
             if fds:
                 return socket.send_fds(self._socket, [data], fds)
