@@ -130,9 +130,7 @@ class Asking:
                 self._waiting[number] = waiting
                 parent = self._console.parent
                 self._connection.send(
-                    wire.Call(
-                        id=number, capability=capability, action=action, arguments=data, parent=parent
-                    )
+                    wire.Call(id=number, capability=capability, action=action, arguments=data, parent=parent)
                 )
                 waiting.sent = True
             finally:
