@@ -110,7 +110,9 @@ class Broker:
             tenant=self.caller.tenant,
             session=self.caller.session,
         )
-        use = self.usage.setdefault(capability, Use())
+        use = self.usage.get(capability)
+        if use is None:
+            use = self.usage[capability] = Use()
         task = asyncio.current_task()
         if task is not None:
             self._calls.add(task)
@@ -158,7 +160,8 @@ class Broker:
                 f"{call.capability}: the host's handler failed; its log says how"
             ) from None
         try:
-            await self._note(tickets, performed.size, time.monotonic() - begun, "")
+            if tickets:
+                await self._note(tickets, performed.size, time.monotonic() - begun, "")
         except BaseException:
             performed.close()
             raise
@@ -167,12 +170,13 @@ class Broker:
     def _handler(self, capability: str) -> Handler:
         if self._closed:
             raise KernelRuntimeError("the session is being closed")
-        if capability not in self._handlers:
+        handler = self._handlers.get(capability)
+        if handler is None:
             if capability not in self._makers:
                 known = ", ".join(sorted(self._makers))
                 raise Invalid(f"there is no capability {capability!r}; there are {known}")
-            self._handlers[capability] = self._makers[capability]()
-        return self._handlers[capability]
+            handler = self._handlers[capability] = self._makers[capability]()
+        return handler
 
     # -- decisions -------------------------------------------------------------------------------
 

@@ -128,14 +128,14 @@ class EventsHandler:
     async def perform(self, call: Call, demand: Demand) -> Performed:
         """``publish``, ``subscribe``, ``poll`` (waits for messages), ``unsubscribe``."""
         asked = read(call, _ACTIONS)
+        if isinstance(asked, Poll):
+            return Performed(value=await self._polled(asked.subscription, asked.wait))
         if isinstance(asked, Publish):
             return await self._publish(call, asked, demand)
         if isinstance(asked, Subscribe):
             return await self._subscribe(asked.topic, demand)
-        if isinstance(asked, Unsubscribe):
-            self._unsubscribe(asked.subscription)
-            return Performed()
-        return Performed(value=await self._polled(asked.subscription, asked.wait))
+        self._unsubscribe(asked.subscription)
+        return Performed()
 
     async def close(self) -> None:
         for number in list(self._mine):

@@ -74,7 +74,7 @@ class Gate:
         self._redact = redact
         self._heard = 0
         self._since: tuple[object, ...] = ()
-        self._holding: list[Request] = []  # what has been found to hold since then
+        self._holding: dict[int, Request] = {}  # what has been found to hold since then, by identity
 
     def ask(self, request: Request) -> Ticket:
         """Decide a request. When that cannot be written down it is denied."""
@@ -93,11 +93,11 @@ class Gate:
             self.renew()
         since = (self.grants, self.policy, int(time.monotonic()))
         if since != self._since:
-            self._since, self._holding = since, []
-        if not any(one is request for one in self._holding):
+            self._since, self._holding = since, {}
+        if id(request) not in self._holding:
             if not self._would_hold(request):
                 return False
-            self._holding.append(request)
+            self._holding[id(request)] = request
         return True
 
     def _would_hold(self, request: Request) -> bool:

@@ -24,7 +24,7 @@ class Bucket:
         """Take ``amount`` in any case; the seconds to wait until it would have been there."""
         self._fill(now)
         self._level -= amount
-        return max(0.0, -self._level / self.rate)
+        return -self._level / self.rate if self._level < 0 else 0.0
 
     def wait(self, now: float, amount: float = 1.0) -> float:
         """Seconds until ``amount`` will be there."""
@@ -32,5 +32,6 @@ class Bucket:
         return max(0.0, (amount - self._level) / self.rate)
 
     def _fill(self, now: float) -> None:
-        self._level = min(self.burst, self._level + max(0.0, now - self._filled) * self.rate)
-        self._filled = max(now, self._filled)
+        if now > self._filled:
+            self._level = min(self.burst, self._level + (now - self._filled) * self.rate)
+            self._filled = now

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import TOLD, Conflict, KernelRuntimeError
+from kernel_runtime.guest.connection import ANSWER_POLL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Errors of the host's that come out as what they are; others as their root.
 _KINDS = {kind.__name__: kind for kind in TOLD}
-#: Milliseconds after which a thread first looks for an answer that another thread may have read.
+#: Milliseconds.
 _FIRST_LOOK = 1
 
 
@@ -40,7 +41,6 @@ class Waiting:
         self.descriptor: int | None = None
         self.broken = ""
 
-    @property
     def over(self) -> bool:
         return self.frame is not None or bool(self.broken)
 
@@ -83,7 +83,7 @@ class Asking:
         waiting = Waiting()
         try:
             self._send(waiting, capability, action, data)
-            self._connection.wait_for(lambda: waiting.over, _FIRST_LOOK)
+            self._connection.wait_for(waiting.over, _first_look())
             return waiting.result()
         finally:
             self._forget(waiting)
@@ -126,26 +126,19 @@ class Asking:
                 raise Conflict("a call cannot be made from within another one")
             self._sending = True
             try:
-                self._send_next(waiting, capability, action, data)
+                number = waiting.number = self._number = self._number + 1
+                self._waiting[number] = waiting
+                parent = self._console.parent
+                self._connection.send(
+                    wire.Call(id=number, capability=capability, action=action, arguments=data, parent=parent)
+                )
+                waiting.sent = True
             finally:
                 self._sending = False
 
-    def _send_next(self, waiting: Waiting, capability: str, action: str, data: bytes) -> None:
-        waiting.number = self._number = self._number + 1
-        self._waiting[waiting.number] = waiting
-        frame = wire.Call(
-            id=waiting.number,
-            capability=capability,
-            action=action,
-            arguments=data,
-            parent=self._console.parent,
-        )
-        self._connection.send(frame)
-        waiting.sent = True
-
     def _forget(self, waiting: Waiting) -> None:
         self._waiting.pop(waiting.number, None)
-        if waiting.sent and not waiting.over:
+        if waiting.sent and not waiting.over():
             self._connection.send(wire.Withdraw(id=waiting.number))
         waiting.drop()
 
@@ -175,6 +168,11 @@ class Asking:
         if not self._loops[loop]:
             del self._loops[loop]
             loop.remove_reader(self._connection.fileno())
+
+
+def _first_look() -> int:
+    """Milliseconds after which a thread first looks for an answer that another thread may have read."""
+    return _FIRST_LOOK if threading.active_count() > 1 else ANSWER_POLL
 
 
 def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

@@ -25,7 +25,7 @@ _CHUNK = 64 * 1024
 _SMALL = 16 * 1024
 _AT_ONCE = int(socket.MSG_DONTWAIT)
 #: Milliseconds.
-_ANSWER_POLL = 200
+ANSWER_POLL = 200
 
 
 def lift(fd: int, at_least: int = HIGH_FD) -> int:
@@ -119,20 +119,22 @@ class Connection:
 
     def _sort(self, fds: list[int]) -> None:
         """The kernel ends a read after what a descriptor lies beside: it belongs to the last frame."""
-        frames = list(self._reader.frames())
+        frames, others = list(self._reader.frames()), []
         for frame in frames:
             if isinstance(frame, wire.Called):
                 mine = fds.pop() if frame.descriptor and fds and frame is frames[-1] else None
                 self.on_called(frame, mine)
+            else:
+                others.append(frame)
         self.fds.extend(fds)
-        for frame in frames:
+        for frame in others:
             if isinstance(frame, wire.Answer):
                 self._answers[frame.id] = frame.text
             elif isinstance(frame, wire.Go):
                 self._told_to_go = True
             elif isinstance(frame, wire.Freeze) and frame.gate:
                 self._copies[frame.gate] = (frame, self.fds.pop())
-            elif not isinstance(frame, wire.Called):
+            else:
                 self.inbox.append(frame)
 
     def ask(self, frame: wire.Ask) -> str | None:
@@ -156,7 +158,7 @@ class Connection:
         if self.inbox:
             self.on_backlog()
 
-    def wait_for(self, there: Callable[[], bool], look: int = _ANSWER_POLL) -> None:
+    def wait_for(self, there: Callable[[], bool], look: int = ANSWER_POLL) -> None:
         """Read until ``there()``; ``look``: milliseconds after which it is first asked without bytes."""
         poller = select.poll()
         poller.register(self.fileno(), select.POLLIN)
@@ -165,7 +167,7 @@ class Connection:
                 # with a timeout, as the loop's thread may read this thread's answer
                 if poller.poll(look) and not self.receive():
                     os._exit(0)
-                look = min(2 * look, _ANSWER_POLL)
+                look = min(2 * look, ANSWER_POLL)
         finally:
             if self.inbox:
                 self.on_backlog()

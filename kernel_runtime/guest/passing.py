@@ -14,6 +14,8 @@ def receive_fds(sock: socket.socket, size: int, most: int, flags: int = 0) -> tu
     """Bytes and descriptors, which no program that is executed inherits. ``socket.recv_fds`` takes flags, and
     leaves them out."""
     data, beside, _, _ = sock.recvmsg(size, socket.CMSG_LEN(most * _SIZE), flags | _CLOSE_ON_EXEC)
+    if not beside:
+        return data, []
     fds = array.array("i")
     for level, kind, held in beside:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

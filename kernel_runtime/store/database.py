@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.errors import Conflict, Invalid, StorageFailed
 from kernel_runtime.store.migrations import MIGRATIONS
@@ -39,13 +39,14 @@ class Database:
         self._steps = steps
         self._lock = threading.RLock()
         self._closed = False
+        self._explained = _Explained(path)
         _make_private(path)
-        with self._explained():
+        with self._explained:
             self._connection = sqlite3.connect(
                 path, timeout=patience, isolation_level=None, check_same_thread=False, cached_statements=64
             )
         try:
-            with self._explained():
+            with self._explained:
                 self._prepare()
         except BaseException:
             self._connection.close()
@@ -53,7 +54,7 @@ class Database:
 
     def wait_at_most(self, seconds: float) -> None:
         """Change the patience: who must not hold others up asks again instead."""
-        with self._lock, self._explained():
+        with self._lock, self._explained:
             self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that may write; all of it is committed, or nothing."""
-        with self._lock, self._explained():
+        with self._lock, self._explained:
             self._refuse_nesting()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -78,7 +79,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent view, whatever others write meanwhile."""
-        with self._lock, self._explained():
+        with self._lock, self._explained:
             self._refuse_nesting()
             self._connection.execute("BEGIN")
             try:
@@ -89,7 +90,7 @@ class Database:
     @contextlib.contextmanager
     def glance(self) -> Iterator[sqlite3.Connection]:
         """For one query, or several that need no common view: each sees what is committed when it is made."""
-        with self._lock, self._explained():
+        with self._lock, self._explained:
             self._refuse_nesting()
             yield self._connection
 
@@ -99,12 +100,12 @@ class Database:
 
     def number(self, query: str) -> int:
         """The one number that a query gives."""
-        with self._lock, self._explained():
+        with self._lock, self._explained:
             return int(self._connection.execute(query).fetchone()[0])
 
     def truncate_log(self) -> None:
         """Move what the write-ahead log holds into the file, and empty it, as far as readers let that happen."""
-        with self._lock, self._explained():
+        with self._lock, self._explained:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _refuse_nesting(self) -> None:
@@ -138,16 +139,21 @@ class Database:
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[Any]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StorageFailed(f"{self.path}: {_cause(error)}: {error}") from error
-        except (
-            MemoryError
-        ) as error:  # SQLite's own, when a guest's query takes all that it may in this process
-            raise StorageFailed(f"{self.path}: no memory is left for it") from error
+
+class _Explained:
+    """What goes wrong within it is told as ``StorageFailed``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise StorageFailed(f"{self._path}: {_cause(error)}: {error}") from error
+        # SQLite's own, when a guest's query takes all that it may in this process.
+        if isinstance(error, MemoryError):
+            raise StorageFailed(f"{self._path}: no memory is left for it") from error
 
 
 def _cause(error: sqlite3.Error) -> str:

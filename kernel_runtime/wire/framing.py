@@ -23,13 +23,10 @@ _encoder = msgspec.msgpack.Encoder()
 
 def pack(frame: msgspec.Struct, limit: int = MAX_FRAME) -> bytes:
     """A frame as bytes, length in front; ``ProtocolViolation`` when it exceeds ``limit``."""
-    buffer = bytearray(_LENGTH.size)
-    _encoder.encode_into(frame, buffer, _LENGTH.size)
-    size = len(buffer) - _LENGTH.size
-    if size > limit:
-        raise ProtocolViolation(f"a frame of {size} bytes exceeds the limit of {limit}")
-    _LENGTH.pack_into(buffer, 0, size)
-    return bytes(buffer)
+    body = _encoder.encode(frame)
+    if len(body) > limit:
+        raise ProtocolViolation(f"a frame of {len(body)} bytes exceeds the limit of {limit}")
+    return _LENGTH.pack(len(body)) + body
 
 
 class FrameReader:
@@ -42,14 +39,23 @@ class FrameReader:
     def __init__(self, decoder: msgspec.msgpack.Decoder[Any], limit: int = MAX_FRAME) -> None:
         self._decoder = decoder
         self._limit = limit
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._start = 0
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        if self._start:
+    def feed(self, data: bytes) -> None:
+        if self._start == len(self._buffer):  # most frames come whole, and are decoded where they were read
+            self._buffer = data
+        else:
+            self._keep()
+            self._buffer += data
+        self._start = 0
+
+    def _keep(self) -> None:
+        """The beginning of a frame, to be added to."""
+        if isinstance(self._buffer, bytearray):
             del self._buffer[: self._start]
-            self._start = 0
-        self._buffer += data
+        else:
+            self._buffer = bytearray(memoryview(self._buffer)[self._start :])
 
     @property
     def pending(self) -> int:
@@ -58,17 +64,17 @@ class FrameReader:
 
     def frames(self) -> Iterator[Any]:
         while True:
-            start = self._start + _LENGTH.size
-            if len(self._buffer) < start:
+            start, there = self._start + _LENGTH.size, len(self._buffer)
+            if there < start:
                 return
             (size,) = _LENGTH.unpack_from(self._buffer, self._start)
             if size > self._limit:
                 raise ProtocolViolation(f"a frame of {size} bytes exceeds the limit of {self._limit}")
             end = start + size
-            if len(self._buffer) < end:
+            if there < end:
                 return
             self._start = end
-            with memoryview(self._buffer) as view, view[start:end] as body:
+            with memoryview(self._buffer)[start:end] as body:
                 frame = decode(self._decoder, body)
             yield frame
 

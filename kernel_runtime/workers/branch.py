@@ -163,14 +163,14 @@ class Branch:
         return [pending for pending in self.pending.values() if pending.executes]
 
     def _on_frame(self, frame: wire.FromBranch) -> None:
+        if isinstance(frame, wire.Call):
+            self.calls.begin(frame)
+            return
         if isinstance(frame, wire.Ready):
             if self.ready.done():
                 raise ProtocolViolation("the branch said twice that it is ready")
             wire.check_json(frame.info)
             self._introduce(frame, _info(frame.info))
-            return
-        if isinstance(frame, wire.Call):
-            self.calls.begin(frame)
             return
         if isinstance(frame, wire.Withdraw):
             self.calls.withdraw(frame.id)

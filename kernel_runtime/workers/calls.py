@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import functools
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.workers import eager
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
@@ -109,15 +109,13 @@ class Calls:
             return
         self._bytes += size
         self._tasks[frame.id] = task
-        task.add_done_callback(lambda _: self._ended(frame.id, size))
+        task.add_done_callback(functools.partial(self._ended, frame.id, size))
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Its task. The first call of what has come is begun here, for most are over without waiting; what came
         along takes turns with all else."""
-        loop, before, self._chunk = asyncio.get_running_loop(), self._chunk, self._link.chunks
-        if self._chunk != before and sys.version_info >= (3, 12):
-            return asyncio.Task(work, loop=loop, eager_start=True)
-        return loop.create_task(work)
+        before, self._chunk = self._chunk, self._link.chunks
+        return eager.begun(work) if self._chunk != before else asyncio.create_task(work)
 
     def withdraw(self, number: int) -> None:
         """Nobody waits for it any more; it may have been answered by now."""
@@ -134,7 +132,7 @@ class Calls:
         for task in self._tasks.values():
             task.cancel()
 
-    def _ended(self, number: int, size: int) -> None:
+    def _ended(self, number: int, size: int, _: asyncio.Task[None]) -> None:
         del self._tasks[number]
         self._bytes -= size
 
@@ -142,7 +140,10 @@ class Calls:
         try:
             broker = self._broker()
             answer = await broker.call(frame.capability, frame.action, arguments, frame.parent)
-            await self._answer(frame.id, answer)
+            if answer.descriptors:
+                await self._answer_beside(frame.id, answer)
+            else:
+                self._link.send(wire.Called(id=frame.id, value=packed.pack_answer(answer.value)))
         except KernelRuntimeError as error:
             self._refuse(frame.id, error)
         except asyncio.CancelledError:
@@ -155,23 +156,23 @@ class Calls:
             )
             self._refuse(frame.id, KernelRuntimeError("the host could not answer, by a fault of its own"))
 
-    async def _answer(self, number: int, answer: Answer) -> None:
-        """Send it; our copies of descriptors are closed whatever happens."""
+    async def _answer_beside(self, number: int, answer: Answer) -> None:
+        """Send it with its descriptor; our copies are closed whatever happens."""
+        beside = list(answer.descriptors)
         try:
-            beside = list(answer.descriptors)
             value = packed.pack_answer(answer.value)
-            if len(beside) > 1 or (beside and len(value) > _MAX_BESIDE):
+            if len(beside) > 1 or len(value) > _MAX_BESIDE:
                 raise Conflict("the host's handler gave more than fits into one answer")
-            await self._send(wire.Called(id=number, value=value, descriptor=bool(beside)), beside)
+            await self._send_beside(wire.Called(id=number, value=value, descriptor=True), beside)
         finally:
-            for descriptor in answer.descriptors:
+            for descriptor in beside:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
 
-    async def _send(self, frame: wire.Called, beside: list[int]) -> None:
+    async def _send_beside(self, frame: wire.Called, beside: list[int]) -> None:
         while True:
             try:
-                self._link.send(frame, beside or None)
+                self._link.send(frame, beside)
                 return
             except BlockingIOError:  # descriptors cannot wait in line
                 await asyncio.sleep(_ROOM_SECONDS)

@@ -91,21 +91,21 @@ class Link:
         """Send now what the socket takes, the rest as it drains. Closed: silently nothing."""
         if self.closed:
             return
-        data = memoryview(wire.pack(frame))
+        data, sent = wire.pack(frame), 0
         if not self._outgoing:
-            data = data[self._send_now(data, fds) :]
-            if not data:
+            sent = self._send_now(data, fds)
+            if sent == len(data):
                 return
             self._loop.add_writer(self._socket.fileno(), self._write)
         elif fds:
             raise BlockingIOError("descriptors cannot wait in line")
-        self._outgoing.append(data)
-        self._waiting += len(data)
+        self._outgoing.append(memoryview(data)[sent:])
+        self._waiting += len(data) - sent
         if self._waiting > MAX_WAITING:
             trouble = ProtocolViolation(f"it left {self._waiting} bytes that were sent to it unread")
             self._loop.call_soon(self._end, trouble)
 
-    def _send_now(self, data: memoryview, fds: list[int] | None) -> int:
+    def _send_now(self, data: bytes | memoryview, fds: list[int] | None) -> int:
         try:
             if fds:
                 return socket.send_fds(self._socket, [data], fds)
@@ -191,19 +191,21 @@ class Link:
         except Exception as error:  # noqa: BLE001 — whatever a frame sets off: its cell must not wait for ever
             self.trouble(error)
             return False
-        return self._within_rate(count, self._loop.time() - begun)
+        now = self._loop.time()
+        return self._within_rate(count, now, now - begun)
 
-    def _within_rate(self, count: int, spent: float) -> bool:
+    def _within_rate(self, count: int, now: float, spent: float) -> bool:
         """Too many frames, or frames that took the host long: as long again it does not read."""
-        wait = self._bucket.owe(self._loop.time(), count)
+        wait = self._bucket.owe(now, count)
         if spent > _LONG_SECONDS:
             wait = max(wait, spent)
         if wait > 0:
             self._resting = True
             self._loop.call_later(wait, self._rested)
-        if not self._may_read:
+        may_read = self._may_read
+        if not may_read:
             self._loop.remove_reader(self._socket.fileno())
-        return self._may_read
+        return may_read
 
     @property
     def _may_read(self) -> bool:

@@ -81,6 +81,16 @@ def test_threads_wait_beside_the_cell(shared: Host) -> None:
     assert shared.finish(name).text() == f"{sorted(map(str, range(8)))}\n"
 
 
+def test_only_beside_other_threads_it_looks_often_for_what_they_have_read(shared: Host) -> None:
+    code = (
+        "import threading\nfrom kernel_runtime.guest import asking, connection\n"
+        "alone, go = asking._first_look(), threading.Event()\n"
+        "thread = threading.Thread(target=go.wait)\nthread.start()\nbeside = asking._first_look()\n"
+        "go.set(); thread.join()\n(alone == connection.ANSWER_POLL, beside)"
+    )
+    assert shared.run(code).result == "(True, 1)"
+
+
 def test_a_loop_of_the_scripts_own_awaits_answers(shared: Host) -> None:
     name = shared.start(
         "import asyncio, threading\nfrom kernel_runtime.sdk import cache\n"
