@@ -10,6 +10,8 @@ import gc
 import io
 import pickle
 import platform
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
@@ -20,7 +22,7 @@ from kernel_runtime.guest.checkpoint_chunks import StreamCutter
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
 from kernel_runtime.guest.checkpoint_memory import SMALL
 from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
-from kernel_runtime.guest.checkpoint_sender import Sender, known_from
+from kernel_runtime.guest.checkpoint_sender import Sender
 from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def save(channel: Channel, namespace: dict[str, Any], names: Iterable[str] | Non
     if not isinstance(order, wire.Save):
         raise EOFError("the host went away")
     gc.disable()  # this process ends soon; a collection would only copy the pages that it shares
-    sender = Sender(channel, order.seed, known_from(channel))
+    sender = Sender(channel, order.seed)
     wanted = namespace if names is None else names
     work = _Save(namespace, {name: namespace[name] for name in wanted}, sender)
     for name in order.leave_out:
@@ -79,11 +81,11 @@ class _Save:
                 self._replace(name)
         grouped = Groups(self._variables, self._known).lists()
         drawn_in = grouped.pop(DEFINED)
-        groups = [self._group(names) for names in grouped.values()]
+        drafts = [self._group(names) for names in grouped.values()]
         definition = self._definition_group(drawn_in)
         if self._refused:
-            groups = [self._group(group.names) if group else None for group in groups]
-        self._number([definition, *groups])
+            drafts = [self._group(draft.names) if draft else None for draft in drafts]
+        self._finish([draft for draft in (definition, *drafts) if draft is not None])
 
     def _replace(self, name: str) -> None:
         """A variable with a recipe of its own: what its ``save`` returns stands for it."""
@@ -93,15 +95,22 @@ class _Save:
         except Exception as error:  # noqa: BLE001 — user code
             self.leave_out(name, f"its registered save failed: {_said(error)}")
 
-    def _number(self, groups: list[Group | None]) -> None:
-        import msgspec
-
-        made = [group for group in groups if group is not None]
-        self.groups = [msgspec.structs.replace(group, number=place) for place, group in enumerate(made)]
+    def _finish(self, drafts: list[_Draft]) -> None:
+        """All buffers at once: two processes share them."""
+        buffers = iter(self._sender.buffers([buffer for draft in drafts for buffer in draft.buffers]))
+        self.groups = [
+            Group(
+                number=number,
+                names=draft.names,
+                parts=[draft.stream, *islice(buffers, len(draft.buffers))],
+                packages=draft.packages,
+            )
+            for number, draft in enumerate(drafts)
+        ]
 
     # -- variables ---------------------------------------------------------------------------
 
-    def _group(self, names: list[str]) -> Group | None:
+    def _group(self, names: list[str]) -> _Draft | None:
         """Save variables as one unit, without those that cannot be."""
         names = [name for name in names if name in self._variables]
         while names:
@@ -126,21 +135,18 @@ class _Save:
                 bad[name] = _said(error)
         return bad
 
-    def _write(self, values: Any, names: list[str], *, defining: bool = False) -> Group:
-        """Pickle and send; the record waits until what it needs is known to be there."""
-        parts: list[Part] = []
+    def _write(self, values: Any, names: list[str], *, defining: bool = False) -> _Draft:
+        """Pickle, and send the stream; the record waits until what it needs is known to be there."""
         buffers: list[pickle.PickleBuffer] = []
         stream = _Stream(self._sender)
         pickler = self._pickler(stream.cutter, _beside(buffers), defining=defining)
         pickler.dump(values)
-        parts.append(stream.part())
-        parts += [self._sender.buffer(buffer.raw()) for buffer in buffers]
         if pickler.doubtful and not defining:
             self._verify(values, pickler.doubtful)
         packages = {
             name: version for name in sorted(pickler.packages) if (version := version_of(name)) is not None
         }
-        return Group(number=0, names=names, parts=parts, packages=packages)
+        return _Draft(names, stream.part(), [buffer.raw() for buffer in buffers], packages)
 
     def _verify(self, values: dict[str, Any], doubtful: set[type]) -> None:
         """Unpickle it here, and compare. Buffers are not copied: they are the values' own."""
@@ -164,7 +170,7 @@ class _Save:
 
     # -- definitions ---------------------------------------------------------------------------
 
-    def _definition_group(self, names: list[str]) -> Group:
+    def _definition_group(self, names: list[str]) -> _Draft:
         """Group 0: classes and functions by value, recipes, and the variables they share with."""
         while True:
             names = [name for name in names if name in self._variables]
@@ -195,6 +201,16 @@ class _Save:
         if not left:
             raise RuntimeError(f"the notebook's definitions cannot be saved: {said}")
         self._refused |= bad or dict.fromkeys(left, said)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A group whose stream has been sent, and whose buffers wait."""
+
+    names: list[str]
+    stream: Part
+    buffers: list[memoryview]
+    packages: dict[str, str]
 
 
 class _Different(Exception):
