@@ -15,7 +15,7 @@ from kernel_runtime.domain.checkpoint import DIGEST
 from kernel_runtime.guest.checkpoint_chunks import BUFFER_CHUNK, digest, fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 #: What is hashed at a time: its digests fit into one write of a pipe, which is whole or does not happen.
 PIECE = 4 * MIB
@@ -28,7 +28,9 @@ def pieces(memory: memoryview) -> list[memoryview]:
     return [memory[start : start + PIECE] for start in range(0, len(memory), PIECE)]
 
 
-def digests(work: Sequence[memoryview], seed: int, let_go: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
+def digests(
+    work: Sequence[memoryview], seed: int, let_go: Callable[[], None]
+) -> Generator[tuple[int, bytes], None, None]:
     """For each piece, in any order, its place and its chunks' digests. ``let_go`` is called in a helper."""
     helper = _Helper(work, seed, let_go)
     front, back = 0, len(work)
