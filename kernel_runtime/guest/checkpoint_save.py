@@ -10,6 +10,7 @@ import gc
 import io
 import pickle
 import platform
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import Group, Part
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_verify
+from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome
 from kernel_runtime.guest.checkpoint_chunks import StreamCutter
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
 from kernel_runtime.guest.checkpoint_memory import SMALL
@@ -79,13 +81,36 @@ class _Save:
                 self.leave_out(name, f"its name is longer than {_MAX_NAME} characters")
             elif name in recipes:
                 self._replace(name)
-        grouped = Groups(self._variables, self._known).lists()
-        drawn_in = grouped.pop(DEFINED)
-        drafts = [self._group(names) for names in grouped.values()]
+        with closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
+            grouped = Groups(self._variables, self._known).lists()
+            drawn_in = grouped.pop(DEFINED)
+            made = self._take_ahead(ahead, {names[0] for names in grouped.values() if len(names) == 1})
+        drafts = [made.get(names[0]) or self._group(names) for names in grouped.values()]
         definition = self._definition_group(drawn_in)
         if self._refused:
             drafts = [self._group(draft.names) if draft else None for draft in drafts]
         self._finish([draft for draft in (definition, *drafts) if draft is not None])
+
+    def _pickle_ahead(self, file: Any, values: dict[str, Any]) -> Outcome | None:
+        """In a helper."""
+        known, buffers = definitions.Definitions(), list[pickle.PickleBuffer]()
+        pickler = Pickler(file, self._namespace, known, _beside(buffers))
+        pickler.dump(values)
+        return None if buffers or pickler.doubtful else Outcome(sorted(pickler.packages), known.tokens())
+
+    def _take_ahead(self, ahead: Ahead, alone: set[str]) -> dict[str, _Draft]:
+        """What the helper made of variables that are ``alone``, up to the first that is not."""
+        made: dict[str, _Draft] = {}
+        for name in ahead.names:
+            stream = _Stream(self._sender)
+            try:
+                outcome = ahead.copy(stream.cutter) if name in alone else None
+            except EOFError:
+                outcome = None
+            if outcome is None or not outcome.tokens.items() <= self._known.tokens().items():
+                break
+            made[name] = _Draft([name], stream.part(), [], _versions(outcome.packages))
+        return made
 
     def _replace(self, name: str) -> None:
         """A variable with a recipe of its own: what its ``save`` returns stands for it."""
@@ -143,10 +168,7 @@ class _Save:
         pickler.dump(values)
         if pickler.doubtful and not defining:
             self._verify(values, pickler.doubtful)
-        packages = {
-            name: version for name in sorted(pickler.packages) if (version := version_of(name)) is not None
-        }
-        return _Draft(names, stream.part(), [buffer.raw() for buffer in buffers], packages)
+        return _Draft(names, stream.part(), [buffer.raw() for buffer in buffers], _versions(pickler.packages))
 
     def _verify(self, values: dict[str, Any], doubtful: set[type]) -> None:
         """Unpickle it here, and compare. Buffers are not copied: they are the values' own."""
@@ -259,6 +281,10 @@ def _beside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer
         return False
 
     return take
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    return {name: version for name in sorted(packages) if (version := version_of(name)) is not None}
 
 
 def _said(error: Exception) -> str:
