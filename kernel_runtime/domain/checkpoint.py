@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
 #: Bytes of the digest by which a writer and the host compare chunks (xxh3-128).
 DIGEST = 16
+_DIGESTS = struct.Struct(f"{DIGEST}s")
+
+
+def split(digests: bytes) -> list[bytes]:
+    """Digests that lie one after another, one by one; ``ValueError`` if the last is cut."""
+    if len(digests) % DIGEST:
+        raise ValueError("a digest is cut")
+    return [digest for (digest,) in _DIGESTS.iter_unpack(digests)]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

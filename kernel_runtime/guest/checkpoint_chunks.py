@@ -39,15 +39,14 @@ def fixed(buffer: memoryview) -> Iterator[memoryview]:
         yield buffer[start : start + BUFFER_CHUNK]
 
 
-def cut(data: bytes | bytearray, start: int, end: int) -> int:
+def cut(data: bytes, start: int, end: int) -> int:
     """Where the chunk that begins at ``start`` ends, at most at ``end``."""
     hashed = xxhash.xxh3_64_intdigest
     last = min(start + LONGEST, end)
-    with memoryview(data) as view:
-        for found in _CANDIDATE.finditer(data, start + SHORTEST, last):
-            place = found.end()
-            if hashed(view[place - _WINDOW : place]) < _CUT_BELOW:
-                return place
+    for found in _CANDIDATE.finditer(data, start + SHORTEST, last):
+        place = found.end()
+        if hashed(data[place - _WINDOW : place]) < _CUT_BELOW:
+            return place
     return last
 
 
@@ -95,10 +94,10 @@ class StreamCutter:
         self._cut(final=True)
 
     def _cut(self, *, final: bool) -> None:
-        buffer, start = self._buffer, 0
-        end = len(buffer)
+        data, start = bytes(self._buffer), 0
+        end = len(data)
         while end - start > (0 if final else LONGEST):
-            stop = cut(buffer, start, end)
-            self._emit(bytes(buffer[start:stop]))
+            stop = cut(data, start, end)
+            self._emit(data[start:stop])
             start = stop
-        del buffer[:start]
+        del self._buffer[:start]

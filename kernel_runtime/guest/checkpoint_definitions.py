@@ -48,6 +48,10 @@ class Definitions:
             self.objects[found] = value
         return found
 
+    def tokens(self) -> dict[int, str]:
+        """Tokens by the ids of what they stand for."""
+        return dict(self._tokens)
+
 
 def is_definition(value: Any) -> bool:
     """A class or function that unpickling could not import."""

@@ -8,6 +8,7 @@ notebook are group 0; what their closures and attributes share with a variable d
 from __future__ import annotations
 
 import gc
+import operator
 import sys
 import types
 import weakref
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 #: The owner of what the notebook's definitions reach; no variable is called so.
 DEFINED = ""
-_BATCH = 10_000
+_BATCH = 2_000
+#: What ``getrefcount`` says, in a ``map``, of a value that a list and one other value hold.
+_HELD_ONCE = 1 + next(map(sys.getrefcount, [[]]))
 _LEAVES = (
     str, bytes, int, float, complex, bool, type(None), type(...), type(NotImplemented), range,
     types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType,
@@ -68,7 +71,8 @@ class Groups:
         self._namespace = namespace
         self._known = known
         self._branches = _Kinds(lambda kind: not _is_leaf(kind))
-        self._owns, self._passes, self._arrays = _Kinds(_is_own), _Kinds(_is_passing), _Kinds(_is_array)
+        self._owns, self._passes = _Kinds(_is_own), _Kinds(_is_passing)
+        self._codes, self._arrays = _Kinds(_is_code), _Kinds(_is_array)
         self._owner: dict[int, str] = {}
         self._leader = {name: name for name in (DEFINED, *namespace)}
         for name, value in namespace.items():
@@ -94,20 +98,32 @@ class Groups:
 
     def _walk(self, name: str, values: list[Any]) -> None:
         passed: set[int] = set()
-        todo = self._interesting(values)
-        while todo:
+        todo: list[Any] = []
+        met = self._interesting(values)
+        while todo or met:
             batch = todo[-_BATCH:]
             del todo[-_BATCH:]
-            kinds = list(map(type, batch))
-            if any(map(self._passes.__getitem__, set(kinds))):
-                new = self._own(name, list(compress(batch, map(self._owns.__getitem__, kinds))))
-                new += self._passed(list(compress(batch, map(self._passes.__getitem__, kinds))), passed)
-            else:
-                new = self._own(name, batch)
-            todo += self._interesting(self._referents(new))
+            new, others = self._held_once(batch)
+            met += others
+            new += self._own(name, list(compress(met, map(self._owns.__getitem__, map(type, met)))))
+            new += self._passed(list(compress(met, map(self._passes.__getitem__, map(type, met)))), passed)
+            todo += self._interesting(gc.get_referents(*new))
+            met = self._interesting(self._behind(new))
+
+    def _held_once(self, values: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Those that nobody holds but the value where they were found: no other variable reaches them on
+        another way, and nobody need remember them. And the others; definitions are among these."""
+        once = list(map(_HELD_ONCE.__ge__, map(sys.getrefcount, values)))
+        if any(map(self._codes.__getitem__, set(map(type, values)))):
+            once = [alone and not self._codes[type(value)] for alone, value in zip(once, values, strict=True)]
+        elif all(once):
+            return values, []
+        return list(compress(values, once)), list(compress(values, map(operator.not_, once)))
 
     def _interesting(self, values: list[Any]) -> list[Any]:
         """Without leaves: most of what a state consists of."""
+        if not any(map(self._branches.__getitem__, set(map(type, values)))):
+            return []
         return list(compress(values, map(self._branches.__getitem__, map(type, values))))
 
     def _own(self, name: str, values: list[Any]) -> list[Any]:
@@ -124,21 +140,20 @@ class Groups:
         """Those that this variable has not been seen to hold; definitions are noted."""
         new = []
         for value in values:
-            if _is_code(type(value)):
-                if definitions.is_definition(value):
-                    self._known.token(value)
-            elif id(value) not in passed:
-                passed.add(id(value))
+            if id(value) in passed:
+                continue
+            passed.add(id(value))
+            if not self._codes[type(value)]:
                 new.append(value)
+            elif definitions.is_definition(value):
+                self._known.token(value)
         return new
 
-    def _referents(self, values: list[Any]) -> list[Any]:
-        found = gc.get_referents(*values)
-        if any(map(self._arrays.__getitem__, set(map(type, values)))):  # the collector does not know these
-            for value in values:
-                if self._arrays[type(value)]:
-                    found += _behind(value)
-        return found
+    def _behind(self, values: list[Any]) -> list[Any]:
+        """What the collector does not know of: the memory of arrays, and what it holds."""
+        if not any(map(self._arrays.__getitem__, set(map(type, values)))):
+            return []
+        return [held for value in values if self._arrays[type(value)] for held in _behind(value)]
 
     def _find(self, name: str) -> str:
         while self._leader[name] != name:

@@ -10,17 +10,21 @@ import gc
 import io
 import pickle
 import platform
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import Group, Part
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_verify
+from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome
 from kernel_runtime.guest.checkpoint_chunks import StreamCutter
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
 from kernel_runtime.guest.checkpoint_memory import SMALL
 from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
-from kernel_runtime.guest.checkpoint_sender import Sender, known_from
+from kernel_runtime.guest.checkpoint_sender import Sender
 from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ def save(channel: Channel, namespace: dict[str, Any], names: Iterable[str] | Non
     if not isinstance(order, wire.Save):
         raise EOFError("the host went away")
     gc.disable()  # this process ends soon; a collection would only copy the pages that it shares
-    sender = Sender(channel, order.seed, known_from(channel))
+    sender = Sender(channel, order.seed)
     wanted = namespace if names is None else names
     work = _Save(namespace, {name: namespace[name] for name in wanted}, sender)
     for name in order.leave_out:
@@ -77,13 +81,36 @@ class _Save:
                 self.leave_out(name, f"its name is longer than {_MAX_NAME} characters")
             elif name in recipes:
                 self._replace(name)
-        grouped = Groups(self._variables, self._known).lists()
-        drawn_in = grouped.pop(DEFINED)
-        groups = [self._group(names) for names in grouped.values()]
+        with closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
+            grouped = Groups(self._variables, self._known).lists()
+            drawn_in = grouped.pop(DEFINED)
+            made = self._take_ahead(ahead, {names[0] for names in grouped.values() if len(names) == 1})
+        drafts = [made.get(names[0]) or self._group(names) for names in grouped.values()]
         definition = self._definition_group(drawn_in)
         if self._refused:
-            groups = [self._group(group.names) if group else None for group in groups]
-        self._number([definition, *groups])
+            drafts = [self._group(draft.names) if draft else None for draft in drafts]
+        self._finish([draft for draft in (definition, *drafts) if draft is not None])
+
+    def _pickle_ahead(self, file: Any, values: dict[str, Any]) -> Outcome | None:
+        """In a helper."""
+        known, buffers = definitions.Definitions(), list[pickle.PickleBuffer]()
+        pickler = Pickler(file, self._namespace, known, _beside(buffers))
+        pickler.dump(values)
+        return None if buffers or pickler.doubtful else Outcome(sorted(pickler.packages), known.tokens())
+
+    def _take_ahead(self, ahead: Ahead, alone: set[str]) -> dict[str, _Draft]:
+        """What the helper made of variables that are ``alone``, up to the first that is not."""
+        made: dict[str, _Draft] = {}
+        for name in ahead.names:
+            stream = _Stream(self._sender)
+            try:
+                outcome = ahead.copy(stream.cutter) if name in alone else None
+            except EOFError:
+                outcome = None
+            if outcome is None or not outcome.tokens.items() <= self._known.tokens().items():
+                break
+            made[name] = _Draft([name], stream.part(), [], _versions(outcome.packages))
+        return made
 
     def _replace(self, name: str) -> None:
         """A variable with a recipe of its own: what its ``save`` returns stands for it."""
@@ -93,15 +120,22 @@ class _Save:
         except Exception as error:  # noqa: BLE001 — user code
             self.leave_out(name, f"its registered save failed: {_said(error)}")
 
-    def _number(self, groups: list[Group | None]) -> None:
-        import msgspec
-
-        made = [group for group in groups if group is not None]
-        self.groups = [msgspec.structs.replace(group, number=place) for place, group in enumerate(made)]
+    def _finish(self, drafts: list[_Draft]) -> None:
+        """All buffers at once: two processes share them."""
+        buffers = iter(self._sender.buffers([buffer for draft in drafts for buffer in draft.buffers]))
+        self.groups = [
+            Group(
+                number=number,
+                names=draft.names,
+                parts=[draft.stream, *islice(buffers, len(draft.buffers))],
+                packages=draft.packages,
+            )
+            for number, draft in enumerate(drafts)
+        ]
 
     # -- variables ---------------------------------------------------------------------------
 
-    def _group(self, names: list[str]) -> Group | None:
+    def _group(self, names: list[str]) -> _Draft | None:
         """Save variables as one unit, without those that cannot be."""
         names = [name for name in names if name in self._variables]
         while names:
@@ -126,21 +160,15 @@ class _Save:
                 bad[name] = _said(error)
         return bad
 
-    def _write(self, values: Any, names: list[str], *, defining: bool = False) -> Group:
-        """Pickle and send; the record waits until what it needs is known to be there."""
-        parts: list[Part] = []
+    def _write(self, values: Any, names: list[str], *, defining: bool = False) -> _Draft:
+        """Pickle, and send the stream; the record waits until what it needs is known to be there."""
         buffers: list[pickle.PickleBuffer] = []
         stream = _Stream(self._sender)
         pickler = self._pickler(stream.cutter, _beside(buffers), defining=defining)
         pickler.dump(values)
-        parts.append(stream.part())
-        parts += [self._sender.buffer(buffer.raw()) for buffer in buffers]
         if pickler.doubtful and not defining:
             self._verify(values, pickler.doubtful)
-        packages = {
-            name: version for name in sorted(pickler.packages) if (version := version_of(name)) is not None
-        }
-        return Group(number=0, names=names, parts=parts, packages=packages)
+        return _Draft(names, stream.part(), [buffer.raw() for buffer in buffers], _versions(pickler.packages))
 
     def _verify(self, values: dict[str, Any], doubtful: set[type]) -> None:
         """Unpickle it here, and compare. Buffers are not copied: they are the values' own."""
@@ -164,7 +192,7 @@ class _Save:
 
     # -- definitions ---------------------------------------------------------------------------
 
-    def _definition_group(self, names: list[str]) -> Group:
+    def _definition_group(self, names: list[str]) -> _Draft:
         """Group 0: classes and functions by value, recipes, and the variables they share with."""
         while True:
             names = [name for name in names if name in self._variables]
@@ -195,6 +223,16 @@ class _Save:
         if not left:
             raise RuntimeError(f"the notebook's definitions cannot be saved: {said}")
         self._refused |= bad or dict.fromkeys(left, said)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A group whose stream has been sent, and whose buffers wait."""
+
+    names: list[str]
+    stream: Part
+    buffers: list[memoryview]
+    packages: dict[str, str]
 
 
 class _Different(Exception):
@@ -243,6 +281,10 @@ def _beside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer
         return False
 
     return take
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    return {name: version for name in sorted(packages) if (version := version_of(name)) is not None}
 
 
 def _said(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kernel_runtime.domain.checkpoint import DIGEST
+from kernel_runtime.domain.checkpoint import DIGEST, split
 from kernel_runtime.domain.errors import ProtocolViolation, StorageFailed
 
 if TYPE_CHECKING:
@@ -58,12 +58,11 @@ class Bounds:
         """The digests of a part, one by one."""
         if len(part.digests) % DIGEST:
             raise ProtocolViolation("a digest is cut")
-        digests = [part.digests[start : start + DIGEST] for start in range(0, len(part.digests), DIGEST)]
-        self._references += len(digests)
+        self._references += len(part.digests) // DIGEST
         self.size += part.size
         self._hold("bytes", self.size, self._quota.bytes)
         self._hold("chunks", self._references, self._quota.chunks)
-        return digests
+        return split(part.digests)
 
     def skip(self, name: str, reason: str) -> None:
         self._name(name)

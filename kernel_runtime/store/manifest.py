@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _BATCH = 500
+#: Numbers among which more than this many others lie, for each, are asked for one by one.
+_SPARSE = 8
 _TABLES = """
 CREATE TABLE packs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, sealed TEXT NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE chunks (
@@ -82,6 +84,20 @@ class Manifest:
             some = wanted[start : start + _BATCH]
             found += self.rows(f"{query} ({','.join('?' * len(some))})", *some)
         return found
+
+    def sizes_of(self, numbers: set[int]) -> dict[int, int]:
+        """Sizes of chunks by number: at least of those of ``numbers`` that are there."""
+        if not numbers:
+            return {}
+        first, last = min(numbers), max(numbers)
+        if last - first < _SPARSE * len(numbers):  # a checkpoint's numbers lie together: one query is faster
+            return dict(self.rows("SELECT id, size FROM chunks WHERE id BETWEEN ? AND ?", first, last))
+        return dict(self.rows_of("SELECT id, size FROM chunks WHERE id IN", numbers))
+
+    def version(self) -> tuple[int, int]:
+        """Another one after whatever was written, by this connection or by others."""
+        with self._lock:
+            return self.rows("PRAGMA data_version")[0][0], self._db.total_changes
 
     def change(self, statement: str, *values: Any) -> int:
         with self._lock, _explained("the manifest"):

@@ -7,9 +7,10 @@ import struct
 import time
 import uuid
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from kernel_runtime.domain.checkpoint import DIGEST, Checkpoint
+from kernel_runtime.domain.checkpoint import Checkpoint, split
 from kernel_runtime.domain.errors import Conflict, ProtocolViolation
 from kernel_runtime.store.bounds import Bounds, check_sizes
 from kernel_runtime.store.packs import PackWriter, failed
@@ -39,46 +40,45 @@ class DiskWriter:
         self._bounds = Bounds(quota)
         self._pack: PackWriter | None = None
         self._groups: list[Group] = []
-        #: digest → size and, if the manifest has the chunk, its number; else its name
-        self._chunks: dict[bytes, tuple[int, int | bytes]] = {}
-        self._reused: set[int] = set()
+        self._record = record
+        self._version = store.manifest.version()
+        #: By digest: sizes of all chunks; numbers of those that the manifest has; names of those that are new.
+        self._sizes: dict[bytes, int] = {}
+        self._numbers: dict[bytes, int] = {}
+        self._names: dict[bytes, bytes] = {}
         self.seed = record.seed if record else secrets.randbits(62)
-        if record is not None:
-            self._take_known(record)
-        self._known = b"".join(self._chunks)
-
-    def _take_known(self, record: Record) -> None:
-        """The parent's chunks, but those that are no longer there."""
-        numbers = {number for part in record.parts() for number in part.numbers()}
-        sizes = dict(self._store.manifest.rows_of("SELECT id, size FROM chunks WHERE id IN", numbers))
-        for part in record.parts():
-            digests = part.part.digests
-            for place, number in enumerate(part.numbers()):
-                if number in sizes:
-                    digest = digests[place * DIGEST : (place + 1) * DIGEST]
-                    self._chunks[digest] = (sizes[number], number)
 
     def known(self) -> bytes:
-        return self._known
+        """The parent's chunks, but those that are no longer there."""
+        parts = list(self._record.parts()) if self._record else []
+        digests = split(b"".join(part.part.digests for part in parts))
+        numbers = list(chain.from_iterable(part.numbers() for part in parts))
+        sizes = self._store.manifest.sizes_of(set(numbers))
+        self._numbers = {
+            digest: number for digest, number in zip(digests, numbers, strict=True) if number in sizes
+        }
+        self._sizes = {digest: sizes[number] for digest, number in self._numbers.items()}
+        return b"".join(self._numbers)
 
     def add(self, digests: bytes, chunks: list[memoryview]) -> None:
         named = {}
         for digest, chunk in self._bounds.chunks(digests, chunks):
-            if digest in self._chunks or digest in named:
+            if digest in self._sizes or digest in named:
                 raise ProtocolViolation("a chunk came twice")
             named[digest] = (self._store.key.name(chunk), chunk)
         there = self._there([name for name, _ in named.values()])
         with self._disk():
             for digest, (name, chunk) in named.items():
-                self._chunks[digest] = (len(chunk), there.get(name, name))
-                if name not in there:
+                self._sizes[digest] = len(chunk)
+                if name in there:
+                    self._numbers[digest] = there[name]
+                else:
+                    self._names[digest] = name
                     self._write(name, chunk)
 
     def _there(self, names: list[bytes]) -> dict[bytes, int]:
         """Which of them some checkpoint has already."""
-        rows = self._store.manifest.rows_of("SELECT name, id FROM chunks WHERE name IN", names)
-        self._reused.update(number for _, number in rows)
-        return dict(rows)
+        return dict(self._store.manifest.rows_of("SELECT name, id FROM chunks WHERE name IN", names))
 
     def _write(self, name: bytes, chunk: memoryview) -> None:
         if self._pack is None:
@@ -90,7 +90,7 @@ class DiskWriter:
         self._bounds.group(group)
         for part in group.parts:
             try:
-                sizes = [self._chunks[digest][0] for digest in self._bounds.part(part)]
+                sizes = list(map(self._sizes.__getitem__, self._bounds.part(part)))
             except KeyError:
                 raise ProtocolViolation("a chunk that never came is named") from None
             check_sizes(part, sizes)
@@ -108,9 +108,10 @@ class DiskWriter:
             if self._pack is not None:
                 self._pack.finish()
             with manifest.writing():
-                numbers = self._insert_chunks()
                 self._check_reused()
-                checkpoint = self._insert(about, names, numbers)
+                numbers = self._insert_chunks()
+                self._numbers |= {digest: numbers[name] for digest, name in self._names.items()}
+                checkpoint = self._insert(about, names)
             if self._pack is not None:
                 self._pack.close()
                 self._pack = None
@@ -133,18 +134,20 @@ class DiskWriter:
 
     def _check_reused(self) -> None:
         """What others had written is still there: pruning may have come between."""
-        numbers = self._reused | {ref for _, ref in self._chunks.values() if isinstance(ref, int)}
-        if len(self._store.manifest.rows_of("SELECT id FROM chunks WHERE id IN", numbers)) != len(numbers):
+        if self._store.manifest.version() == self._version:
+            return
+        numbers = set(self._numbers.values())
+        if not numbers <= self._store.manifest.sizes_of(numbers).keys():
             raise Conflict("an older checkpoint was pruned while this one was written; write it again")
 
-    def _insert(self, about: About, names: list[str], numbers: dict[bytes, int]) -> Checkpoint:
+    def _insert(self, about: About, names: list[str]) -> Checkpoint:
         key = self._store.key
         checkpoint = Checkpoint(
             id=uuid.uuid4().hex[:16], key=self._key, parent=self._parent, label=self._label, made=time.time(),
             size=self._bounds.size, added=self._pack.size if self._pack else 0, about=about, names=sorted(names),
             skipped=self._bounds.skipped, sealed=key.id,
         )  # fmt: skip
-        record = Record(self.seed, checkpoint, [self._stored(group, numbers) for group in self._groups])
+        record = Record(self.seed, checkpoint, [self._stored(group) for group in self._groups])
         data, digest = pack(record, key)
         one = checkpoint
         self._store.manifest.change(
@@ -153,12 +156,10 @@ class DiskWriter:
         )  # fmt: skip
         return checkpoint
 
-    def _stored(self, group: Group, numbers: dict[bytes, int]) -> StoredGroup:
+    def _stored(self, group: Group) -> StoredGroup:
         parts = []
         for part in group.parts:
-            digests = (part.digests[start : start + DIGEST] for start in range(0, len(part.digests), DIGEST))
-            refs = [self._chunks[digest][1] for digest in digests]
-            found = [ref if isinstance(ref, int) else numbers[ref] for ref in refs]
+            found = list(map(self._numbers.__getitem__, split(part.digests)))
             parts.append(StoredPart(part, struct.pack(f"<{len(found)}q", *found)))
         return StoredGroup(group.number, group.names, group.packages, parts)
 

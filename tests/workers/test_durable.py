@@ -37,6 +37,32 @@ node = Node([1, 2])
 stream = (n for n in range(3))
 lock = threading.Lock()
 """
+#: Variables for which the writer had no help are left out.
+HELPED = """
+import os
+import numpy as np
+from kernel_runtime.guest import checkpoint_hashing, checkpoint_save
+
+os.sched_getaffinity = lambda _: {0, 1}
+
+def noted(self, ahead, alone, take=checkpoint_save._Save._take_ahead):
+    made = take(self, ahead, alone)
+    if "records" not in made:
+        self.leave_out("records", "no help")
+    return made
+
+def available(pipe, read=checkpoint_hashing._available):
+    os.set_blocking(pipe, True)
+    if not (found := read(pipe)):
+        raise RuntimeError("no help")
+    return found
+
+checkpoint_save._Save._take_ahead = noted
+checkpoint_hashing._available = available
+records = [{"id": n, "tags": [n]} for n in range(60_000)]
+table = np.arange(10_000_000.0)
+del noted, available
+"""
 CHECK = "(double(2), view.base is table, node.me is node, node.value, float(table[7]))"
 
 
@@ -45,6 +71,18 @@ def session(request: pytest.FixtureRequest) -> Iterator[kernel_runtime.Session]:
     """One whose checkpoints are this test's own."""
     with kernel_runtime.Session(memory="1G", workdir=None, name=request.node.name) as session:
         yield session
+
+
+def test_a_writer_within_the_walls_has_helpers(session: kernel_runtime.Session) -> None:
+    session.run(HELPED)
+    kept = session.checkpoint("helped")
+    assert kept.skipped == {}
+    with kernel_runtime.Session(memory="1G", workdir=None, name="other") as other:
+        assert other.load("helped").failed == {}
+        assert (
+            other.run("(records[-1], float(table[-1]))").result
+            == "({'id': 59999, 'tags': [59999]}, 9999999.0)"
+        )
 
 
 def test_what_is_written_comes_back_in_another_session(session: kernel_runtime.Session) -> None:
