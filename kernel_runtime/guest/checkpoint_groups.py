@@ -106,9 +106,10 @@ class Groups:
             new, others = self._held_once(batch)
             met += others
             new += self._own(name, list(compress(met, map(self._owns.__getitem__, map(type, met)))))
-            new += self._passed(list(compress(met, map(self._passes.__getitem__, map(type, met)))), passed)
+            shared = self._passed(list(compress(met, map(self._passes.__getitem__, map(type, met)))), passed)
             todo += self._interesting(gc.get_referents(*new))
-            met = self._interesting(self._behind(new))
+            # Who holds the same tuple passes through it, too: what lies behind must be remembered.
+            met = self._interesting([*gc.get_referents(*shared), *self._behind([*new, *shared])])
 
     def _held_once(self, values: list[Any]) -> tuple[list[Any], list[Any]]:
         """Those that nobody holds but the value where they were found: no other variable reaches them on

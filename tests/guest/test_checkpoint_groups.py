@@ -104,6 +104,23 @@ def test_something_shared_deep_inside_what_is_held_once():
     assert lists(variables) == [["a", "b"], ["c"]]
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ([1],),
+        lambda: (([{}],),),
+        lambda: frozenset([Thing()]),
+        lambda: ([np.empty(3)], "text"),
+        lambda: (lambda held: lambda: held)([1]).__closure__,
+    ],
+)
+def test_what_only_a_fixed_value_holds_that_is_shared(make):
+    shared = make()
+    variables = {"a": {"t": shared}, "b": [shared], "c": [([1],)]}
+    del shared
+    assert lists(variables) == [["a", "b"], ["c"]]
+
+
 def test_two_views_of_memory_that_only_a_third_view_holds():
     middle = np.arange(20_000).view(np.recarray)
     variables = {"a": [[middle[:5].view(np.matrix)]], "b": [[middle[5:]]], "c": [[np.arange(5)]]}
