@@ -24,6 +24,7 @@ from benchmarks.sizes import SIZES, sizes
 from benchmarks.states import change, state_of
 from kernel_runtime import wire
 from kernel_runtime.guest.channel import Channel
+from kernel_runtime.guest.checkpoint_save import save  # before any fork, as in a warm zygote
 from kernel_runtime.store.checkpoints import DiskStore
 from kernel_runtime.store.keys import NoKey
 from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
@@ -117,8 +118,6 @@ def _save(store: DiskStore, state: dict[str, Any]) -> tuple[float, float]:
 def _write(guest: socket.socket, host: socket.socket, state: dict[str, Any]) -> None:
     status = 1
     try:
-        from kernel_runtime.guest.checkpoint_save import save
-
         gc.disable()
         host.close()
         save(Channel(guest, wire.decode_to_writer), state)

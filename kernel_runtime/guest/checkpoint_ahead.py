@@ -6,6 +6,8 @@ or to need more than a stream, the writer pickles again.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import resource
 import select
@@ -109,6 +111,10 @@ class _Outlet:
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
         os.set_blocking(pipe, False)
+        with contextlib.suppress(
+            OSError
+        ):  # each frame lets as much through: a writer that comes late catches up
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, MIB)
         self._waiting: deque[memoryview] = deque()
         self._held = 0
 

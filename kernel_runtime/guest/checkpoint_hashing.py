@@ -28,9 +28,10 @@ def pieces(memory: memoryview) -> list[memoryview]:
 
 
 def digests(
-    work: Sequence[memoryview], seed: int, let_go: Callable[[], None]
+    work: Sequence[memoryview], seed: int, let_go: Callable[[], None] | None
 ) -> Generator[tuple[int, bytes], None, None]:
-    """For each piece, in any order, its place and its chunks' digests. ``let_go`` is called in a helper."""
+    """For each piece, in any order, its place and its chunks' digests. ``let_go`` is called in a helper;
+    None: there is to be none."""
     helped = _Helped(work, seed, let_go)
     front, back = 0, len(work)
     try:
@@ -53,10 +54,10 @@ def _of(piece: memoryview, seed: int) -> bytes:
 class _Helped:
     """The pieces that a helper has hashed, from the last one on."""
 
-    def __init__(self, work: Sequence[memoryview], seed: int, let_go: Callable[[], None]) -> None:
+    def __init__(self, work: Sequence[memoryview], seed: int, let_go: Callable[[], None] | None) -> None:
         self._read = b""
         self._helper: helpers.Helper | None = None
-        if sum(map(len, work)) >= _ENOUGH:
+        if let_go is not None and sum(map(len, work)) >= _ENOUGH:
             self._helper = helpers.begin(lambda pipe: _help(work, seed, pipe), let_go)
         if self._helper is not None:
             os.set_blocking(self._helper.pipe, False)

@@ -38,10 +38,9 @@ class Helper:
             os._exit(0)
 
     def end(self) -> None:
-        """Its help is no longer needed."""
+        """Its help is no longer needed. Nobody waits until its memory is taken apart: the writer ends soon."""
         os.close(self.pipe)
         os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
 
 
 def begin(work: Callable[[int], None], let_go: Callable[[], None]) -> Helper | None:

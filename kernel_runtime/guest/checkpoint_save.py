@@ -11,7 +11,7 @@ import io
 import pickle
 import platform
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ class _Save:
         self._sender = sender
         self._known = definitions.Definitions()
         self._refused: dict[str, str] = {}  # definitions that cannot be saved, with the reason
+        self._kept: Pickler | None = None
         self.groups: list[Group] = []
         self.skipped: dict[str, str] = {}
 
@@ -81,20 +82,28 @@ class _Save:
                 self.leave_out(name, f"its name is longer than {_MAX_NAME} characters")
             elif name in recipes:
                 self._replace(name)
-        with closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
-            grouped = Groups(self._variables, self._known).lists()
-            drawn_in = grouped.pop(DEFINED)
-            made = self._take_ahead(ahead, {names[0] for names in grouped.values() if len(names) == 1})
-        drafts = [made.get(names[0]) or self._group(names) for names in grouped.values()]
+        drafts, drawn_in = self._draft()
         definition = self._definition_group(drawn_in)
         if self._refused:
             drafts = [self._group(draft.names) if draft else None for draft in drafts]
         self._finish([draft for draft in (definition, *drafts) if draft is not None])
 
+    def _draft(self) -> tuple[list[_Draft | None], list[str]]:
+        """All groups but that of the definitions, and the names that these draw in."""
+        with closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
+            grouped = Groups(self._variables, self._known).lists()
+            drawn_in = grouped.pop(DEFINED)
+            first = {names[0]: names for names in grouped.values()}
+            made = {name: self._group(names) for name, names in first.items() if name not in ahead.names}
+            if ahead.names:  # it still works, on the other core
+                self._hash([draft for draft in made.values() if draft], helped=False)
+            made |= self._take_ahead(ahead, {name for name, names in first.items() if len(names) == 1})
+        return [made[name] if name in made else self._group(names) for name, names in first.items()], drawn_in
+
     def _pickle_ahead(self, file: Any, values: dict[str, Any]) -> Outcome | None:
-        """In a helper."""
+        """In a helper. The pickler is kept: the writer need not wait until its memo is taken apart."""
         known, buffers = definitions.Definitions(), list[pickle.PickleBuffer]()
-        pickler = Pickler(file, self._namespace, known, _beside(buffers))
+        self._kept = pickler = Pickler(file, self._namespace, known, _beside(buffers))
         pickler.dump(values)
         return None if buffers or pickler.doubtful else Outcome(sorted(pickler.packages), known.tokens())
 
@@ -120,16 +129,18 @@ class _Save:
         except Exception as error:  # noqa: BLE001 — user code
             self.leave_out(name, f"its registered save failed: {_said(error)}")
 
+    def _hash(self, drafts: list[_Draft], *, helped: bool) -> None:
+        """Their buffers, all at once."""
+        waiting = [draft for draft in drafts if not draft.parts]
+        buffers = [buffer for draft in waiting for buffer in draft.buffers]
+        found = iter(self._sender.buffers(buffers, helped=helped))
+        for draft in waiting:
+            draft.parts = [draft.stream, *islice(found, len(draft.buffers))]
+
     def _finish(self, drafts: list[_Draft]) -> None:
-        """All buffers at once: two processes share them."""
-        buffers = iter(self._sender.buffers([buffer for draft in drafts for buffer in draft.buffers]))
+        self._hash(drafts, helped=True)
         self.groups = [
-            Group(
-                number=number,
-                names=draft.names,
-                parts=[draft.stream, *islice(buffers, len(draft.buffers))],
-                packages=draft.packages,
-            )
+            Group(number=number, names=draft.names, parts=draft.parts, packages=draft.packages)
             for number, draft in enumerate(drafts)
         ]
 
@@ -225,14 +236,15 @@ class _Save:
         self._refused |= bad or dict.fromkeys(left, said)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Draft:
-    """A group whose stream has been sent, and whose buffers wait."""
+    """A group whose stream has been sent; ``parts`` is complete when its buffers have been, too."""
 
     names: list[str]
     stream: Part
     buffers: list[memoryview]
     packages: dict[str, str]
+    parts: list[Part] = field(default_factory=list)
 
 
 class _Different(Exception):

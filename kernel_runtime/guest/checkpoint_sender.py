@@ -50,12 +50,12 @@ class Sender:
         """In a helper: the socket is the writer's, whose end the host is to see."""
         self._channel.close()
 
-    def buffers(self, memories: Sequence[memoryview]) -> list[Part]:
-        """Take whole buffers."""
+    def buffers(self, memories: Sequence[memoryview], *, helped: bool) -> list[Part]:
+        """Take whole buffers; ``helped``: with the other core, if there is one."""
         cut = [hashing.pieces(memory) for memory in memories]
         work = list(chain.from_iterable(cut))
         found = dict.fromkeys(range(len(work)), b"")
-        with closing(hashing.digests(work, self._seed, self.let_go)) as made:
+        with closing(hashing.digests(work, self._seed, self.let_go if helped else None)) as made:
             for place, digests in made:
                 found[place] = digests
                 self._offer(split(digests), chunks.fixed(work[place]))

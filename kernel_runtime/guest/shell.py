@@ -30,6 +30,8 @@ _TRAIT = re.compile(r"--([A-Z]\w*)\.(\w+)=(.*)", re.DOTALL)
 #: Level strict's language; other levels do not pay for it.
 RESTRICTED = "kernel_runtime.guest.restricted"
 REHEARSAL = "kernel_runtime.guest.rehearsal"
+#: Every writer of a checkpoint needs it, after it was forked.
+WRITER = "kernel_runtime.guest.checkpoint_save"
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
@@ -97,8 +99,9 @@ class Shell:
         }
 
     def warm(self) -> None:
-        """Where time does not matter: what the first error, table, plot and snapshot would pay for."""
+        """Where time does not matter: what the first error, table, plot and snapshot, and checkpoints, would pay for."""
         importlib.import_module(RESTRICTED).warm()  # once, for the strict ones among many guests
+        importlib.import_module(WRITER)
         shell = self.kernel.shell
         try:
             compile("1 +", "<warm-up>", "exec")

@@ -32,6 +32,24 @@ def small(monkeypatch):
     monkeypatch.setattr(hashing, "_available", waiting)
 
 
+@pytest.fixture(autouse=True)
+def forked(monkeypatch):
+    """Helpers that were forked; each has ended after its test, or does so at once."""
+    pids: list[int] = []
+    fork = os.fork
+
+    def noted() -> int:
+        pid = fork()
+        if pid:
+            pids.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", noted)
+    yield pids
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
 @pytest.fixture
 def own(monkeypatch):
     """How many pieces this process has hashed by itself."""
@@ -53,17 +71,10 @@ def expected() -> list[bytes]:
     return [b"".join(chunks.digest(chunk, SEED) for chunk in chunks.fixed(piece)) for piece in work]
 
 
-def children() -> bool:
-    try:
-        return os.waitpid(-1, os.WNOHANG) != (0, 0)
-    except ChildProcessError:
-        return False
-
-
-def test_what_the_helper_has_made_is_not_made_again(own):
+def test_what_the_helper_has_made_is_not_made_again(own, forked):
     assert found() == expected()
     assert own == []
-    assert not children()
+    assert len(forked) == 1
 
 
 def test_with_one_core_there_is_no_helper(own, monkeypatch):
@@ -104,15 +115,15 @@ def test_a_helper_that_dies_is_done_without(own, monkeypatch, pieces):
     monkeypatch.setattr(hashing, "_of", of)
     assert found() == expected()
     assert len(own) == len(expected()) - pieces
-    assert not children()
 
 
-def test_a_helper_that_is_not_needed_any_more_is_ended():
-    work = hashing.pieces(memoryview(DATA[0]))
-    half = hashing.digests(work, SEED, lambda: None)
+def test_a_helper_that_is_not_needed_any_more_is_ended(forked, monkeypatch):
+    monkeypatch.setattr(hashing, "_help", lambda *_: signal.pause())
+    monkeypatch.setattr(hashing, "_available", lambda _: b"")
+    half = hashing.digests(hashing.pieces(memoryview(DATA[0])), SEED, lambda: None)
     next(half)
     half.close()
-    assert not children()
+    assert os.WTERMSIG(os.waitpid(forked.pop(), 0)[1]) == signal.SIGKILL
 
 
 def test_a_helper_lets_go_of_what_is_the_writers():
