@@ -30,7 +30,7 @@ class CheckpointWriter(Protocol):
     seed: int
 
     def known(self) -> bytes:
-        """Digests of the chunks that the parent has, one after another."""
+        """Digests of the chunks that the parent has, one after another; asked for once, before the first chunk."""
 
     def add(self, digests: bytes, chunks: list[memoryview]) -> None:
         """Keep chunks under the names the guest gave them."""
