@@ -64,6 +64,7 @@ class Connection:
         self.on_renewed: Callable[[], None] = lambda: None
         self.loop: object = None
         self.silent = False
+        self._interrupted = ""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -132,10 +133,24 @@ class Connection:
                 self._answers[frame.id] = frame.text
             elif isinstance(frame, wire.Go):
                 self._told_to_go = True
+            elif isinstance(frame, wire.Interrupt):
+                self._interrupted = frame.id
             elif isinstance(frame, wire.Freeze) and frame.gate:
                 self._copies[frame.gate] = (frame, self.fds.pop())
             else:
                 self.inbox.append(frame)
+
+    def catch_up(self) -> None:
+        """Take in all that has arrived; what is not for now waits in ``inbox``."""
+        while select.select([self.fileno()], [], [], 0)[0] and self.receive():
+            pass
+
+    def is_interrupted(self, request: str) -> bool:
+        """Whether this request was interrupted before it began: the signal found nothing to strike then."""
+        self.catch_up()
+        if self.inbox:
+            self.on_backlog()
+        return self._interrupted == request
 
     def ask(self, frame: wire.Ask) -> str | None:
         """Send a prompt and wait for its answer; other frames wait in ``inbox`` meanwhile."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import selectors
 import socket
 import sys
@@ -254,6 +253,9 @@ class Branch:
                     shell.abort(request)
                 else:
                     interrupts.arm()
+                    if self._connection.is_interrupted(request.id):
+                        self._abort_waiting()
+                        raise KeyboardInterrupt
                     await shell.kernel.serve(request)
             finally:
                 interrupts.disarm()
@@ -314,8 +316,7 @@ class Branch:
 
     def _abort_waiting(self) -> None:
         """After an error: execute requests that have already arrived are not run."""
-        while select.select([self._connection.fileno()], [], [], 0)[0] and self._connection.receive():
-            pass
+        self._connection.catch_up()
         for work in (*self._queue, *self._connection.inbox):
             if isinstance(work, wire.Request) and work.kind == "execute_request":
                 self._aborted.add(work.id)

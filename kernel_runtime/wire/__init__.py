@@ -24,6 +24,7 @@ from kernel_runtime.wire.branch import (
     Get,
     Go,
     Got,
+    Interrupt,
     Limited,
     Publish,
     Put,
@@ -109,7 +110,7 @@ ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
 ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
 FromInit = Born | Failed | Forked | Exited | Ended | Denied
-ToBranch = Begin | Request | Answer | Get | Put | Freeze | Revive | Called | Go
+ToBranch = Begin | Request | Interrupt | Answer | Get | Put | Freeze | Revive | Called | Go
 Said = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze | Gated
 FromBranch = Said | Call | Withdraw
 ToFrozen = Thaw | Weigh | Read | Write
@@ -189,6 +190,7 @@ __all__ = [
     "Go",
     "Got",
     "Id",
+    "Interrupt",
     "Known",
     "Level",
     "Limited",

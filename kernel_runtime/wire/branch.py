@@ -56,6 +56,13 @@ class Request(Frame, frozen=True, tag="request"):
     count: int = 0
 
 
+class Interrupt(Frame, frozen=True, tag="interrupt"):
+    """Sent before SIGINT, which says not whom it is for and is harmless between requests: the request ``id`` is not to
+    be begun, if it was not yet."""
+
+    id: str
+
+
 class Answer(Frame, frozen=True, tag="answer"):
     """What the person typed at a prompt; ``text`` None: the prompt was withdrawn."""
 

@@ -321,8 +321,10 @@ class Session(Life):
         asyncio.get_running_loop().call_later(grace, self._kill_if_running, branch, cell, verdict)
 
     def _interrupt(self, branch: Branch) -> None:
-        """SIGINT. If it came when Python was just about to wait (for its own lock, then in a system
-        call), nobody would look at it before the end of that call: other signals wake it up."""
+        """SIGINT, and whom it is for. If it came when Python was just about to wait (for its own lock, then in a
+        system call), nobody would look at it before the end of that call: other signals wake it up."""
+        for pending in branch.executing[:1]:
+            branch.send(wire.Interrupt(id=pending.id))
         self._send_signal(branch, signal.SIGINT)
         for seconds in _WAKES:
             asyncio.get_running_loop().call_later(seconds, self._wake, branch)

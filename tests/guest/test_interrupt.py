@@ -57,6 +57,37 @@ def test_interrupt_of_a_shell_command(shared: Host, code: str) -> None:
     assert shared.run("1 + 1").result == "2"
 
 
+def _next(host: Host) -> str:
+    """What the next request is called."""
+    return f"r{host.number + 1}"
+
+
+def test_one_that_came_before_its_cell_began_is_met_there(shared: Host) -> None:
+    shared.send(wire.Interrupt(id=_next(shared)))
+    outcome = shared.run("while True: pass")
+    assert outcome.error == outcome.reply["ename"] == "KeyboardInterrupt"
+    assert shared.run("1 + 1").result == "2"
+
+
+def test_one_for_a_cell_that_is_over_does_not_meet_the_next(shared: Host) -> None:
+    over = _next(shared)
+    shared.run("1")
+    shared.send(wire.Interrupt(id=over))
+    assert shared.run("1 + 1").result == "2"
+
+
+def test_what_waits_behind_a_cell_that_never_began_is_not_run(shared: Host) -> None:
+    asking = shared.start("ran = input()")
+    (ask,) = [f for f in shared.until(lambda f: isinstance(f, wire.Ask)) if isinstance(f, wire.Ask)]
+    shared.send(wire.Interrupt(id=_next(shared)))
+    first, second = shared.start("pass"), shared.start("ran = True")
+    shared.send(wire.Answer(id=ask.id, text="before"))
+    shared.finish(asking)
+    assert shared.finish(first).error == "KeyboardInterrupt"
+    assert shared.finish(second).reply["status"] == "aborted"
+    assert shared.run("ran").result == "'before'"
+
+
 def test_interrupt_between_cells_is_harmless(shared: Host) -> None:
     for _ in range(20):
         shared.interrupt()

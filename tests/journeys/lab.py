@@ -104,6 +104,10 @@ def browser(place: Path) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
+#: So much of the end of an output is told where it is not what was expected.
+_SHOWN = 1000
+
+
 def screenshots(place: Path) -> Path:
     """Where they go: ``$KERNEL_RUNTIME_SCREENSHOTS``, or below ``place``."""
     found = Path(os.environ.get("KERNEL_RUNTIME_SCREENSHOTS") or place / "screenshots")
@@ -111,11 +115,11 @@ def screenshots(place: Path) -> Path:
     return found
 
 
-def wait_until(holds: Callable[[], Any], seconds: float, complaint: str) -> Any:
+def wait_until(holds: Callable[[], Any], seconds: float, complaint: str | Callable[[], str]) -> Any:
     """The first true value of ``holds()``; ``AssertionError`` with the complaint after ``seconds``."""
     end = time.monotonic() + seconds
     while not (value := holds()):
-        assert time.monotonic() < end, complaint
+        assert time.monotonic() < end, complaint if isinstance(complaint, str) else complaint()
         time.sleep(0.05)
     return value
 
@@ -227,7 +231,7 @@ class Notebook:
         wait_until(
             lambda: re.search(pattern, self.output(index), re.DOTALL),
             seconds,
-            f"cell {index} does not show {pattern!r}",
+            lambda: f"cell {index} does not show {pattern!r} but {self.output(index)[-_SHOWN:]!r}",
         )
         return self.output(index)
 

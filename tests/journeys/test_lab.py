@@ -133,8 +133,9 @@ def test_an_output_widget_captures(notebook):
 
 
 def test_the_interrupt_button(notebook):
-    notebook.open("x = 'kept'\nwhile True: pass", "x", name="interrupt.ipynb")
+    notebook.open("x = 'kept'\nprint('begun')\nwhile True: pass", "x", name="interrupt.ipynb")
     notebook.start(0)
+    notebook.expect(0, "begun")
     wait_until(lambda: notebook.status() == "busy", PATIENCE, "the kernel is not shown as busy")
     notebook.press("interrupt")
     notebook.expect(0, "KeyboardInterrupt")

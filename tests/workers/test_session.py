@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ import pytest
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
 from kernel_runtime.workers import limiter
+from kernel_runtime.workers.branch import Branch
 from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
 from tests.workers.branches import inner_of, only_live_runs
@@ -50,6 +51,24 @@ def test_an_exception_is_raised_with_its_name(session: kernel_runtime.Session) -
         session.run("1 / 0")
     assert caught.value.ename == "ZeroDivisionError"
     assert any("ZeroDivisionError" in line for line in caught.value.traceback)
+
+
+def test_an_interrupt_that_comes_before_the_cell_has_begun_is_not_lost(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.run("x = 'kept'")
+    inner, begin = inner_of(session), Branch.begin
+
+    def begin_and_interrupt(branch: Branch, *args: Any) -> None:
+        begin(branch, *args)
+        inner.interrupt()
+
+    monkeypatch.setattr(Branch, "begin", begin_and_interrupt)
+    for _ in range(5):
+        result = session.run("while True: pass", check=False)
+        assert "KeyboardInterrupt" in str(result.error), result
+    monkeypatch.undo()
+    assert session.value("x") == "kept"
 
 
 def test_file_descriptor_output_arrives_in_order(session: kernel_runtime.Session) -> None:
