@@ -111,9 +111,8 @@ class _Outlet:
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
         os.set_blocking(pipe, False)
-        with contextlib.suppress(
-            OSError
-        ):  # each frame lets as much through: a writer that comes late catches up
+        # Each frame lets as much through: a writer that comes late catches up.
+        with contextlib.suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, MIB)
         self._waiting: deque[memoryview] = deque()
         self._held = 0

@@ -13,7 +13,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
-from kernel_runtime.workers import limiter
+from kernel_runtime.workers import life, limiter
 from kernel_runtime.workers.branch import Branch
 from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
@@ -69,6 +69,16 @@ def test_an_interrupt_that_comes_before_the_cell_has_begun_is_not_lost(
         assert "KeyboardInterrupt" in str(result.error), result
     monkeypatch.undo()
     assert session.value("x") == "kept"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_guest_is_told_whether_the_host_allows_huge_pages(
+    allowed: bool, session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = inner_of(session)
+    assert inner.init is not None
+    monkeypatch.setattr(life, "are_huge_allowed", lambda: allowed)
+    assert inner._begun(inner.init, 1).huge_pages is allowed
 
 
 def test_file_descriptor_output_arrives_in_order(session: kernel_runtime.Session) -> None:
