@@ -15,7 +15,7 @@ from kernel_runtime.jupyter.messages import Header, Message
 from kernel_runtime.jupyter.policy import CONTROL_TARGET, WIDGET_TARGET, Gate
 from kernel_runtime.jupyter.relay import Desk, Relay
 from kernel_runtime.jupyter.requests import Comm
-from tests.jupyter.kernels import REAL, Kernel, running
+from tests.jupyter.kernels import PATIENCE, REAL, Kernel, running
 from tests.jupyter.models import state_of
 from tests.jupyter.panels.boards import stage
 
@@ -204,6 +204,9 @@ def test_a_second_client_gets_the_widgets_of_a_real_guest_while_a_cell_runs():
         second.load_connection_info(kernel.km.get_connection_info())
         second.start_channels()
         try:
+            second.wait_for_ready(
+                timeout=PATIENCE
+            )  # its subscription has arrived: nothing is published past it
             late = Kernel(kernel.km, second)
             known = late.ask("shell", "comm_info_request", {"target_name": WIDGET_TARGET})["comms"]
             _say(late, "comm_open", comm_id="ctl", target_name=CONTROL_TARGET, data={})
