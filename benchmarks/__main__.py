@@ -112,9 +112,8 @@ def _latest(figure: Figure, reading: Reading) -> str:
 def _say_the_rest(console: Console, figures: list[Figure], failed: dict[str, str], out: Path) -> None:
     missed = report.missed(figures)
     if missed:
-        console.print(
-            f"Bars missed: {', '.join(missed)}. Where the time goes: --profile {' | '.join(PROFILES)}"
-        )
+        names = ", ".join(f"{name} (and by its floor)" if floor else name for name, floor in missed.items())
+        console.print(f"Bars missed: {names}. Where the time goes: --profile {' | '.join(PROFILES)}")
     for name, why in ABSENT.items():
         console.print(f"[yellow]Left out: {name} ({escape(why)})[/yellow]")
     if failed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,12 @@ _BWRAP = (
     "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
     "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", sys.executable, "-c",
 )  # fmt: skip
+#: Behind code of a child that stays: its pid, and those of its children.
+_HOLD = """
+import os, time
+with open(f"/proc/self/task/{os.getpid()}/children") as file: os.write(1, f"{os.getpid()} {file.read()}\\n".encode())
+time.sleep(600)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +53,8 @@ class Forker:
 
     def fork(self, code: str) -> Forked:
         """Fork a child that runs ``code``; what it prints is its result."""
-        assert self._process.stdin is not None
         begun = time.perf_counter()
-        self._process.stdin.write(code.encode("unicode_escape").decode() + "\n")
-        self._process.stdin.flush()
+        self._send(code)
         self._line("started")
         started = time.perf_counter()
         text = self._line()
@@ -56,6 +62,30 @@ class Forker:
         self._line("gone")
         gone = time.perf_counter()
         return Forked(started=started - begun, result=result - begun, gone=gone - begun, text=text)
+
+    def prepare(self, code: str) -> None:
+        """Run ``code`` in the process itself, before the next fork; children find its names."""
+        self._send(f"!{code}")
+        self._line("done")
+
+    @contextlib.contextmanager
+    def held(self, code: str) -> Iterator[list[int]]:
+        """A child that runs ``code`` and stays, with whatever that forks: their pids. All are killed at the end."""
+        self._send(f"{code}\n{_HOLD}")
+        self._line("started")
+        pids = [int(word) for word in self._line().split()]
+        try:
+            yield pids
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._line("gone")
+
+    def _send(self, code: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(code.encode("unicode_escape").decode() + "\n")
+        self._process.stdin.flush()
 
     def _line(self, expected: str = "") -> str:
         assert self._process.stdout is not None

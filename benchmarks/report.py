@@ -87,17 +87,20 @@ def _verdict(bar: Bar, figure: Figure) -> str:
     reached = bar.reached(figure)
     if reached is None:
         return "[dim]not measured[/dim]"
-    return "[green]held[/green]" if bar.holds(reached) else "[red]missed[/red]"
+    if bar.holds(reached):
+        return "[green]held[/green]"
+    return f"[yellow]missed, {bar.floor} too[/yellow]" if bar.floor_misses(figure) else "[red]missed[/red]"
 
 
-def missed(figures: list[Figure]) -> list[str]:
-    """Names of the figures that miss a bar."""
-    return sorted({
-        figure.spec.name
-        for figure in figures
-        for bar in bars_of(figure.spec.name)
-        if (reached := bar.reached(figure)) is not None and not bar.holds(reached)
-    })  # fmt: skip
+def missed(figures: list[Figure]) -> dict[str, bool]:
+    """Names of the figures that miss a bar, and whether each bar that they miss is missed by its floor, too."""
+    found: dict[str, bool] = {}
+    for figure in figures:
+        for bar in bars_of(figure.spec.name):
+            reached = bar.reached(figure)
+            if reached is not None and not bar.holds(reached):
+                found[figure.spec.name] = found.get(figure.spec.name, True) and bar.floor_misses(figure)
+    return found
 
 
 def document(
@@ -133,4 +136,5 @@ def _figure(figure: Figure) -> dict[str, Any]:
 def _bar_as_data(bar: Bar, figure: Figure) -> dict[str, Any]:
     reached = bar.reached(figure)
     found = {"kind": bar.kind, "peer": bar.peer, "most": bar.most, "least": bar.least, "reached": reached}
-    return found | {"held": None if reached is None else bar.holds(reached)}
+    held = None if reached is None else bar.holds(reached)
+    return found | {"held": held, "floor": bar.floor, "floor_misses": bar.floor_misses(figure)}

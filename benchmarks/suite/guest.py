@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from benchmarks.scale import Scale
 
+_SHELL = "from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell.instance()"
+_CELL = "shell.run_cell('1+1', store_history=False)"
 CODE = "import pandas; pandas.DataFrame({'a': [1, 2, 3]})"
 
 
@@ -95,10 +97,15 @@ async def _unprepared(ours: Stand, number: int) -> float:
     Spec(name="guest.private", what="private memory of an idle guest (pid 1 and live branch)", unit="B"),
 )
 def guest_memory(scale: Scale) -> Iterator[Reading]:
-    """Several guests at once, so that what only they share counts for nobody."""
-    with stand() as ours:
-        for value in ours.wait(_private(ours, max(2, scale.rounds))):
+    """Several guests at once, so that what only they share counts for nobody; the peer: a plain fork that runs the same
+    cell in the same shell, which the process has run before."""
+    count = max(2, scale.rounds)
+    with stand() as ours, peers.forker(PRELOAD) as forker:
+        forker.prepare(f"{_SHELL}\nfor _ in range(10): {_CELL}")
+        for value in ours.wait(_private(ours, count)):
             yield Reading("guest.private", OURS, value)
+            with forker.held(_CELL) as pids:
+                yield Reading("guest.private", FORK, private(pids))
 
 
 async def _private(ours: Stand, count: int) -> list[int]:

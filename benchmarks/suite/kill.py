@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks import peers
+from benchmarks.bars import FORK
 from benchmarks.figures import OURS, Reading, Spec
 from benchmarks.guests import Guest, Stand, run, stand
 from benchmarks.processes import Watch, tree
 from benchmarks.registry import benchmark
+from kernel_runtime.runtime import PRELOAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +45,12 @@ while come < 30: come += len(os.read(ready[0], 30))
     Spec(name="kill.recovery", what="a cell that kills its process → result of the next cell"),
 )
 def kill(scale: Scale) -> Iterator[Reading]:
-    """A branch with five children in sessions of their own."""
-    with stand() as ours:
+    """A branch with five children in sessions of their own; the peer of the large tree: an equal one without any walls."""
+    with stand() as ours, peers.forker(PRELOAD) as forker:
         for _ in range(scale.rounds):
             yield Reading("kill.tree", OURS, ours.wait(_tree(ours)))
             yield Reading("kill.large_tree", OURS, ours.wait(_tree(ours, _MANY, 31)))
+            yield Reading("kill.large_tree", FORK, _plain(forker))
             yield Reading("kill.session", OURS, ours.wait(_whole(ours)))
             yield Reading("kill.recovery", OURS, ours.wait(_recovery(ours)))
 
@@ -67,6 +73,16 @@ async def _tree(ours: Stand, code: str = _CHILDREN, size: int = 6) -> float:
     seconds = watch.gone() - begun
     one.end()
     return seconds
+
+
+def _plain(forker: peers.Forker) -> float:
+    with forker.held(_MANY) as pids:
+        assert len(pids) == 31, pids
+        watch = Watch(pids)
+        begun = time.perf_counter()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return watch.gone() - begun
 
 
 async def _whole(ours: Stand) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarks import report, suite  # noqa: F401 — the suite registers its benchmarks
@@ -44,6 +46,32 @@ def test_bars(bar, reached, holds):
     found = bar.reached(figure([1.0], [2.0]))
     assert found == reached
     assert bar.holds(found) is holds
+
+
+@pytest.mark.parametrize(
+    ("bar", "said"),
+    [
+        (Bar(figure="a", kind="value", most=0.5, floor="peer"), "missed"),
+        (Bar(figure="a", kind="value", most=0.3, floor="peer"), "missed, peer too"),
+        (Bar(figure="a", kind="value", most=0.3), "missed"),
+        (Bar(figure="a", kind="value", most=2.0, floor="peer"), "held"),
+        (Bar(figure="a", kind="value", most=0.3, floor="nobody"), "missed"),
+    ],
+)
+def test_a_bar_that_its_floor_misses_as_well_is_told_apart(bar, said, monkeypatch):
+    monkeypatch.setattr(report, "bars_of", lambda _: [bar])
+    made = figure([1.0], [0.4])
+    assert said == re.sub(r"\[.*?\]", "", report._verdict(bar, made))
+    assert report.missed([made]) == ({} if said == "held" else {"a": said.endswith("too")})
+
+
+def test_a_figure_with_one_bar_that_only_we_miss_is_ours_to_mend(monkeypatch):
+    bars = [
+        Bar(figure="a", kind="value", most=0.3, floor="peer"),
+        Bar(figure="a", kind="value", most=0.5, floor="peer"),
+    ]
+    monkeypatch.setattr(report, "bars_of", lambda _: bars)
+    assert report.missed([figure([1.0], [0.4])]) == {"a": False}
 
 
 def test_every_bar_belongs_to_a_figure_that_is_measured():
