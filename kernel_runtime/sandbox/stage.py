@@ -37,7 +37,7 @@ NOTHING = f"{STAGE}/nothing"
 _READ_ONLY = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
 _NO_ID_MAPS = (
     "mount: {} lies on a file system without id-mapped mounts, which a front that is root needs: "
-    "move it to one that has them (ext4, xfs, btrfs, tmpfs), or run the front as an ordinary user"
+    "move it to one that has them (ext4, xfs, btrfs; tmpfs from Linux 6.3 on), or run the front as an ordinary user"
 )
 _DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
 

@@ -23,6 +23,8 @@ _FILTER = (
 )
 #: In the words of ``image``.
 UNREACHABLE = "cannot reach it"
+#: In the words of ``stage``.
+UNMAPPED = "without id-mapped mounts"
 _PROFILE = "/etc/apparmor.d/kernel-runtime"
 
 
@@ -39,6 +41,12 @@ def remedy(wall: str, facts: Facts, reason: str = "") -> str:
         return (
             "The guests of root are another user, who cannot enter the directory that Python lies in. Use a Python that "
             "everybody may read (below /usr or /opt, not in root's home), or run as an ordinary user"
+        )
+    if UNMAPPED in reason:
+        return (
+            "The guests of root are another user, for whom root's directories are mounted with other owners, and the file "
+            "system named above cannot do that. Work in a directory on one that can (ext4, xfs, btrfs; tmpfs from Linux 6.3 "
+            "on), or run as an ordinary user. Doctor itself works in /var/tmp: a session asks of its own directory alone"
         )
     if wall == "limits":
         return _control_groups(facts)

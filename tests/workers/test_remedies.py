@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kernel_runtime.sandbox.stage import _NO_ID_MAPS
 from kernel_runtime.workers.doctor import PURPOSES
 from kernel_runtime.workers.hosts import Facts, read_facts
 from kernel_runtime.workers.remedies import NAMESPACES, apparmor_profile, remedy
@@ -115,6 +117,13 @@ def test_an_unknown_reason_is_said_to_be_one(wall: str) -> None:
     assert "none of the usual reasons" in remedy(wall, DEBIAN)
     filtered = Facts(release="6.1.0", filtered=True)
     assert "system-call filter" in remedy(wall, filtered)
+
+
+def test_a_file_system_without_id_maps_is_no_matter_of_user_namespaces() -> None:
+    refused = OSError(errno.EINVAL, _NO_ID_MAPS.format("/srv/work"))
+    text = remedy("mount", DEBIAN, str(refused))
+    assert "ordinary user" in text and "tmpfs from Linux 6.3" in text
+    assert "User namespaces are refused" not in text
 
 
 def test_macos_is_refused_with_the_reason() -> None:
