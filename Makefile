@@ -14,7 +14,7 @@ FIND_PYTHON = for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12
 	    && { echo "$$python"; exit 0; }; \
 	done; exit 1
 
-.PHONY: help setup demo test fuzz soak matrix lab services bench check docs lock changelog clean
+.PHONY: help setup demo test fuzz soak machine matrix lab services bench check docs lock changelog clean
 
 help:  ## show this list
 	@echo "kernel_runtime: what this Makefile can do (each target sets up .venv by itself)"
@@ -66,6 +66,9 @@ fuzz: $(STAMPS)/kernelspec  ## frames, contents, limits and system calls by chan
 soak: $(STAMPS)/kernelspec  ## 10,000 guests and 1,000 hostile cells: nothing may be left, nothing may grow
 	@KERNEL_RUNTIME_SOAK_GUESTS=10000 KERNEL_RUNTIME_SOAK_CELLS=1000 \
 	  $(BIN)/python -m pytest tests/soak -o log_cli=true --log-cli-level=INFO --timeout=7200 $(ARGS)
+
+machine: $(STAMPS)/kernelspec  ## doctor, verdicts and walls in an emulated machine with Debian's kernel and cgroup v2 (long)
+	@bash tests/machine.sh $(ARGS)
 
 matrix:  ## the walls with every library, on each Python 3.11 to 3.14 that is found here
 	@bash tests/matrix.sh $(ARGS)
