@@ -78,7 +78,7 @@ def test_without_the_helper_the_checkpoint_is_the_same(setting):
         ([], "import numpy as np; a = [np.zeros(5_000), 1, 2]"),
         ([], "a = [open('/dev/null'), 1, 2]"),
         ([], "inner = []\ndef f(): return inner\na = [inner, 1, 2]"),
-        (["a"], "a = [1, 2, 3]; b = [[], 1, 2]; c = b[0]; d = [4, 5, 6]"),
+        (["a", "d"], "a = [1, 2, 3]; b = [[], 1, 2]; c = b[0]; d = [4, 5, 6]"),
     ],
 )
 def test_what_is_not_alone_or_not_a_stream_is_pickled_again(expected, state):

@@ -1,0 +1,47 @@
+"""A pickle stream on its way into chunks, and the large buffers that are kept beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kernel_runtime.domain.checkpoint import Part
+from kernel_runtime.guest.checkpoint_chunks import StreamCutter
+from kernel_runtime.guest.checkpoint_memory import SMALL
+
+if TYPE_CHECKING:
+    import pickle
+    from collections.abc import Callable
+
+    from kernel_runtime.guest.checkpoint_sender import Sender
+
+
+class Stream:
+    """What a pickler writes into ``cutter`` is sent."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._digests = bytearray()
+        self.cutter = StreamCutter(lambda chunk: self._digests.extend(sender.chunk(chunk)))
+
+    def part(self) -> Part:
+        self.cutter.close()
+        return Part(size=self.cutter.size, digests=bytes(self._digests))
+
+
+class Nothing:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+def beside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Keeps large buffers out of the stream (pickle wants False for these)."""
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        with memoryview(buffer) as view:
+            if view.nbytes <= SMALL or not view.contiguous:
+                return True
+        buffers.append(buffer)
+        return False
+
+    return take
