@@ -21,11 +21,14 @@ Texts = list[str | bytes]
 #: Exactly these: an instance of a subclass has attributes, and hooks. Pickle remembers no numbers.
 _NUMBERS = {int, float, bool, NoneType}
 _TEXTS = {str, bytes}
-_COLLECTIONS = {list, dict, set, frozenset, tuple}
+#: (Without a memo, pickle takes a few dozen frozensets for one that holds itself.)
+_COLLECTIONS = {list, dict, set, tuple}
 #: Those that are looked into as variables. (Whoever holds the same tuple looks into it for himself.)
 _VARIABLES = (list, dict, set)
 #: Values that are looked at together: about as many as a processor's cache holds.
 _PIECE = 1_000
+#: Collections that hold more together are opened one after another.
+_MOST_OPENED = 100_000
 #: More texts than this that may be there twice are not told from the others: each has a number in the stream.
 _MOST_TEXTS = 1 << 16
 #: Columns of rows that are wider cost more than they save.
@@ -104,6 +107,7 @@ class _Look:
         self._todo: list[list[Any]] = []
         for piece in pieces:
             self._todo.append(piece)
+            del piece
             while self._todo:
                 self._take(self._todo.pop())
 
@@ -113,14 +117,19 @@ class _Look:
         return [text for kind in (str, bytes) for text in sorted(one for one in met if type(one) is kind)]
 
     def _take(self, values: list[Any]) -> None:
+        if self._has_all(values):
+            return
         kinds = set(map(type, values))
         interesting = kinds - _NUMBERS
+        if not interesting:
+            return
         if len(kinds) > 1:
             self._todo += [[value for value in values if type(value) is kind] for kind in interesting]
-        elif interesting <= _TEXTS:
-            if interesting:
-                self._note(values)
-        elif interesting <= _COLLECTIONS:
+        elif interesting == {tuple} and not all(values):  # there is but one empty tuple, which all share
+            self._todo.append(list(filter(None, values)))
+        elif kinds <= _TEXTS:
+            self._note(values)
+        elif kinds <= _COLLECTIONS:
             self._open(kinds.pop(), values)
         else:
             raise _NotPlainError
@@ -128,10 +137,14 @@ class _Look:
     def _open(self, kind: type, collections: list[Any]) -> None:
         if max(map(sys.getrefcount, collections)) > HELD_ONCE:
             raise _NotPlainError
+        size, middle = sum(map(len, collections)), len(collections) // 2
+        if size > _MOST_OPENED and middle:
+            self._todo += [collections[:middle], collections[middle:]]
+            return
         held = gc.get_referents(*collections)
         if kind is dict:
             self._note_keys(list(chain.from_iterable(collections)))
-            if len(held) != sum(map(len, collections)):  # its keys are among them
+            if len(held) != size:  # their keys are among them
                 held = list(chain.from_iterable(map(dict.values, collections)))
         self._todo += _columns(held, len(collections[0]))
 
@@ -147,7 +160,7 @@ class _Look:
 
     def _note(self, texts: list[Any]) -> None:
         """Those that more than one value holds: they may be met again."""
-        if self._has_all(texts) or max(map(sys.getrefcount, texts)) <= HELD_ONCE:
+        if max(map(sys.getrefcount, texts)) <= HELD_ONCE:
             return
         shared = list(map(HELD_ONCE.__lt__, map(sys.getrefcount, texts)))
         self._add(compress(texts, shared))

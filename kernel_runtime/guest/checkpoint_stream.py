@@ -20,7 +20,7 @@ class Stream:
 
     def __init__(self, sender: Sender) -> None:
         self._digests = bytearray()
-        self.cutter = StreamCutter(lambda chunk: self._digests.extend(sender.chunk(chunk)))
+        self.cutter = StreamCutter(lambda chunks: self._digests.extend(sender.chunks(chunks)))
 
     def part(self) -> Part:
         self.cutter.close()
