@@ -62,6 +62,13 @@ def _last(_texts: Any, _forgetful: Any, value: Any) -> Any:
     return value
 
 
+def without_memo(values: dict[str, Any], texts: Texts | None, pickler: pickle.Pickler) -> dict[str, Any]:
+    """What to pickle: a variable that is plain, with its texts; others (``texts`` is None) as they are."""
+    if texts is None:
+        return values
+    return {name: Plain(value, texts, pickler) for name, value in values.items()}
+
+
 def texts_of(value: Any) -> Texts | None:
     """Texts that ``value`` may hold more than once; None if it is not plain. Runs no code of the user's."""
     try:

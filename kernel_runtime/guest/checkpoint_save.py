@@ -6,11 +6,11 @@ objects are pickled cannot hurt the live branch.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import pickle
 import platform
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from kernel_runtime.guest import checkpoint_verify
 from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome, is_large
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
 from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
-from kernel_runtime.guest.checkpoint_plain import Plain, texts_of
+from kernel_runtime.guest.checkpoint_plain import texts_of, without_memo
 from kernel_runtime.guest.checkpoint_sender import Sender
 from kernel_runtime.guest.checkpoint_stream import Nothing, Stream, beside
 from kernel_runtime.sdk.checkpoint import recipes
@@ -91,7 +91,7 @@ class _Save:
 
     def _draft(self) -> tuple[list[_Draft | None], list[str]]:
         """All groups but that of the definitions, and the names that these draw in."""
-        with closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
+        with contextlib.closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
             found = Groups(self._variables, self._known, ahead.closed)
             made = self._draft_beside(found, set(ahead.names))
             for name in set(ahead.closed) - ahead.plain():
@@ -116,8 +116,7 @@ class _Save:
         """In a helper. The pickler is kept: the writer need not wait until its memo is taken apart."""
         known, buffers = definitions.Definitions(), list[pickle.PickleBuffer]()
         self._kept = pickler = Pickler(file, self._namespace, known, beside(buffers))
-        value = self._variables[name]
-        pickler.dump({name: value if texts is None else Plain(value, texts, pickler)})
+        pickler.dump(without_memo({name: self._variables[name]}, texts, pickler))
         return None if buffers or pickler.doubtful else Outcome(sorted(pickler.packages), known.tokens())
 
     def _take_ahead(self, ahead: Ahead, alone: set[str]) -> dict[str, _Draft]:
@@ -186,10 +185,19 @@ class _Save:
 
     def _write(self, values: Any, names: list[str], *, defining: bool = False) -> _Draft:
         """Pickle, and send the stream; the record waits until what it needs is known to be there."""
+        texts = None if defining else _texts_of(values)
+        if texts is not None:
+            with contextlib.suppress(pickle.PicklingError):  # just too deep, with what stands around it
+                return self._pickled(values, names, texts=texts)
+        return self._pickled(values, names, defining=defining)
+
+    def _pickled(
+        self, values: Any, names: list[str], *, defining: bool = False, texts: Texts | None = None
+    ) -> _Draft:
         buffers: list[pickle.PickleBuffer] = []
         stream = Stream(self._sender)
         pickler = self._pickler(stream.cutter, beside(buffers), defining=defining)
-        pickler.dump(values if defining else _plainly(values, pickler))
+        pickler.dump(without_memo(values, texts, pickler))
         if pickler.doubtful and not defining:
             self._verify(values, pickler.doubtful)
         return _Draft(names, stream.part(), [buffer.raw() for buffer in buffers], _versions(pickler.packages))
@@ -276,11 +284,10 @@ class _Rebuilt:
         return self._made
 
 
-def _plainly(values: dict[str, Any], pickler: Pickler) -> dict[str, Any]:
-    """One large variable that is plain, without a memo."""
-    ((name, value), *others) = values.items()
-    texts = texts_of(value) if is_large(value) and not others else None
-    return values if texts is None else {name: Plain(value, texts, pickler)}
+def _texts_of(values: dict[str, Any]) -> Texts | None:
+    """Of one large variable that is plain, as of those that a helper pickles; otherwise None."""
+    (value, *others) = values.values()
+    return texts_of(value) if is_large(value) and not others else None
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

@@ -75,7 +75,7 @@ PLAIN = {
     "keys of all kinds": lambda: {
         key: [n] for n in range(2_000) for key in (n, text(n), n + 0.5, (n, text(n)))
     },
-    "deep ones": lambda: [nested(depth) for depth in (1, 49, 50, 51, 200) for _ in range(600)],
+    "deep ones": lambda: [nested(depth) for depth in (1, 15, 16, 17, 70) for _ in range(600)],
     "a set": lambda: {text(n) for n in range(3_000)},
     "rows of unlike length": lambda: [[n] * (n % 5) for n in range(3_000)],
     "empty ones": lambda: [kind() for _ in range(900) for kind in (list, dict, set, tuple)],
