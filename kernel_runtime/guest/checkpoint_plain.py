@@ -92,9 +92,8 @@ def seems(value: Any) -> bool:
 def _pieces(value: Any, *, backwards: bool = False) -> Iterator[list[Any]]:
     """What a collection holds, in lists that nobody keeps."""
     held = [value, value.values()] if type(value) is dict else [value]
-    if backwards and type(value) is not set:
-        held = list(map(reversed, held))
-    return chain.from_iterable(map(_cut, map(iter, held)))
+    order = reversed if backwards and type(value) is not set else iter
+    return chain.from_iterable(_cut(order(values)) for values in held)
 
 
 def _cut(values: Iterator[Any]) -> Iterator[list[Any]]:
