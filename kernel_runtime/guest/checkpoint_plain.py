@@ -91,7 +91,7 @@ def seems(value: Any) -> bool:
 
 def _pieces(value: Any, *, backwards: bool = False) -> Iterator[list[Any]]:
     """What a collection holds, in lists that nobody keeps."""
-    held = [value, value.values()] if type(value) is dict else [value]
+    held: list[Any] = [value, value.values()] if type(value) is dict else [value]
     order = reversed if backwards and type(value) is not set else iter
     return chain.from_iterable(_cut(order(values)) for values in held)
 
