@@ -14,8 +14,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pickle
     from collections.abc import Iterable, Iterator
+
+    from kernel_runtime.guest.checkpoint_pickler import Pickler
 
 Texts = list[str | bytes]
 #: Exactly these: an instance of a subclass has attributes, and hooks. Pickle remembers no numbers.
@@ -40,7 +41,7 @@ HELD_ONCE = 1 + next(map(sys.getrefcount, [[]]))
 class Plain:
     """Stands in a stream for ``value``: unpickled, it is the value. The last that ``pickler`` is given."""
 
-    def __init__(self, value: Any, texts: Texts, pickler: pickle.Pickler) -> None:
+    def __init__(self, value: Any, texts: Texts, pickler: Pickler) -> None:
         self._made = (_last, (texts, _Forgetful(pickler), value))
 
     def __reduce__(self) -> Any:
@@ -50,7 +51,7 @@ class Plain:
 class _Forgetful:
     """Pickled, it has the pickler remember nothing of what follows; what it had met before, it knows."""
 
-    def __init__(self, pickler: pickle.Pickler) -> None:
+    def __init__(self, pickler: Pickler) -> None:
         self._pickler = pickler
 
     def __reduce__(self) -> Any:
@@ -62,7 +63,7 @@ def _last(_texts: Any, _forgetful: Any, value: Any) -> Any:
     return value
 
 
-def without_memo(values: dict[str, Any], texts: Texts | None, pickler: pickle.Pickler) -> dict[str, Any]:
+def without_memo(values: dict[str, Any], texts: Texts | None, pickler: Pickler) -> dict[str, Any]:
     """What to pickle: a variable that is plain, with its texts; others (``texts`` is None) as they are."""
     if texts is None:
         return values

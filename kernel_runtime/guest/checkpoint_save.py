@@ -21,10 +21,11 @@ from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_verify
 from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome, is_large
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
+from kernel_runtime.guest.checkpoint_memory import beside
 from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
 from kernel_runtime.guest.checkpoint_plain import texts_of, without_memo
 from kernel_runtime.guest.checkpoint_sender import Sender
-from kernel_runtime.guest.checkpoint_stream import Nothing, Stream, beside
+from kernel_runtime.guest.checkpoint_stream import Nothing, Stream
 from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:

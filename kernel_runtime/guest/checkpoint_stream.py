@@ -1,4 +1,4 @@
-"""A pickle stream on its way into chunks, and the large buffers that are kept beside it."""
+"""A pickle stream on its way into chunks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.checkpoint import Part
 from kernel_runtime.guest.checkpoint_chunks import StreamCutter
-from kernel_runtime.guest.checkpoint_memory import SMALL
 
 if TYPE_CHECKING:
-    import pickle
-    from collections.abc import Callable
-
     from kernel_runtime.guest.checkpoint_sender import Sender
 
 
@@ -32,16 +28,3 @@ class Nothing:
 
     def write(self, data: bytes) -> int:
         return len(data)
-
-
-def beside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    """Keeps large buffers out of the stream (pickle wants False for these)."""
-
-    def take(buffer: pickle.PickleBuffer) -> bool:
-        with memoryview(buffer) as view:
-            if view.nbytes <= SMALL or not view.contiguous:
-                return True
-        buffers.append(buffer)
-        return False
-
-    return take
