@@ -1,7 +1,8 @@
 """Large lists and dicts, pickled by a helper while the writer finds out what belongs together.
 
 The helper takes each of them as if it were alone, which most are. What turns out to be otherwise,
-or to need more than a stream, the writer pickles again.
+or to need more than a stream, the writer pickles again. It says first which of them are plain: the
+writer need not look into these. They are pickled before any other, whose hooks could change them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import msgspec
 
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.guest import checkpoint_helper as helpers
+from kernel_runtime.guest import checkpoint_plain as plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Pickle = Callable[[Any, dict[str, Any]], "Outcome | None"]
+    Pickle = Callable[[Any, str, plain.Texts | None], "Outcome | None"]
 
 #: Values, at least, of a variable that is worth it.
 _LARGE = 50_000
@@ -41,11 +43,15 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decode = msgspec.msgpack.Decoder(Outcome | None).decode
+_decode_names = msgspec.msgpack.Decoder(set[str]).decode
 
 
 class Ahead:
     """Streams of the variables ``names``, one after another, from a helper. ``pickle`` writes a variable
-    into a file; it answers None where the stream is not all of it."""
+    into a file, without a memo if it is given its texts; it answers None where the stream is not all of it.
+
+    ``closed`` are those that seem plain; ``plain`` says, when the helper has looked at all of them, which are.
+    """
 
     def __init__(
         self,
@@ -53,20 +59,34 @@ class Ahead:
         pickle: Pickle,
         let_go: Callable[[], None],
     ) -> None:
-        large = {name: value for name, value in variables.items() if _is_large(value)}
-        self._helper: helpers.Helper | None = None
-        if large and _is_room():
-            self._helper = helpers.begin(lambda pipe: _help(large, pickle, pipe), let_go)
-        self.names = list(large) if self._helper else []
+        large = {name: value for name, value in variables.items() if is_large(value)}
+        closed = [name for name, value in large.items() if plain.seems(value)]
+        names = [*closed, *(name for name in large if name not in closed)]
+        work = _Work({name: large[name] for name in names}, closed, pickle)
+        self._helper = helpers.begin(work.run, let_go) if large and _is_room() else None
+        self.names = names if self._helper else []
+        self.closed = closed if self._helper else []
         self._file = os.fdopen(self._helper.pipe, "rb", closefd=False) if self._helper else None
+
+    def plain(self) -> set[str]:
+        """Which of the closed ones are plain; none if the helper is gone. Their streams come first."""
+        try:
+            found = _decode_names(self._sized()) if self.closed else set()
+        except EOFError:
+            found = set()
+        self.names.sort(key=lambda name: name not in found)
+        return found
 
     def copy(self, file: Any) -> Outcome | None:
         """The next stream, as its pickler wrote it. ``EOFError``: the helper is gone."""
         while (size := _SIZE.unpack(self._read(_SIZE.size))[0]) != _END:
             file.write(self._read(size))
-        (size,) = _SIZE.unpack(self._read(_SIZE.size))
-        outcome: Outcome | None = _decode(self._read(size))
+        outcome: Outcome | None = _decode(self._sized())
         return outcome
+
+    def _sized(self) -> bytes:
+        (size,) = _SIZE.unpack(self._read(_SIZE.size))
+        return self._read(size)
 
     def _read(self, size: int) -> bytes:
         data = self._file.read(size) if self._file is not None else b""
@@ -81,7 +101,7 @@ class Ahead:
             self._helper.end()
 
 
-def _is_large(value: Any) -> bool:
+def is_large(value: Any) -> bool:
     return type(value) in (list, dict, set, tuple) and len(value) >= _LARGE
 
 
@@ -93,15 +113,27 @@ def _is_room() -> bool:
     )
 
 
-def _help(variables: dict[str, Any], pickle: Pickle, pipe: int) -> None:
-    outlet = _Outlet(pipe)
-    for name, value in variables.items():
-        try:
-            outcome = pickle(outlet, {name: value})
-        except Exception:  # noqa: BLE001 — user code; the writer meets it, too, and tells
-            outcome = None
-        outlet.end(msgspec.msgpack.encode(outcome))
-    outlet.drain(0)
+class _Work:
+    """What the helper does."""
+
+    def __init__(self, variables: dict[str, Any], closed: list[str], pickle: Pickle) -> None:
+        self._variables = variables
+        self._closed = closed
+        self._pickle = pickle
+
+    def run(self, pipe: int) -> None:
+        outlet = _Outlet(pipe)
+        texts = {name: plain.texts_of(self._variables[name]) for name in self._closed}
+        if self._closed:
+            outlet.write(msgspec.msgpack.encode([name for name in texts if texts[name] is not None]))
+        # What is not plain may run code of the user's: it comes after those that are.
+        for name in sorted(self._variables, key=lambda name: texts.get(name) is None):
+            try:
+                outcome = self._pickle(outlet, name, texts.get(name))
+            except Exception:  # noqa: BLE001 — user code; the writer meets it, too, and tells
+                outcome = None
+            outlet.end(msgspec.msgpack.encode(outcome))
+        outlet.drain(0)
 
 
 class _Outlet:

@@ -1,13 +1,12 @@
 """Cutting a checkpoint into chunks, so that only new ones are sent.
 
 A buffer is cut every 64 KB. A pickle stream is cut where its content says so: a cut that an
-earlier change moved would make all that follows new. Candidates are found by ``re`` at the speed
-of C; of these, one in ``_ONE_IN`` is a cut, chosen by a hash of the bytes before it.
+earlier change moved would make all that follows new. Candidates are found at the speed of C; of
+these, one in ``_ONE_IN`` is a cut, chosen by a hash of the bytes before it.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -22,7 +21,8 @@ _WINDOW = 32
 _ONE_IN = 16
 _CUT_BELOW = 2**64 // _ONE_IN
 #: One byte value in 32, spread evenly; among them MEMOIZE, which pickle writes after each new object.
-_CANDIDATE = re.compile(rb"[\x14\x34\x54\x74\x94\xb4\xd4\xf4]")
+_MARK = 1
+_MARKS = bytes(_MARK if value % 32 == 0x14 else 0 for value in range(256))
 _FRAME, _FRAME_HEADER = 0x95, 9
 #: The shortest header before a payload of its own; the longest rest of a stream that has no frame.
 _PAYLOAD_HEADER = 5
@@ -39,25 +39,35 @@ def fixed(buffer: memoryview) -> Iterator[memoryview]:
         yield buffer[start : start + BUFFER_CHUNK]
 
 
-def cut(data: bytes, start: int, end: int) -> int:
-    """Where the chunk that begins at ``start`` ends, at most at ``end``."""
-    hashed = xxhash.xxh3_64_intdigest
-    last = min(start + LONGEST, end)
-    for found in _CANDIDATE.finditer(data, start + SHORTEST, last):
-        place = found.end()
-        if hashed(data[place - _WINDOW : place]) < _CUT_BELOW:
-            return place
-    return last
+def cut(data: bytes, *, keep: int = 0) -> list[bytes]:
+    """Its chunks, while more than ``keep`` bytes are left."""
+    marks = data.translate(_MARKS)
+    found, start = [], 0
+    while len(data) - start > keep:
+        stop = _end(data, marks, start)
+        found.append(data[start:stop])
+        start = stop
+    return found
+
+
+def _end(data: bytes, marks: bytes, start: int) -> int:
+    """Where the chunk that begins at ``start`` ends."""
+    hashed, find = xxhash.xxh3_64_intdigest, marks.find
+    last = min(start + LONGEST, len(data))
+    place = find(_MARK, start + SHORTEST, last) + 1
+    while place and hashed(data[place - _WINDOW : place]) >= _CUT_BELOW:
+        place = find(_MARK, place, last) + 1
+    return place or last
 
 
 class StreamCutter:
-    """A file for a pickler: what it writes, as chunks handed to ``emit``.
+    """A file for a pickler: what it writes, as chunks handed to ``emit``, some at a time.
 
     Frame headers are left out (unpicklers need none): there is one every 64 KB, wherever that
     falls, so that after an insertion each of them would make another chunk new.
     """
 
-    def __init__(self, emit: Callable[[bytes], None]) -> None:
+    def __init__(self, emit: Callable[[list[bytes]], None]) -> None:
         self._emit = emit
         self._buffer = bytearray()
         self._payload = False
@@ -87,17 +97,13 @@ class StreamCutter:
         self.size += len(data)
         self._buffer += data
         if len(self._buffer) >= BUFFER_CHUNK:
-            self._cut(final=False)
+            self._cut(keep=LONGEST)
 
     def close(self) -> None:
         """The last chunks."""
-        self._cut(final=True)
+        self._cut(keep=0)
 
-    def _cut(self, *, final: bool) -> None:
-        data, start = bytes(self._buffer), 0
-        end = len(data)
-        while end - start > (0 if final else LONGEST):
-            stop = cut(data, start, end)
-            self._emit(data[start:stop])
-            start = stop
-        del self._buffer[:start]
+    def _cut(self, *, keep: int) -> None:
+        found = cut(bytes(self._buffer), keep=keep)
+        self._emit(found)
+        del self._buffer[: sum(map(len, found))]

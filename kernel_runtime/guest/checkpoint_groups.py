@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_memory as memory
+from kernel_runtime.guest.checkpoint_plain import HELD_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 #: The owner of what the notebook's definitions reach; no variable is called so.
 DEFINED = ""
 _BATCH = 2_000
-#: What ``getrefcount`` says, in a ``map``, of a value that a list and one other value hold.
-_HELD_ONCE = 1 + next(map(sys.getrefcount, [[]]))
 _LEAVES = (
     str, bytes, int, float, complex, bool, type(None), type(...), type(NotImplemented), range,
     types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType,
@@ -65,9 +64,15 @@ def _is_passing(kind: type) -> bool:
 
 
 class Groups:
-    """Variables, joined as the walk over what they hold finds things in common."""
+    """Variables, joined as the walk over what they hold finds things in common.
 
-    def __init__(self, namespace: dict[str, Any], known: definitions.Definitions) -> None:
+    ``closed``: collections that are believed to hold nothing which another variable reaches but through
+    them. These are not looked into before ``open`` is called.
+    """
+
+    def __init__(
+        self, namespace: dict[str, Any], known: definitions.Definitions, closed: Collection[str] = ()
+    ) -> None:
         self._namespace = namespace
         self._known = known
         self._branches = _Kinds(lambda kind: not _is_leaf(kind))
@@ -75,12 +80,20 @@ class Groups:
         self._codes, self._arrays = _Kinds(_is_code), _Kinds(_is_array)
         self._owner: dict[int, str] = {}
         self._leader = {name: name for name in (DEFINED, *namespace)}
+        self._walked = 0
+        for name in closed:
+            self._own(name, [namespace[name]])
         for name, value in namespace.items():
-            self._walk(name, [value])
-        self._walk_definitions()
+            if name not in closed:
+                self._walk(name, self._interesting([value]))
+
+    def open(self, name: str) -> None:
+        """Look into one that was closed, after all."""
+        self._walk(name, [], self._interesting(gc.get_referents(self._namespace[name])))
 
     def lists(self) -> dict[str, list[str]]:
         """Groups by their first name; ``DEFINED`` has those that the definitions draw in."""
+        self._walk_definitions()
         found: dict[str, list[str]] = {DEFINED: []}
         leader = self._find(DEFINED)
         for name in self._namespace:
@@ -89,17 +102,17 @@ class Groups:
         return {min(names) if key else key: sorted(names) for key, names in found.items()}
 
     def _walk_definitions(self) -> None:
-        walked = 0
-        while walked < len(self._known.objects):
-            values = list(self._known.objects.values())[walked:]
-            walked += len(values)
+        while self._walked < len(self._known.objects):
+            values = list(self._known.objects.values())[self._walked :]
+            self._walked += len(values)
             for value in values:
-                self._walk(DEFINED, _held_by(value))
+                self._walk(DEFINED, self._interesting(_held_by(value)))
 
-    def _walk(self, name: str, values: list[Any]) -> None:
+    def _walk(self, name: str, met: list[Any], found: list[Any] | None = None) -> None:
+        """From values on that were ``met``, others may have them, and from those that one value holds."""
         passed: set[int] = set()
-        todo: list[Any] = []
-        met = self._interesting(values)
+        todo = found or []
+        del found
         while todo or met:
             batch = todo[-_BATCH:]
             del todo[-_BATCH:]
@@ -114,7 +127,7 @@ class Groups:
     def _held_once(self, values: list[Any]) -> tuple[list[Any], list[Any]]:
         """Those that nobody holds but the value where they were found: no other variable reaches them on
         another way, and nobody need remember them. And the others; definitions are among these."""
-        once = list(map(_HELD_ONCE.__ge__, map(sys.getrefcount, values)))
+        once = list(map(HELD_ONCE.__ge__, map(sys.getrefcount, values)))
         if any(map(self._codes.__getitem__, set(map(type, values)))):
             once = [alone and not self._codes[type(value)] for alone, value in zip(once, values, strict=True)]
         elif all(once):

@@ -30,6 +30,19 @@ class Mapped(mmap.mmap):
     """Memory of a restored buffer: the guest's own copy, page by page as it is written."""
 
 
+def beside(buffers: list[PickleBuffer]) -> Callable[[PickleBuffer], bool]:
+    """Keeps large buffers out of the stream (pickle wants False for these)."""
+
+    def take(buffer: PickleBuffer) -> bool:
+        with memoryview(buffer) as view:
+            if view.nbytes <= SMALL or not view.contiguous:
+                return True
+        buffers.append(buffer)
+        return False
+
+    return take
+
+
 # -- numpy ----------------------------------------------------------------------------------
 
 

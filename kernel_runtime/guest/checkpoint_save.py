@@ -6,11 +6,11 @@ objects are pickled cannot hurt the live branch.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import pickle
 import platform
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,18 +19,20 @@ from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import Group, Part
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_verify
-from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome
-from kernel_runtime.guest.checkpoint_chunks import StreamCutter
+from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome, is_large
 from kernel_runtime.guest.checkpoint_groups import DEFINED, Groups
-from kernel_runtime.guest.checkpoint_memory import SMALL
+from kernel_runtime.guest.checkpoint_memory import beside
 from kernel_runtime.guest.checkpoint_pickler import Pickler, version_of
+from kernel_runtime.guest.checkpoint_plain import texts_of, without_memo
 from kernel_runtime.guest.checkpoint_sender import Sender
+from kernel_runtime.guest.checkpoint_stream import Nothing, Stream
 from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kernel_runtime.guest.channel import Channel
+    from kernel_runtime.guest.checkpoint_plain import Texts
 
 _MAX_NAME, _MAX_REASON = 256, 1900
 
@@ -90,28 +92,39 @@ class _Save:
 
     def _draft(self) -> tuple[list[_Draft | None], list[str]]:
         """All groups but that of the definitions, and the names that these draw in."""
-        with closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
-            grouped = Groups(self._variables, self._known).lists()
+        with contextlib.closing(Ahead(self._variables, self._pickle_ahead, self._sender.let_go)) as ahead:
+            found = Groups(self._variables, self._known, ahead.closed)
+            made = self._draft_beside(found, set(ahead.names))
+            for name in set(ahead.closed) - ahead.plain():
+                found.open(name)
+            grouped = found.lists()
             drawn_in = grouped.pop(DEFINED)
-            first = {names[0]: names for names in grouped.values()}
-            made = {name: self._group(names) for name, names in first.items() if name not in ahead.names}
-            if ahead.names:  # it still works, on the other core
-                self._hash([draft for draft in made.values() if draft], helped=False)
-            made |= self._take_ahead(ahead, {name for name, names in first.items() if len(names) == 1})
-        return [made[name] if name in made else self._group(names) for name, names in first.items()], drawn_in
+            alone = {names[0] for names in grouped.values() if len(names) == 1}
+            made |= {(name,): draft for name, draft in self._take_ahead(ahead, alone).items()}
+        groups = map(tuple, grouped.values())
+        return [made[names] if names in made else self._group(list(names)) for names in groups], drawn_in
 
-    def _pickle_ahead(self, file: Any, values: dict[str, Any]) -> Outcome | None:
+    def _draft_beside(self, found: Groups, ahead: set[str]) -> dict[tuple[str, ...], _Draft | None]:
+        """Groups without those that a helper pickles, while it does."""
+        grouped = found.lists()
+        del grouped[DEFINED]
+        made = {tuple(names): self._group(names) for names in grouped.values() if ahead.isdisjoint(names)}
+        if ahead:  # it works on the other core
+            self._hash([draft for draft in made.values() if draft], helped=False)
+        return made
+
+    def _pickle_ahead(self, file: Any, name: str, texts: Texts | None) -> Outcome | None:
         """In a helper. The pickler is kept: the writer need not wait until its memo is taken apart."""
         known, buffers = definitions.Definitions(), list[pickle.PickleBuffer]()
-        self._kept = pickler = Pickler(file, self._namespace, known, _beside(buffers))
-        pickler.dump(values)
+        self._kept = pickler = Pickler(file, self._namespace, known, beside(buffers))
+        pickler.dump(without_memo({name: self._variables[name]}, texts, pickler))
         return None if buffers or pickler.doubtful else Outcome(sorted(pickler.packages), known.tokens())
 
     def _take_ahead(self, ahead: Ahead, alone: set[str]) -> dict[str, _Draft]:
         """What the helper made of variables that are ``alone``, up to the first that is not."""
         made: dict[str, _Draft] = {}
         for name in ahead.names:
-            stream = _Stream(self._sender)
+            stream = Stream(self._sender)
             try:
                 outcome = ahead.copy(stream.cutter) if name in alone else None
             except EOFError:
@@ -166,17 +179,26 @@ class _Save:
         bad = {}
         for name in names if len(names) > 1 else ():
             try:
-                self._pickler(_Nothing(), lambda _: None).dump(self._variables[name])
+                self._pickler(Nothing(), lambda _: None).dump(self._variables[name])
             except Exception as error:  # noqa: BLE001 — user code
                 bad[name] = _said(error)
         return bad
 
     def _write(self, values: Any, names: list[str], *, defining: bool = False) -> _Draft:
         """Pickle, and send the stream; the record waits until what it needs is known to be there."""
+        texts = None if defining else _texts_of(values)
+        if texts is not None:
+            with contextlib.suppress(pickle.PicklingError):  # just too deep, with what stands around it
+                return self._pickled(values, names, texts=texts)
+        return self._pickled(values, names, defining=defining)
+
+    def _pickled(
+        self, values: Any, names: list[str], *, defining: bool = False, texts: Texts | None = None
+    ) -> _Draft:
         buffers: list[pickle.PickleBuffer] = []
-        stream = _Stream(self._sender)
-        pickler = self._pickler(stream.cutter, _beside(buffers), defining=defining)
-        pickler.dump(values)
+        stream = Stream(self._sender)
+        pickler = self._pickler(stream.cutter, beside(buffers), defining=defining)
+        pickler.dump(without_memo(values, texts, pickler))
         if pickler.doubtful and not defining:
             self._verify(values, pickler.doubtful)
         return _Draft(names, stream.part(), [buffer.raw() for buffer in buffers], _versions(pickler.packages))
@@ -184,7 +206,7 @@ class _Save:
     def _verify(self, values: dict[str, Any], doubtful: set[type]) -> None:
         """Unpickle it here, and compare. Buffers are not copied: they are the values' own."""
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
-        self._pickler(file, _beside(buffers)).dump(values)
+        self._pickler(file, beside(buffers)).dump(values)
         definitions.Restoring.namespace = self._namespace
         definitions.Restoring.definitions = self._known.objects
         copies = pickle.loads(file.getvalue(), buffers=buffers)  # noqa: S301 — in the guest, its own
@@ -228,7 +250,7 @@ class _Save:
         left = [token for token in self._known.objects if token not in self._refused]
         for token in left:
             try:
-                self._pickler(_Nothing(), lambda _: None, defining=True).dump(self._known.objects[token])
+                self._pickler(Nothing(), lambda _: None, defining=True).dump(self._known.objects[token])
             except Exception as error:  # noqa: BLE001 — user code
                 bad[token] = _said(error)
         if not left:
@@ -263,36 +285,10 @@ class _Rebuilt:
         return self._made
 
 
-class _Nothing:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-
-class _Stream:
-    """A pickle stream on its way into chunks."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._digests = bytearray()
-        self.cutter = StreamCutter(lambda chunk: self._digests.extend(sender.chunk(chunk)))
-
-    def part(self) -> Part:
-        self.cutter.close()
-        return Part(size=self.cutter.size, digests=bytes(self._digests))
-
-
-def _beside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    """Keeps large buffers out of the stream (pickle wants False for these)."""
-
-    def take(buffer: pickle.PickleBuffer) -> bool:
-        with memoryview(buffer) as view:
-            if view.nbytes <= SMALL or not view.contiguous:
-                return True
-        buffers.append(buffer)
-        return False
-
-    return take
+def _texts_of(values: dict[str, Any]) -> Texts | None:
+    """Of one large variable that is plain, as of those that a helper pickles; otherwise None."""
+    (value, *others) = values.values()
+    return texts_of(value) if is_large(value) and not others else None
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

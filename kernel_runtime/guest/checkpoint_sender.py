@@ -39,12 +39,12 @@ class Sender:
         self._digests = bytearray()
         self._size = 0
 
-    def chunk(self, data: bytes) -> bytes:
-        """Take one chunk of a stream; its digest."""
-        name = chunks.digest(data, self._seed)
-        self._ahead += len(data)
-        self._offer([name], (data,))
-        return name
+    def chunks(self, data: list[bytes]) -> bytes:
+        """Take chunks of a stream; their digests."""
+        names = [chunks.digest(chunk, self._seed) for chunk in data]
+        self._ahead += sum(map(len, data))
+        self._offer(names, data)
+        return b"".join(names)
 
     def let_go(self) -> None:
         """In a helper: the socket is the writer's, whose end the host is to see."""

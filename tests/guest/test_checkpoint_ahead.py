@@ -31,6 +31,13 @@ DIES_MIDWAY = HELPED + (
     "    if len(data) > 1000: self.drain(0); os.kill(os.getpid(), 9)\n"
     "checkpoint_ahead._Outlet._put = dying\n"
 )
+DIES_LOOKING = HELPED + (
+    "from kernel_runtime.guest import checkpoint_plain\nparent, look = os.getpid(), checkpoint_plain.texts_of\n"
+    "def dying(value): return look(value) if os.getpid() == parent else os._exit(1)\n"
+    "checkpoint_plain.texts_of = dying\n"
+)
+#: What only seems to be plain is found to be something else in the middle.
+IN_THE_MIDDLE = HELPED + "from kernel_runtime.guest import checkpoint_plain\ncheckpoint_plain._PIECE = 2\n"
 NO_ROOM = HELPED + "import resource; resource.getrlimit = lambda _: (1000, 1000)\n"
 
 STATE = """
@@ -62,7 +69,7 @@ def test_what_is_alone_is_taken_from_the_helper():
     assert load(store, one.id, check)[1] == [True] * 4
 
 
-@pytest.mark.parametrize("setting", [ONE_CORE, NO_PROCESS, DIES, DIES_MIDWAY, NO_ROOM])
+@pytest.mark.parametrize("setting", [ONE_CORE, NO_PROCESS, DIES, DIES_LOOKING, DIES_MIDWAY, NO_ROOM])
 def test_without_the_helper_the_checkpoint_is_the_same(setting):
     store = MemoryStore()
     _, helped = kept(store, HELPED, ["numbers", "points", "records"])
@@ -78,7 +85,7 @@ def test_without_the_helper_the_checkpoint_is_the_same(setting):
         ([], "import numpy as np; a = [np.zeros(5_000), 1, 2]"),
         ([], "a = [open('/dev/null'), 1, 2]"),
         ([], "inner = []\ndef f(): return inner\na = [inner, 1, 2]"),
-        (["a"], "a = [1, 2, 3]; b = [[], 1, 2]; c = b[0]; d = [4, 5, 6]"),
+        (["a", "d"], "a = [1, 2, 3]; b = [[], 1, 2]; c = b[0]; d = [4, 5, 6]"),
     ],
 )
 def test_what_is_not_alone_or_not_a_stream_is_pickled_again(expected, state):
@@ -87,6 +94,26 @@ def test_what_is_not_alone_or_not_a_stream_is_pickled_again(expected, state):
     alone, others = kept(store, ONE_CORE, [], state)
     assert groups == others
     assert (helped.names, helped.skipped) == (alone.names, alone.skipped)
+
+
+@pytest.mark.parametrize(
+    ("expected", "state", "check"),
+    [
+        (["c"], "a = [[n] for n in range(9)]; b = a[4]; c = [[n] for n in range(9)]", "a[4] is b and b == [4]"),
+        ([], "a = [[n] for n in range(9)]; b = [a, 1]", "b[0] is a and a[4] == [4]"),
+        ([], "a = b = [[n] for n in range(9)]", "a is b and a[4] == [4]"),
+        ([], "a = {n: [n] for n in range(9)}\ndef f(found=a): return found", "f() is a and a[4] == [4]"),
+        (["a"], "a = [[n] for n in range(9)]; a[4].append(a)", "a[4][1] is a"),
+        (["a", "c"], "a = [[n] for n in range(9)]; c = dict(enumerate('text' + str(n) for n in range(9)))", "c[8] == 'text8'"),
+        (["a", "c"], "a = [[n] for n in range(9)]; class_ = type('class_', (), {}); c = [class_()] * 9", "c[0] is c[8] and type(c[0]) is class_"),
+    ],
+)  # fmt: skip
+def test_what_seems_plain_is_looked_at(expected, state, check):
+    store = MemoryStore()
+    one, groups = kept(store, IN_THE_MIDDLE, expected, state)
+    _, others = kept(store, IN_THE_MIDDLE + "os.sched_getaffinity = lambda _: {0}\n", [], state)
+    assert groups[1:] == others[1:]
+    assert load(store, one.id, f"result = bool({check})")[1] is True
 
 
 def test_a_writer_whose_helper_is_stuck_ends():

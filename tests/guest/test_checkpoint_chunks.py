@@ -15,19 +15,10 @@ from kernel_runtime.guest import checkpoint_chunks as chunks
 
 def cut(values) -> list[bytes]:
     found: list[bytes] = []
-    cutter = chunks.StreamCutter(found.append)
+    cutter = chunks.StreamCutter(found.extend)
     pickle.Pickler(cutter, 5).dump(values)
     cutter.close()
     assert cutter.size == sum(map(len, found))
-    return found
-
-
-def cut_bytes(data: bytes) -> list[bytes]:
-    found, start = [], 0
-    while start < len(data):
-        stop = chunks.cut(data, start, len(data))
-        found.append(data[start:stop])
-        start = stop
     return found
 
 
@@ -77,7 +68,7 @@ def test_many_frames_unpickle_to_the_same(seed, count):
 @given(st.binary(max_size=3000), st.integers(1, 40))
 def test_chunks_are_bounded_and_put_together_are_the_data(seed, times):
     data = seed * times
-    found = cut_bytes(data)
+    found = chunks.cut(data)
     assert b"".join(found) == data
     assert all(chunks.SHORTEST < len(one) <= chunks.LONGEST or one is found[-1] for one in found)
 
@@ -86,7 +77,7 @@ def test_chunks_are_bounded_and_put_together_are_the_data(seed, times):
 def test_an_insertion_moves_only_the_cuts_near_it(seed, inserted, where):
     data = random.Random(seed).randbytes(200_000)
     place = int(where * len(data))
-    before, after = cut_bytes(data), cut_bytes(data[:place] + inserted + data[place:])
+    before, after = chunks.cut(data), chunks.cut(data[:place] + inserted + data[place:])
     new = set(after) - set(before)
     assert sum(map(len, new)) <= 15 * chunks.LONGEST
 

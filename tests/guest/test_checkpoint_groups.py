@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kernel_runtime.guest import checkpoint_groups as groups
 from kernel_runtime.guest.checkpoint_definitions import Definitions
+from kernel_runtime.guest.checkpoint_plain import texts_of
 
 
 class Thing:
@@ -147,3 +148,24 @@ def test_what_a_definition_shares_with_a_variable_draws_it_in():
     variables = {"f": [lambda: shared], "x": {"deep": [shared]}, "y": [[]]}
     found = groups.Groups(variables, Definitions()).lists()
     assert found[groups.DEFINED] == ["x"]
+
+
+@given(graphs())
+def test_what_is_plain_need_not_be_looked_into(graph):
+    variables = build(*graph)
+    plain = [name for name, value in variables.items() if texts_of(value) is not None]
+    assert (
+        groups.Groups(variables, Definitions(), plain).lists()
+        == groups.Groups(variables, Definitions()).lists()
+    )
+
+
+@given(graphs())
+def test_what_was_closed_and_is_opened_is_joined_alike(graph):
+    variables = build(*graph)
+    closed = [name for name, value in variables.items() if type(value) in (list, dict)]
+    found = groups.Groups(variables, Definitions(), closed)
+    found.lists()
+    for name in closed:
+        found.open(name)
+    assert found.lists() == groups.Groups(variables, Definitions()).lists()
