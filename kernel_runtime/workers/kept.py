@@ -6,6 +6,7 @@ Whatever changes the tree, the processes of those that it does not know any more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.domain.snapshot_tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from kernel_runtime.workers.freezing import Order
     from kernel_runtime.workers.frozen import Frozen
@@ -122,17 +123,44 @@ class Kept:
     @property
     def pids(self) -> set[int]:
         """The frozen processes, by their numbers within the session."""
-        return {frozen.pid for frozen in self._frozen.values()}
+        return {pid for frozen in self._frozen.values() for pid in frozen.pids}
 
     def _on_gone(self, number: int) -> None:
         """Its process ended by itself, or something in the session killed it."""
         if number in self.tree.known:
             self.become(self.tree.losing(number))
 
+    # -- spares ----------------------------------------------------------------------------------
+
+    @property
+    def has_spares(self) -> bool:
+        """Whether there are any, or one is being made."""
+        return any(frozen.has_spare for frozen in self._frozen.values())
+
+    def drop_spares(self, but: Collection[int] = ()) -> None:
+        """Their memory is needed; those of some snapshots may be kept."""
+        for number, frozen in self._frozen.items():
+            if number not in but:
+                frozen.drop_spare()
+
+    async def spare(self, snapshot: Snapshot, pages: list[int]) -> None:
+        """Have it made, if it can be, and what will be written to copied."""
+        with contextlib.suppress(KernelRuntimeError, TimeoutError, OSError):
+            frozen = self.frozen(snapshot)
+            await frozen.make_spare()
+            await frozen.own(pages)
+
     # -- the budget ------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> int:
+        """Bytes that all of them hold, as far as they have been weighed."""
+        return sum(snapshot.size or 0 for snapshot in self.tree.known.values())
 
     def keep_budget(self) -> None:
         """Drop what is beyond it; what a person made is told."""
+        if self.memory > self.budget.memory:
+            self.drop_spares()
         if not self.leaving:
             over = self.tree.over(self.budget)
             self._dropped += [snapshot for snapshot in over if not snapshot.automatic]
@@ -153,12 +181,18 @@ class Kept:
         await self.weigh()
 
     async def weigh(self) -> None:
-        """Measure what each holds now; the budget is kept."""
+        """Measure what each holds now; the budget is kept, and first of all spares go for it."""
+        await self._measure()
+        if self.memory > self.budget.memory and self.has_spares:
+            self.drop_spares()
+            await self._measure()
+        self.keep_budget()
+
+    async def _measure(self) -> None:
         for number, frozen in list(self._frozen.items()):
             try:
-                weighed = await frozen.weigh()
+                size = await frozen.weigh()
             except (KernelRuntimeError, TimeoutError):
                 continue
             if number in self.tree.known:
-                self.become(self.tree.marked(number, size=weighed.shared_out))
-        self.keep_budget()
+                self.become(self.tree.marked(number, size=size))

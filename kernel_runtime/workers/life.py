@@ -136,6 +136,11 @@ class Life(Keeper, Owner):
         """Whether a live branch takes requests now."""
         return self._branch is not None and self._branch.ready.done()
 
+    @property
+    def rests(self) -> bool:
+        """Whether a live branch stands, and nothing is asked of it."""
+        return self.is_ready and not self.paused and self._branch is not None and not self._branch.pending
+
     def attach(self, egress: Egress) -> None:
         """Who serves what the guest's clients ask of the network (``Terms.egress``); closed with the session."""
         self._first.egress = egress

@@ -1,0 +1,89 @@
+"""Copies of snapshots made ahead, while the session rests, so that going back to one forks nothing.
+
+They are for those that undo and restore most likely go to, and the first to go when memory is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.workers import written
+
+if TYPE_CHECKING:
+    from kernel_runtime.domain.snapshot import Snapshot
+    from kernel_runtime.workers.freezing import Live
+    from kernel_runtime.workers.kept import Kept
+
+#: How long nothing has changed before they are made.
+REST_SECONDS = 0.3
+#: Of the way from the present state back, so many snapshots have one.
+_MANY = 2
+#: A snapshot that took a shorter pause is forked as quickly when it is needed.
+WORTH_SECONDS = 0.003
+#: No share of the session's memory beyond this is taken for them; and each takes no more than so much of the budget.
+_FREE, _SIZE = 0.7, 16 * MIB
+_FILES = ("maps", "pagemap")
+
+
+class Spares:
+    """See the module: they are told when something has changed, and tend to themselves."""
+
+    def __init__(self, live: Live, kept: Kept) -> None:
+        self._live = live
+        self._kept = kept
+        self._timer: asyncio.TimerHandle | None = None
+        self._making: asyncio.Task[None] | None = None
+        self._closed = False
+        self._end = kept.on_changed(self.wait)
+
+    def wait(self) -> None:
+        """Make them once the session has rested from now on."""
+        self._stop()
+        if not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(REST_SECONDS, self._begin)
+
+    def close(self) -> None:
+        """Let go of the session; none is made any more."""
+        self._closed = True
+        self._stop()
+        self._end()
+        del self._live
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self) -> None:
+        if self._making is None or self._making.done():
+            self._making = self._kept.tend(self._make())
+
+    async def _make(self) -> None:
+        wanted = self._wanted()
+        self._kept.drop_spares(but={snapshot.number for snapshot in wanted})
+        pages = await self._written() if wanted and self._may_be_made() else []
+        for snapshot in wanted:
+            if self._may_be_made():
+                await self._kept.spare(snapshot, pages)
+
+    def _wanted(self) -> list[Snapshot]:
+        return [s for s in self._kept.tree.ancestors()[:_MANY] if s.pause >= WORTH_SECONDS]
+
+    async def _written(self) -> list[int]:
+        """The pages that the live branch writes to; none where this host may not look."""
+        init = self._live.init
+        if init is None:
+            return []
+        try:
+            maps, pagemap = (open(init.meter.processes.open(init.live_pid, name), "rb", 0) for name in _FILES)
+            return await asyncio.to_thread(written.pages, maps, pagemap)
+        except OSError:
+            return []
+
+    def _may_be_made(self) -> bool:
+        init, kept = self._live.init, self._kept
+        if init is None or not self._live.rests:
+            return False
+        return init.meter.has_plenty(_FREE) and kept.memory + _SIZE <= kept.budget.memory
