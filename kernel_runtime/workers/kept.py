@@ -16,6 +16,7 @@ import msgspec
 from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.domain.snapshot_tree import Tree
+from kernel_runtime.workers.present import Present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable
@@ -33,6 +34,7 @@ class Kept:
         self.budget = budget
         self.tree = Tree()
         self.leaving = False
+        self.present = Present()
         self.numbers = itertools.count(1)
         self._frozen: dict[int, Frozen] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -67,10 +69,12 @@ class Kept:
         """Their processes are gone."""
         if self._weighing is not None:
             self._weighing.cancel()
+        self.present.drop()
         self.become(self.tree.cleared())
 
     def close(self) -> None:
         """Let go of what is still to be done, and of who listens."""
+        self.present.drop()
         for task in self._tending:
             task.cancel()
         self._weighing = None
@@ -123,7 +127,7 @@ class Kept:
     @property
     def pids(self) -> set[int]:
         """The frozen processes, by their numbers within the session."""
-        return {pid for frozen in self._frozen.values() for pid in frozen.pids}
+        return {pid for frozen in self._frozen.values() for pid in frozen.pids} | self.present.pids
 
     def _on_gone(self, number: int) -> None:
         """Its process ended by itself, or something in the session killed it."""
@@ -134,13 +138,18 @@ class Kept:
 
     @property
     def has_spares(self) -> bool:
-        """Whether there are any, or one is being made."""
-        return any(frozen.has_spare for frozen in self._frozen.values())
+        """Whether there are any, or a copy of the present, or one is being made."""
+        return self.present.is_there or any(frozen.has_spare for frozen in self._frozen.values())
 
-    def drop_spares(self, but: Collection[int] = ()) -> None:
-        """Their memory is needed; those of some snapshots may be kept."""
+    def drop_spares(self) -> None:
+        """Their memory is needed, and that of the copy of the present."""
+        self.present.drop()
+        self.keep_spares(())
+
+    def keep_spares(self, numbers: Collection[int]) -> None:
+        """Those of these snapshots alone."""
         for number, frozen in self._frozen.items():
-            if number not in but:
+            if number not in numbers:
                 frozen.drop_spare()
 
     async def spare(self, snapshot: Snapshot, pages: list[int]) -> None:

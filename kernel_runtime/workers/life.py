@@ -137,9 +137,10 @@ class Life(Keeper, Owner):
         return self._branch is not None and self._branch.ready.done()
 
     @property
-    def rests(self) -> bool:
-        """Whether a live branch stands, and nothing is asked of it."""
-        return self.is_ready and not self.paused and self._branch is not None and not self._branch.pending
+    def resting(self) -> Branch | None:
+        """The live branch, if it stands and nothing is asked of it."""
+        branch = self._branch
+        return branch if self.is_ready and branch and not (self.paused or branch.pending) else None
 
     def attach(self, egress: Egress) -> None:
         """Who serves what the guest's clients ask of the network (``Terms.egress``); closed with the session."""

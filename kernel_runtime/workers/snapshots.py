@@ -47,7 +47,7 @@ class Snapshots:
         self._freezing = Freezing(live)
         self._automatic = Automatic(live, self._freezing, self.kept, on=automatic and budget.automatic > 0)
         self._restoring = Restoring(live, self.kept, self.take)
-        self._spares = Spares(live, self.kept)
+        self._spares = Spares(live, self._freezing, self.kept)
 
     # -- what there is ---------------------------------------------------------------------------
 
@@ -186,7 +186,8 @@ class Snapshots:
             raise Conflict("the budget allows no snapshots (count is 0); pin it, or raise the budget")
         branch = await self._freezing.idle("a snapshot is taken between cells")
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
-        order = self._freezing.order(branch, refuse=refuse)
+        ahead = self.kept.present.take(branch) if automatic else None
+        order = ahead or self._freezing.order(branch, refuse=refuse)
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 return await self.kept.add(draft, order)

@@ -1,23 +1,27 @@
-"""Copies of snapshots made ahead, while the session rests, so that going back to one forks nothing.
+"""Copies made ahead, while the session rests, so that going back to a snapshot forks nothing.
 
-They are for those that undo and restore most likely go to, and the first to go when memory is short.
+The snapshots that undo and restore most likely go to leave a spare; the present state is copied as what they would leave,
+and the next cell comes after. All of them are the first to go when memory is short.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.workers import written
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
-    from kernel_runtime.workers.freezing import Live
+    from kernel_runtime.workers.freezing import Freezing, Live
     from kernel_runtime.workers.kept import Kept
 
-#: How long nothing has changed before they are made.
+#: How long nothing has changed before they are made; each time it could not be done it is twice as long, and so often.
 REST_SECONDS = 0.3
+_TIMES = 5
 #: Of the way from the present state back, so many snapshots have one.
 _MANY = 2
 #: A snapshot that took a shorter pause is forked as quickly when it is needed.
@@ -30,26 +34,33 @@ _FILES = ("maps", "pagemap")
 class Spares:
     """See the module: they are told when something has changed, and tend to themselves."""
 
-    def __init__(self, live: Live, kept: Kept) -> None:
+    def __init__(self, live: Live, freezing: Freezing, kept: Kept) -> None:
         self._live = live
+        self._freezing = freezing
         self._kept = kept
         self._timer: asyncio.TimerHandle | None = None
         self._making: asyncio.Task[None] | None = None
+        self._tried = 0
         self._closed = False
         self._end = kept.on_changed(self.wait)
 
     def wait(self) -> None:
         """Make them once the session has rested from now on."""
-        self._stop()
-        if not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(REST_SECONDS, self._begin)
+        self._tried = 0
+        self._begin_later()
 
     def close(self) -> None:
         """Let go of the session; none is made any more."""
         self._closed = True
         self._stop()
         self._end()
-        del self._live
+        del self._live, self._freezing
+
+    def _begin_later(self) -> None:
+        self._stop()
+        if not self._closed and self._tried < _TIMES:
+            pause = REST_SECONDS * 2**self._tried
+            self._timer = asyncio.get_running_loop().call_later(pause, self._begin)
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -57,13 +68,18 @@ class Spares:
             self._timer = None
 
     def _begin(self) -> None:
+        self._tried += 1
         if self._making is None or self._making.done():
             self._making = self._kept.tend(self._make())
 
     async def _make(self) -> None:
         wanted = self._wanted()
-        self._kept.drop_spares(but={snapshot.number for snapshot in wanted})
-        pages = await self._written() if wanted and self._may_be_made() else []
+        self._kept.keep_spares({snapshot.number for snapshot in wanted})
+        if not wanted or not self._may_be_made():
+            return
+        if not await self._copy_present():
+            self._begin_later()
+        pages = await self._written()
         for snapshot in wanted:
             if self._may_be_made():
                 await self._kept.spare(snapshot, pages)
@@ -71,19 +87,29 @@ class Spares:
     def _wanted(self) -> list[Snapshot]:
         return [s for s in self._kept.tree.ancestors()[:_MANY] if s.pause >= WORTH_SECONDS]
 
+    def _may_be_made(self) -> bool:
+        init, kept = self._live.init, self._kept
+        if init is None or self._live.resting is None:
+            return False
+        return init.meter.has_plenty(_FREE) and kept.memory + _SIZE <= kept.budget.memory
+
+    async def _copy_present(self) -> bool:
+        """Whether it was; not of a state that changes by itself, which it may stop to do."""
+        branch, present = self._live.resting, self._kept.present
+        if branch is None or present.is_of(branch) or not self._kept.budget.automatic:
+            return True
+        try:
+            await present.keep(self._freezing.order(branch, still=True), branch)
+        except (KernelRuntimeError, TimeoutError):
+            return False
+        return True
+
     async def _written(self) -> list[int]:
         """The pages that the live branch writes to; none where this host may not look."""
         init = self._live.init
         if init is None:
             return []
-        try:
+        with contextlib.suppress(OSError):
             maps, pagemap = (open(init.meter.processes.open(init.live_pid, name), "rb", 0) for name in _FILES)
             return await asyncio.to_thread(written.pages, maps, pagemap)
-        except OSError:
-            return []
-
-    def _may_be_made(self) -> bool:
-        init, kept = self._live.init, self._kept
-        if init is None or not self._live.rests:
-            return False
-        return init.meter.has_plenty(_FREE) and kept.memory + _SIZE <= kept.budget.memory
+        return []
