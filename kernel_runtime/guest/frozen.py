@@ -113,8 +113,8 @@ class FrozenCopy:
                 channel.send(self._reader.answer(frame, moment.dated))
             elif isinstance(frame, wire.Spare):
                 channel = self._leave_spare(channel, moment, external)
-            elif isinstance(frame, wire.Own):
-                channel.send(_own(frame))
+            elif isinstance(frame, wire.Touch):
+                channel.send(_touch(frame))
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
                 is_copy, left_one = (False, True) if frame.spared else self._fork_again()
@@ -255,14 +255,14 @@ def _weigh() -> wire.Weighed:
     return wire.Weighed(shared_out=amounts.get("Pss", 0), private=private)
 
 
-def _own(order: wire.Own) -> wire.Told:
+def _touch(order: wire.Touch) -> wire.Told:
     """Where ctypes is not there already, its import would be a difference between states that are to be equal."""
     if "ctypes" in sys.modules:
         from kernel_runtime.guest import native
 
         for start, size in order.stretches:
             with contextlib.suppress(OSError):  # it has no such page, or the kernel does not do it
-                native.populate(start, size)
+                native.populate(start, size, writing=order.writing)
     return wire.Told()
 
 

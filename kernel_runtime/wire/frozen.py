@@ -27,10 +27,12 @@ class Spare(Frame, frozen=True, tag="spare"):
     """Leave a frozen copy ahead of a ``Thaw``: it says ``Frozen`` at the socket that lies beside. Unanswered here."""
 
 
-class Own(Frame, frozen=True, tag="own"):
-    """Copy these stretches of memory (addresses and sizes), as writing to them would; answered by ``Told``."""
+class Touch(Frame, frozen=True, tag="touch"):
+    """Have these stretches of memory (addresses and sizes) as if they had been read, or written to, ``writing``;
+    answered by ``Told``."""
 
     stretches: list[tuple[int, int]]
+    writing: bool
 
 
 class Write(Frame, frozen=True, tag="write"):
@@ -67,7 +69,7 @@ class Weighed(Frame, frozen=True, tag="weighed"):
 
 
 class Told(Frame, frozen=True, tag="told"):
-    """Answer to ``Read`` (and ``Own``): JSON, or why there is none."""
+    """Answer to ``Read`` (and ``Touch``): JSON, or why there is none."""
 
     data: Annotated[bytes, msgspec.Meta(max_length=MAX_TOLD)] = b""
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""

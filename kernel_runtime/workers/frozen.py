@@ -10,7 +10,6 @@ place at once, and so it is when its process ends by itself.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
 import socket
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,17 +25,19 @@ from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
+    from kernel_runtime.workers.written import Pages
 
 ANSWER_SECONDS = 30.0
 Shape = TypeVar("Shape")
 _AGAIN_SECONDS = 2.0
-#: How long one waits for a spare, and how many pages it copies, while others wait for it.
-SPARE_SECONDS, _PAGES = 2.0, 256
+#: How long a spare is waited for; and how many pages are copied, or mapped, while others wait.
+SPARE_SECONDS = 2.0
+_COPIED_AT_ONCE, _MAPPED_AT_ONCE = 256, 4096
 #: Frames a second that a frozen branch may send: it answers, and says nothing by itself.
 _RATE = 1000.0
 
@@ -58,7 +59,7 @@ class Frozen:
         init.meter.leave_room(1)
         self._lock = asyncio.Lock()
         self._spare: Frozen | None = None
-        self._owned: set[int] = set()
+        self._copied: set[int] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
         host, self._guest_socket = socket.socketpair()
@@ -121,7 +122,7 @@ class Frozen:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 
-    async def _answered(self, order: wire.Weigh | wire.Read | wire.Own) -> wire.Weighed | wire.Told:
+    async def _answered(self, order: wire.Weigh | wire.Read | wire.Touch) -> wire.Weighed | wire.Told:
         await self.wait()
         answer = self._answer = asyncio.get_running_loop().create_future()
         self._ask(order)
@@ -153,18 +154,21 @@ class Frozen:
             finally:
                 self._rest()
 
-    async def own(self, pages: Iterable[int]) -> None:
-        """With a spare: have it copy these pages now, few at a time, so that nothing else waits for long."""
-        while self._spare is not None and len(self._owned) < written.MOST:
-            room = min(_PAGES, written.MOST - len(self._owned))
-            new = list(itertools.islice((page for page in pages if page not in self._owned), room))
-            if not new:
-                return
-            self._owned.update(new)
-            found = [(first * written.PAGE, count * written.PAGE) for first, count in written.stretches(new)]
+    async def touch(self, pages: Pages) -> None:
+        """With a spare: have it copy and map these pages now, as far as it has not."""
+        new = [number for number in pages.written if number not in self._copied]
+        new = new[: written.COPIED - len(self._copied)]
+        self._copied.update(new)
+        await self._touch(new, _COPIED_AT_ONCE, writing=True)
+        await self._touch(pages.mapped, _MAPPED_AT_ONCE, writing=False)
+
+    async def _touch(self, numbers: list[int], most: int, *, writing: bool) -> None:
+        for first in range(0, len(numbers), most):
+            part = written.stretches(numbers[first : first + most])
+            found = [(number * written.PAGE, count * written.PAGE) for number, count in part]
             async with self._lock:
                 if self._spare is not None:
-                    await self._answered(wire.Own(stretches=found))
+                    await self._answered(wire.Touch(stretches=found, writing=writing))
 
     def drop_spare(self) -> None:
         """End it, or what is being made of it."""
@@ -175,7 +179,7 @@ class Frozen:
     def _succeed(self, spare: Frozen) -> None:
         """The spare is in the place of what waited here: nothing more is heard of that."""
         self._spare = None
-        self._owned = set()
+        self._copied = set()
         self._link.close()
         self._link, self.pid, self.ready = spare._link, spare.pid, spare.ready
         self._link.pass_on(self._on_frame, self._on_closed)

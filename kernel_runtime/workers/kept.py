@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.workers.freezing import Order
     from kernel_runtime.workers.frozen import Frozen
+    from kernel_runtime.workers.written import Pages
 
 WEIGH_SECONDS = 2.0
 
@@ -152,12 +153,12 @@ class Kept:
             if number not in numbers:
                 frozen.drop_spare()
 
-    async def spare(self, snapshot: Snapshot, pages: list[int]) -> None:
-        """Have it made, if it can be, and what will be written to copied."""
+    async def spare(self, snapshot: Snapshot, pages: Pages) -> None:
+        """Have it made, if it can be, and ready for what will be done with it."""
         with contextlib.suppress(KernelRuntimeError, TimeoutError, OSError):
             frozen = self.frozen(snapshot)
             await frozen.make_spare()
-            await frozen.own(pages)
+            await frozen.touch(pages)
 
     # -- the budget ------------------------------------------------------------------------------
 

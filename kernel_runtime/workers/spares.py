@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.workers import written
+from kernel_runtime.workers.written import Pages
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
@@ -77,9 +78,9 @@ class Spares:
         self._kept.keep_spares({snapshot.number for snapshot in wanted})
         if not wanted or not self._may_be_made():
             return
+        pages = await self._pages()  # before the copy of the present shares them
         if not await self._copy_present():
             self._begin_later()
-        pages = await self._written()
         for snapshot in wanted:
             if self._may_be_made():
                 await self._kept.spare(snapshot, pages)
@@ -104,12 +105,12 @@ class Spares:
             return False
         return True
 
-    async def _written(self) -> list[int]:
-        """The pages that the live branch writes to; none where this host may not look."""
+    async def _pages(self) -> Pages:
+        """Those that the live branch works with; none where this host may not look."""
         init = self._live.init
         if init is None:
-            return []
+            return Pages()
         with contextlib.suppress(OSError):
             maps, pagemap = (open(init.meter.processes.open(init.live_pid, name), "rb", 0) for name in _FILES)
             return await asyncio.to_thread(written.pages, maps, pagemap)
-        return []
+        return Pages()
