@@ -47,7 +47,7 @@ class Snapshots:
         self._freezing = Freezing(live)
         self._automatic = Automatic(live, self._freezing, self.kept, on=automatic and budget.automatic > 0)
         self._restoring = Restoring(live, self.kept, self.take)
-        self._spares = Spares(live, self._freezing, self.kept)
+        self.spares = Spares(live, self._freezing, self.kept)
 
     # -- what there is ---------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Snapshots:
 
     def close(self) -> None:
         """Let go of the session, and of what is still to be done for it."""
-        self._spares.close()
+        self.spares.close()
         self.kept.close()
         for part in (self._freezing, self._automatic, self._restoring):
             part.close()

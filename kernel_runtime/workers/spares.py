@@ -71,9 +71,10 @@ class Spares:
     def _begin(self) -> None:
         self._tried += 1
         if self._making is None or self._making.done():
-            self._making = self._kept.tend(self._make())
+            self._making = self._kept.tend(self.make())
 
-    async def _make(self) -> None:
+    async def make(self) -> None:
+        """Make them now, if it is a moment to."""
         wanted = self._wanted()
         self._kept.keep_spares({snapshot.number for snapshot in wanted})
         if not wanted or not self._may_be_made():
