@@ -235,6 +235,7 @@ __all__ = [
     "ToWriter",
     "ToZygote",
     "Told",
+    "Touch",
     "Unfit",
     "Value",
     "VariableName",

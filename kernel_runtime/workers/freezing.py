@@ -92,9 +92,7 @@ class Freezing:
             raise Conflict(f"a cell is running: {refused}")
         return branch
 
-    def order(
-        self, branch: Branch, *, refuse: bool = False, gate: str = "", still: bool = False
-    ) -> Order:
+    def order(self, branch: Branch, *, refuse: bool = False, gate: str = "", still: bool = False) -> Order:
         """``refuse``: make none of a state that holds what cannot be copied; ``gate``: where a cell waits; ``still``:
         make none of a state that changes by itself."""
         self._live.resume()

@@ -153,6 +153,10 @@ class Kept:
             if number not in numbers:
                 frozen.drop_spare()
 
+    def has_spare(self, snapshot: Snapshot) -> bool:
+        """Whether this one has."""
+        return snapshot.number in self._frozen and self._frozen[snapshot.number].has_spare
+
     async def spare(self, snapshot: Snapshot, pages: Pages) -> None:
         """Have it made, if it can be, and ready for what will be done with it."""
         with contextlib.suppress(KernelRuntimeError, TimeoutError, OSError):

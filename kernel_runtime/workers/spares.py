@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.amounts import MIB
@@ -16,7 +17,7 @@ from kernel_runtime.workers import written
 from kernel_runtime.workers.written import Pages
 
 if TYPE_CHECKING:
-    from kernel_runtime.domain.snapshot import Snapshot
+    from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.freezing import Freezing, Live
     from kernel_runtime.workers.kept import Kept
 
@@ -25,8 +26,8 @@ REST_SECONDS = 0.3
 _TIMES = 5
 #: Of the way from the present state back, so many snapshots have one.
 _MANY = 2
-#: A snapshot that took a shorter pause is forked as quickly when it is needed.
-WORTH_SECONDS = 0.003
+#: A session that holds less is forked quickly, and what spares take would be much of it.
+WORTH = 192 * MIB
 #: No share of the session's memory beyond this is taken for them; and each takes no more than so much of the budget.
 _FREE, _SIZE = 0.7, 16 * MIB
 _FILES = ("maps", "pagemap")
@@ -42,6 +43,7 @@ class Spares:
         self._timer: asyncio.TimerHandle | None = None
         self._making: asyncio.Task[None] | None = None
         self._tried = 0
+        self._seen = (0, 0)
         self._closed = False
         self._end = kept.on_changed(self.wait)
 
@@ -75,30 +77,32 @@ class Spares:
 
     async def make(self) -> None:
         """Make them now, if it is a moment to."""
-        wanted = self._wanted()
-        self._kept.keep_spares({snapshot.number for snapshot in wanted})
-        if not wanted or not self._may_be_made():
+        kept, branch = self._kept, self._live.resting
+        wanted = kept.tree.ancestors()[:_MANY]
+        kept.keep_spares({snapshot.number for snapshot in wanted})
+        if branch is None or not wanted or not self._may_be_made():
             return
-        pages = await self._pages()  # before the copy of the present shares them
-        if not await self._copy_present():
+        is_new = self._seen != (branch.number, branch.asked) or not all(map(kept.has_spare, wanted))
+        pages = await self._pages() if is_new else None  # before the copy of the present shares them
+        if not await self._copy_present(branch):
             self._begin_later()
+        self._seen = (branch.number, branch.asked)
         for snapshot in wanted:
-            if self._may_be_made():
-                await self._kept.spare(snapshot, pages)
-
-    def _wanted(self) -> list[Snapshot]:
-        return [s for s in self._kept.tree.ancestors()[:_MANY] if s.pause >= WORTH_SECONDS]
+            if pages is not None and self._may_be_made():
+                await kept.spare(snapshot, pages)
 
     def _may_be_made(self) -> bool:
         init, kept = self._live.init, self._kept
         if init is None or self._live.resting is None:
             return False
+        if init.meter.look().memory < WORTH:
+            return False
         return init.meter.has_plenty(_FREE) and kept.memory + _SIZE <= kept.budget.memory
 
-    async def _copy_present(self) -> bool:
+    async def _copy_present(self, branch: Branch) -> bool:
         """Whether it was; not of a state that changes by itself, which it may stop to do."""
-        branch, present = self._live.resting, self._kept.present
-        if branch is None or present.is_of(branch) or not self._kept.budget.automatic:
+        present = self._kept.present
+        if branch.pending or present.is_of(branch) or not self._kept.budget.automatic:
             return True
         try:
             await present.keep(self._freezing.order(branch, still=True), branch)
@@ -110,8 +114,8 @@ class Spares:
         """Those that the live branch works with; none where this host may not look."""
         init = self._live.init
         if init is None:
-            return Pages()
+            return Pages([], [])
         with contextlib.suppress(OSError):
-            maps, pagemap = (open(init.meter.processes.open(init.live_pid, name), "rb", 0) for name in _FILES)
+            maps, pagemap = (io.FileIO(init.meter.processes.open(init.live_pid, name)) for name in _FILES)
             return await asyncio.to_thread(written.pages, maps, pagemap)
-        return Pages()
+        return Pages([], [])

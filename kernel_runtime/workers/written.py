@@ -36,8 +36,8 @@ Stretch = tuple[int, int]
 class Pages(NamedTuple):
     """Their numbers."""
 
-    written: list[int] = []
-    mapped: list[int] = []
+    written: list[int]
+    mapped: list[int]
 
 
 def pages(maps: FileIO, pagemap: FileIO) -> Pages:

@@ -28,7 +28,7 @@ _EACH = Budget(pause=60, automatic=8)
 def _whenever_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by themselves, and of small states, too."""
     monkeypatch.setattr(spares, "REST_SECONDS", 1000.0)
-    monkeypatch.setattr(spares, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(spares, "WORTH", 0)
 
 
 def rest(session: kernel_runtime.Session) -> None:
@@ -89,7 +89,9 @@ def test_without_one_the_frozen_branch_leaves_a_copy(session: kernel_runtime.Ses
 
 
 def test_each_restore_gives_the_same_state(session: kernel_runtime.Session) -> None:
-    session.run("import random, tempfile\nfile = tempfile.TemporaryFile('w+'); _ = file.write('a\\nb\\nc\\n'); file.flush()")
+    session.run(
+        "import random, tempfile\nfile = tempfile.TemporaryFile('w+'); _ = file.write('a\\nb\\nc\\n'); file.flush()"
+    )
     session.run("_ = file.seek(0); first = file.readline()")
     session.snapshot("open")
     found = []
