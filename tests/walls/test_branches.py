@@ -240,6 +240,7 @@ def test_a_spare_that_lies_is_none(
     open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(frozen, "SPARE_SECONDS", 1.0)
+    monkeypatch.setattr(frozen, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(spares, "REST_SECONDS", 1000.0)
     monkeypatch.setattr(spares, "WORTH", 0)
     guest = open_guest(automatic=False)
