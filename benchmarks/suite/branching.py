@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: A dump, what is loaded from it and the state itself: so many times its size must be free.
 _PILE = 3.5
-#: As long as it takes at most to put the memory of a new state together into huge pages, in seconds.
+#: As long as it takes at most to put the memory of a new state together into huge pages, and to make copies ahead.
 _RESTED = 3.0
 #: The largest state that kishu is shown here: what it takes grows to minutes a cell.
 _KISHU_MOST = 100 * MIB
@@ -69,7 +69,8 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
     "branching",
     *_by_size("pause", "the session stands still for the first snapshot of a state that has rested for a moment"),
     *_by_size("pause_again", "the same, 10 % of the arrays changed since the last one"),
-    *_by_size("restore", "restore asked for → first reply of the state that came back"),
+    *_by_size("restore", "restore asked for by a session that has rested a moment → first reply of the state that came back"),
+    *_by_size("restore_at_once", "the same, asked for right after a cell"),
     *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
     *_by_size("first_write", "10 % of the arrays written, the first time after a snapshot"),
     *_by_size("second_write", "the same again"),
@@ -138,11 +139,17 @@ async def _moments(session: Session) -> list[tuple[str, float]]:
         ("second_write", await _timed(session, write)),
     ]
     found.append(("pause_again", (await session.snapshots.take()).pause))
+    found.append(("restore_at_once", await _restored(session)))
+    await asyncio.sleep(_RESTED)
+    found.append(("restore", await _restored(session)))
+    return found
+
+
+async def _restored(session: Session) -> float:
     begun = time.perf_counter()
     await session.snapshots.restore("first")
     await run(session, "state['ordered'][1]")
-    found.append(("restore", time.perf_counter() - begun))
-    return found
+    return time.perf_counter() - begun
 
 
 async def _timed(session: Session, code: str) -> float:

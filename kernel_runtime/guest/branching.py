@@ -177,6 +177,8 @@ def _lifted(fd: int) -> int:
 def _refusal(order: wire.Freeze, moment: Moment) -> list[str]:
     """What stands in the way of a copy at all, or (if asked to refuse) cannot be in it."""
     refused = [str(mapping) for mapping in moment.shared if not mapping.copied]
+    if order.still and (moment.shared or moment.children or any(moment.timer)):
+        refused.append("what changes by itself")
     if order.refuse:
         refused += [*moment.stock.others.values(), *moment.children.values()]
     return few(refused)

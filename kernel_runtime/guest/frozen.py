@@ -1,6 +1,7 @@
 """A frozen copy of a running process: it waits at a socket of its own, and one day becomes the live branch.
 
-To be thawed it leaves a frozen copy behind and goes on itself: a snapshot can be used any number of times.
+To be thawed it leaves a frozen copy behind and goes on itself: a snapshot can be used any number of times. It may
+have left one in advance, a spare.
 """
 
 from __future__ import annotations
@@ -110,9 +111,13 @@ class FrozenCopy:
                 self._fork_writer(channel)
             elif isinstance(frame, wire.Read):
                 channel.send(self._reader.answer(frame, moment.dated))
+            elif isinstance(frame, wire.Spare):
+                channel = self._leave_spare(channel, moment, external)
+            elif isinstance(frame, wire.Touch):
+                channel.send(_touch(frame))
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
-                is_copy, left_one = self._fork_again()
+                is_copy, left_one = (False, True) if frame.spared else self._fork_again()
                 if left_one:
                     channel.close()
                     return frame, fds
@@ -141,6 +146,21 @@ class FrozenCopy:
             self.write(Channel(socket.socket(fileno=fd), wire.decode_to_writer))
         finally:
             os._exit(0)  # the host sees whether all has been said
+
+    def _leave_spare(self, channel: Channel, moment: Moment, external: list[str]) -> Channel:
+        """A copy that waits at the socket beside; none where there is no room. Returns where the process at hand waits."""
+        self._forking.copies.bury()  # the last one, if it was dropped
+        if not channel.fds:  # the kernel passes none where none is free
+            return channel
+        fd = channel.fds.popleft()
+        if not self._fork_again()[0]:
+            os.close(fd)
+            return channel
+        channel.close()
+        descriptors.reopen(moment.stock)
+        channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
+        channel.send(wire.Frozen(pid=os.getpid(), external=external))
+        return channel
 
     def _fork_again(self) -> tuple[bool, bool]:
         """Whether this is the copy, and whether it left one: with no process to be had it waits on."""
@@ -233,6 +253,17 @@ def _weigh() -> wire.Weighed:
                 amounts[name] = int(rest.split()[0]) * 1024
     private = amounts.get("Private_Dirty", 0) + amounts.get("Private_Clean", 0)
     return wire.Weighed(shared_out=amounts.get("Pss", 0), private=private)
+
+
+def _touch(order: wire.Touch) -> wire.Told:
+    """Where ctypes is not there already, its import would be a difference between states that are to be equal."""
+    if "ctypes" in sys.modules:
+        from kernel_runtime.guest import native
+
+        for start, size in order.stretches:
+            with contextlib.suppress(OSError):  # it has no such page, or the kernel does not do it
+                native.populate(start, size, writing=order.writing)
+    return wire.Told()
 
 
 def _reseed() -> None:

@@ -51,6 +51,11 @@ class HugePages:
         self._sweep: Iterator[None] | None = None
         self._took = 0.0
 
+    @property
+    def works(self) -> bool:
+        """Whether something is still to be put together: a copy that shares it would keep it apart."""
+        return self._sweep is not None
+
     def tend(self) -> None:
         """Something has run: put together what it has touched, soon."""
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.guest import branching, values
+from kernel_runtime.guest import branching, threads, values
 from kernel_runtime.guest.asking import Asking
 from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import Connection
@@ -25,6 +25,7 @@ from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
 from kernel_runtime.guest.reading import Reader
 from kernel_runtime.guest.stdio import Console
+from kernel_runtime.sdk import branches as hooks
 from kernel_runtime.sdk import door
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ class Branch:
     def _freeze(self, order: wire.Freeze) -> None:
         """Between two callbacks; in a copy, this returns when it has been thawed."""
         fds = self._connection.fds
-        if fds:
+        if fds and order.still and self._stirs():
+            os.close(fds.popleft())
+            self._branches.refuse(order, "its state changes by itself")
+        elif fds:
             restored = self._branches.freeze(order, fds.popleft())
             if restored is not None:
                 self._come_back(restored)
@@ -154,6 +158,21 @@ class Branch:
             self._branches.refuse(order, "no descriptor is free: close some")
         self._busy = False
         self.loop.call_soon(self._pump)
+
+    def _stirs(self) -> bool:
+        """Whether something may run here that no frame has asked for."""
+        loop: Any = self.loop
+        handles = [handle for handle in (*loop._ready, *loop._scheduled) if not handle.cancelled()]
+        readers = set(loop._selector.get_map()) - {self._connection.fileno(), loop._ssock.fileno()}
+        return bool(
+            self._huge_pages.works
+            or handles
+            or readers
+            or hooks.before
+            or hooks.after
+            or asyncio.all_tasks(loop)
+            or threads.unsafe()
+        )
 
     def _freeze_at_gate(self, reached: wire.Gated) -> str | wire.Thaw | None:
         """Within the code of a cell: see ``gates.Gates``. The loop runs below it on the stack, in the

@@ -27,7 +27,7 @@ _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 0x02, 0x10, 0x20
 _FAILED = ctypes.c_void_p(-1).value
 _OMP_PAUSE_HARD = 2
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_MADV_COLLAPSE = 25
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE, _MADV_COLLAPSE = 22, 23, 25
 
 
 def make_private(start: int, size: int) -> None:
@@ -42,7 +42,16 @@ def make_private(start: int, size: int) -> None:
 
 def collapse(start: int, size: int) -> None:
     """Put these pages together into huge ones (Linux 6.1); raises ``OSError``."""
-    if _libc.madvise(start, size, _MADV_COLLAPSE):
+    _advise(start, size, _MADV_COLLAPSE)
+
+
+def populate(start: int, size: int, *, writing: bool) -> None:
+    """Have these pages as if each had been read, or written to (Linux 5.14); raises ``OSError``."""
+    _advise(start, size, _MADV_POPULATE_WRITE if writing else _MADV_POPULATE_READ)
+
+
+def _advise(start: int, size: int, advice: int) -> None:
+    if _libc.madvise(start, size, advice):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -53,7 +53,7 @@ from kernel_runtime.wire.checkpoint import (
     Unfit,
 )
 from kernel_runtime.wire.framing import FrameReader, check_json, decode, pack
-from kernel_runtime.wire.frozen import Frozen, Level, Read, Thaw, Told, Weigh, Weighed, Write
+from kernel_runtime.wire.frozen import Frozen, Level, Read, Spare, Thaw, Told, Touch, Weigh, Weighed, Write
 from kernel_runtime.wire.words import (
     DAMAGED_STATUS,
     EXHAUSTED_STATUS,
@@ -113,7 +113,7 @@ FromInit = Born | Failed | Forked | Exited | Ended | Denied
 ToBranch = Begin | Request | Interrupt | Answer | Get | Put | Freeze | Revive | Called | Go
 Said = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze | Gated
 FromBranch = Said | Call | Withdraw
-ToFrozen = Thaw | Weigh | Read | Write
+ToFrozen = Thaw | Spare | Touch | Weigh | Read | Write
 FromFrozen = Frozen | Weighed | Told
 ToWriter = Save | Known
 FromWriter = Chunks | SavedPart | SavedGroup | Skipped | Saved
@@ -222,6 +222,7 @@ __all__ = [
     "SavedPart",
     "Signal",
     "Skipped",
+    "Spare",
     "Spawn",
     "Spawned",
     "Spot",
@@ -234,6 +235,7 @@ __all__ = [
     "ToWriter",
     "ToZygote",
     "Told",
+    "Touch",
     "Unfit",
     "Value",
     "VariableName",

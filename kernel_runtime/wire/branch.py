@@ -88,10 +88,12 @@ class Put(Frame, frozen=True, tag="put"):
 class Freeze(Frame, frozen=True, tag="freeze"):
     """Fork a frozen copy of this process, to wait at the socket that lies beside. ``refuse``: not
     while it holds what a copy cannot have (sockets, child processes). ``gate``: the answer to the
-    ``Gated`` of this id, to be made where the code has stopped."""
+    ``Gated`` of this id, to be made where the code has stopped. ``still``: not while anything but a frame can change
+    its state."""
 
     id: str
     refuse: bool = False
+    still: bool = False
     gate: str = ""
 
 

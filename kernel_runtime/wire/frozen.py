@@ -12,14 +12,27 @@ from kernel_runtime.wire.words import MAX_CALL, MAX_SAID, MAX_TOLD, Frame, Name,
 
 
 class Thaw(Frame, frozen=True, tag="thaw"):
-    """Leave a frozen copy and become the live branch; fds beside as for ``Fork``. ``token`` is to be
-    repeated in ``Ready``; ``reseed``: random generators begin anew; ``edits``: local variables at the
-    gate that it was made at, and the expressions to set them to."""
+    """Leave a frozen copy (but ``spared``: there is one) and become the live branch; fds beside as for ``Fork``.
+    ``token`` is to be repeated in ``Ready``; ``reseed``: random generators begin anew; ``edits``: local variables at
+    the gate that it was made at, and the expressions to set them to."""
 
     branch: int
     token: str
     reseed: bool = False
     edits: dict[str, str] = {}
+    spared: bool = False
+
+
+class Spare(Frame, frozen=True, tag="spare"):
+    """Leave a frozen copy ahead of a ``Thaw``: it says ``Frozen`` at the socket that lies beside. Unanswered here."""
+
+
+class Touch(Frame, frozen=True, tag="touch"):
+    """Have these stretches of memory (addresses and sizes) as if they had been read, or written to, ``writing``;
+    answered by ``Told``."""
+
+    stretches: list[tuple[int, int]]
+    writing: bool
 
 
 class Write(Frame, frozen=True, tag="write"):
@@ -56,7 +69,7 @@ class Weighed(Frame, frozen=True, tag="weighed"):
 
 
 class Told(Frame, frozen=True, tag="told"):
-    """Answer to ``Read``: JSON, or why there is none."""
+    """Answer to ``Read`` (and ``Touch``): JSON, or why there is none."""
 
     data: Annotated[bytes, msgspec.Meta(max_length=MAX_TOLD)] = b""
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""

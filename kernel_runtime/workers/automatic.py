@@ -43,11 +43,12 @@ class Automatic:
             return ""
         if self._live.init is not None and self._live.init.meter.is_nearly_full():
             return self._tell("memory is nearly used up: no automatic snapshot before this cell")
-        if not self.cost.pays(self._kept.budget):
+        ordered = self._kept.present.take(branch)
+        if ordered is None and not self.cost.pays(self._kept.budget):
             self.cost.forget()
             return self._tell_cost(self.cost.seconds)
         try:
-            ordered = self._freezing.order(branch)
+            ordered = ordered or self._freezing.order(branch)
         except Conflict:
             return ""
         draft = self._kept.draft(automatic=True)

@@ -117,6 +117,8 @@ class Branch:
         self._last_execution = ""
         self._drained = 0
         self._holds = 0
+        #: How much has been asked of it: while that does not grow, nothing from here changes its state.
+        self.asked = 0
         self._keeper = keeper
         self._flow = Flow(keeper.account, self._deliver, lambda p: keeper.on_cut(self, p), self._fail)
         host, self._guest_socket = socket.socketpair()
@@ -145,9 +147,11 @@ class Branch:
         os.close(self._guest_err)
 
     def send(self, frame: wire.Frame) -> None:
+        self.asked += 1
         self.link.send(frame)
 
     def begin(self, pending: Pending, request: Ordered, fds: list[int] | None = None) -> None:
+        self.asked += 1
         self.link.send(request, fds)
         self.take_over(pending)
 

@@ -32,6 +32,8 @@ class Live(Protocol):
     def rung(self) -> Rung: ...
     @property
     def init(self) -> Init | None: ...
+    @property
+    def resting(self) -> Branch | None: ...
     async def ready(self) -> Branch: ...
     def resume(self) -> None: ...
     async def switch(
@@ -90,8 +92,9 @@ class Freezing:
             raise Conflict(f"a cell is running: {refused}")
         return branch
 
-    def order(self, branch: Branch, *, refuse: bool = False, gate: str = "") -> Order:
-        """``refuse``: make none of a state that holds what cannot be copied; ``gate``: where a cell waits."""
+    def order(self, branch: Branch, *, refuse: bool = False, gate: str = "", still: bool = False) -> Order:
+        """``refuse``: make none of a state that holds what cannot be copied; ``gate``: where a cell waits; ``still``:
+        make none of a state that changes by itself."""
         self._live.resume()
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
@@ -99,7 +102,7 @@ class Freezing:
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         disclosed = self._live.disclosed
         frozen = Frozen(init, disclosed)
-        request = wire.Freeze(id=f"freeze-{next(self._numbers)}", refuse=refuse, gate=gate)
+        request = wire.Freeze(id=f"freeze-{next(self._numbers)}", refuse=refuse, gate=gate, still=still)
         order = Order(frozen, request, disclosed)
         try:
             branch.begin(order.pending, request, [frozen.guest_fd()])

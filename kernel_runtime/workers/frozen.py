@@ -2,6 +2,9 @@
 
 It is stopped by pid 1 while nothing is asked, whatever its memory says it is: what a hostile cell
 has made of it computes nothing.
+
+It may have a spare, a copy of it made ahead. Then nothing is forked when it becomes the live branch: the spare is in its
+place at once, and so it is when its process ends by itself.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.workers import written
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
@@ -26,10 +30,14 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
+    from kernel_runtime.workers.written import Pages
 
 ANSWER_SECONDS = 30.0
 Shape = TypeVar("Shape")
 _AGAIN_SECONDS = 2.0
+#: How long a spare is waited for; and how many pages are copied, or mapped, while others wait.
+SPARE_SECONDS = 2.0
+_COPIED_AT_ONCE, _MAPPED_AT_ONCE = 256, 4096
 #: Frames a second that a frozen branch may send: it answers, and says nothing by itself.
 _RATE = 1000.0
 
@@ -50,6 +58,8 @@ class Frozen:
         self._has_room = True
         init.meter.leave_room(1)
         self._lock = asyncio.Lock()
+        self._spare: Frozen | None = None
+        self._copied: set[int] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
         host, self._guest_socket = socket.socketpair()
@@ -61,6 +71,16 @@ class Frozen:
     def gone(self) -> bool:
         """Whether it has ended."""
         return self._link.closed
+
+    @property
+    def pids(self) -> set[int]:
+        """Its process and its spare's, as far as they are known."""
+        return {self.pid, self._spare.pid if self._spare is not None else 0} - {0}
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether there is a spare, or one is being made."""
+        return self._spare is not None
 
     def guest_fd(self) -> int:
         """The guest's end, to be passed once; ``let_go`` closes it here."""
@@ -76,16 +96,22 @@ class Frozen:
         if self.gone:  # between its word and now
             raise GuestLost(_lost("its process ended"))
 
-    async def weigh(self) -> wire.Weighed:
-        """What it holds, by its own measure."""
+    async def weigh(self) -> int:
+        """Bytes that it holds, and its spare, by their own measure: pages that several hold divided among them."""
+        async with self._lock:
+            held, spare = await self._weighed(), self._spare
+            return held + (await spare._weighed() if spare is not None else 0)
+
+    async def _weighed(self) -> int:
         weighed = await self._answered(wire.Weigh())
         if not isinstance(weighed, wire.Weighed):
             raise ProtocolViolation("a frozen branch answered what was not asked")
-        return weighed
+        return weighed.shared_out
 
     async def read(self, what: str, shape: type[Shape], arguments: object = None) -> Shape:
         """What it tells of its state, as ``shape``; ``Conflict`` when it cannot be read."""
-        told = await self._answered(wire.Read(what=what, arguments=msgspec.json.encode(arguments)))
+        async with self._lock:
+            told = await self._answered(wire.Read(what=what, arguments=msgspec.json.encode(arguments)))
         if not isinstance(told, wire.Told):
             raise ProtocolViolation("a frozen branch answered what was not asked")
         if told.error:
@@ -96,27 +122,89 @@ class Frozen:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 
-    async def _answered(self, order: wire.Weigh | wire.Read) -> wire.Weighed | wire.Told:
+    async def _answered(self, order: wire.Weigh | wire.Read | wire.Touch) -> wire.Weighed | wire.Told:
+        await self.wait()
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        self._ask(order)
+        try:
+            return await asyncio.wait_for(answer, ANSWER_SECONDS)
+        finally:
+            self._answer = None
+            self._rest()
+
+    async def make_spare(self) -> None:
+        """Have it leave a copy now, unless there is one. Raises what prevents it."""
         async with self._lock:
+            if self._spare is not None:
+                return
             await self.wait()
-            answer = self._answer = asyncio.get_running_loop().create_future()
-            self._ask(order)
+            spare = self._spare = Frozen(self._init, self._disclosed)
+            spare.on_gone = self.drop_spare
             try:
-                return await asyncio.wait_for(answer, ANSWER_SECONDS)
+                self._ask(wire.Spare(), [spare.guest_fd()])
+                spare.let_go()
+                async with asyncio.timeout(SPARE_SECONDS):
+                    await spare.wait()
+                if spare.pid == self.pid:
+                    raise ProtocolViolation("a frozen branch named itself as its spare")
+            except BaseException:
+                if self._spare is spare:
+                    self.drop_spare()
+                raise
             finally:
-                self._answer = None
                 self._rest()
 
+    async def touch(self, pages: Pages) -> None:
+        """With a spare: have it copy and map these pages now, as far as it has not."""
+        new = [number for number in pages.written if number not in self._copied]
+        new = new[: written.COPIED - len(self._copied)]
+        self._copied.update(new)
+        await self._touch(new, _COPIED_AT_ONCE, writing=True)
+        await self._touch(pages.mapped, _MAPPED_AT_ONCE, writing=False)
+
+    async def _touch(self, numbers: list[int], most: int, *, writing: bool) -> None:
+        for first in range(0, len(numbers), most):
+            part = written.stretches(numbers[first : first + most])
+            found = [(number * written.PAGE, count * written.PAGE) for number, count in part]
+            async with self._lock:
+                if self._spare is not None:
+                    await self._answered(wire.Touch(stretches=found, writing=writing))
+
+    def drop_spare(self) -> None:
+        """End it, or what is being made of it."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.drop()
+
+    def _succeed(self, spare: Frozen) -> None:
+        """The spare is in the place of what waited here: nothing more is heard of that."""
+        self._spare = None
+        self._copied = set()
+        self._link.close()
+        self._link, self.pid, self.ready = spare._link, spare.pid, spare.ready
+        self._link.pass_on(self._on_frame, self._on_closed)
+        spare._give_room_back()
+
     async def thaw(self, branch: Branch, *, reseed: bool = False, edits: dict[str, str] | None = None) -> str:
-        """Have it become the live branch ``branch``, leaving a frozen copy; returns the token that
-        the branch's ``Ready`` must repeat."""
+        """Have it become the live branch ``branch``, with a frozen copy in its place: its spare, or one that it leaves
+        now. Returns the token that the branch's ``Ready`` must repeat."""
         async with self._lock:
             try:
                 await self.wait()
                 token = secrets.token_hex(16)
-                self.ready, self.thawing = asyncio.get_running_loop().create_future(), self.pid
-                order = wire.Thaw(branch=branch.number, token=token, reseed=reseed, edits=edits or {})
+                self.thawing, spare = self.pid, self._spare
+                order = wire.Thaw(
+                    branch=branch.number,
+                    token=token,
+                    reseed=reseed,
+                    edits=edits or {},
+                    spared=spare is not None,
+                )
                 self._ask(order, branch.guest_fds())
+                if spare is not None:
+                    self._succeed(spare)
+                else:
+                    self.ready = asyncio.get_running_loop().create_future()
             except OSError as error:
                 raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
             finally:
@@ -130,7 +218,8 @@ class Frozen:
             self._ask(wire.Write(), [sock.fileno()])
 
     def drop(self) -> None:
-        """End it. One that has not said its pid yet sees its socket close."""
+        """End it, and its spare. One that has not said its pid yet sees its socket close."""
+        self.drop_spare()
         self._guest_socket.close()
         self._end()
         self._give_room_back()
@@ -192,8 +281,15 @@ class Frozen:
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
         self._end()
+        lost = GuestLost(_lost(str(error or "its process ended")))
+        spare = self._spare
+        if spare is not None and spare.pid:
+            self._fail(lost)
+            self._succeed(spare)
+            return
+        self.drop_spare()
         self._give_room_back()
-        self._fail(GuestLost(_lost(str(error or "its process ended"))))
+        self._fail(lost)
         self.on_gone()
 
     def _fail(self, error: GuestLost) -> None:

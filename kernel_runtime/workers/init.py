@@ -75,6 +75,8 @@ class Init:
         self.names_denied = False
         self.overlay: Overlay | None = None
         self.scratch = ""
+        #: Of the live branch, by its number within the session; 0 before there is one.
+        self.live_pid = 0
         #: Listens in its network, for a proxy to serve; whoever takes it closes it.
         self.listener: socket.socket | None = None
         self.has_egress = False
@@ -184,6 +186,7 @@ class Init:
     def adopt(self, branch: Branch, pid: int) -> None:
         """A frozen branch was thawed: it is this live one."""
         self._link.send(wire.Adopt(branch=branch.number, pid=pid))
+        self.live_pid = pid
         self.meter.mark()
 
     def hold_back(self) -> None:
@@ -254,6 +257,8 @@ class Init:
                 if self._spaces and frame.wall in ABSENT and landlock.abi() >= landlock.SCOPES_SINCE:
                     fix = f"{fix}. {ACCEPT}"
                 self._born.set_exception(WallUnavailable(frame.wall, frame.error, fix))
+        elif isinstance(frame, wire.Forked):
+            self.live_pid = frame.pid
         elif isinstance(frame, wire.Exited):
             self._owner.on_exited(frame.branch, frame.status)
         elif isinstance(frame, wire.Ended):

@@ -6,6 +6,7 @@ Whatever changes the tree, the processes of those that it does not know any more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ import msgspec
 from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.domain.snapshot_tree import Tree
+from kernel_runtime.workers.present import Present
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from kernel_runtime.workers.freezing import Order
     from kernel_runtime.workers.frozen import Frozen
+    from kernel_runtime.workers.written import Pages
 
 WEIGH_SECONDS = 2.0
 
@@ -32,6 +35,7 @@ class Kept:
         self.budget = budget
         self.tree = Tree()
         self.leaving = False
+        self.present = Present()
         self.numbers = itertools.count(1)
         self._frozen: dict[int, Frozen] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -66,10 +70,12 @@ class Kept:
         """Their processes are gone."""
         if self._weighing is not None:
             self._weighing.cancel()
+        self.present.drop()
         self.become(self.tree.cleared())
 
     def close(self) -> None:
         """Let go of what is still to be done, and of who listens."""
+        self.present.drop()
         for task in self._tending:
             task.cancel()
         self._weighing = None
@@ -122,17 +128,53 @@ class Kept:
     @property
     def pids(self) -> set[int]:
         """The frozen processes, by their numbers within the session."""
-        return {frozen.pid for frozen in self._frozen.values()}
+        return {pid for frozen in self._frozen.values() for pid in frozen.pids} | self.present.pids
 
     def _on_gone(self, number: int) -> None:
         """Its process ended by itself, or something in the session killed it."""
         if number in self.tree.known:
             self.become(self.tree.losing(number))
 
+    # -- spares ----------------------------------------------------------------------------------
+
+    @property
+    def has_spares(self) -> bool:
+        """Whether there are any, or a copy of the present, or one is being made."""
+        return self.present.is_there or any(frozen.has_spare for frozen in self._frozen.values())
+
+    def drop_spares(self) -> None:
+        """Their memory is needed, and that of the copy of the present."""
+        self.present.drop()
+        self.keep_spares(())
+
+    def keep_spares(self, numbers: Collection[int]) -> None:
+        """Those of these snapshots alone."""
+        for number, frozen in self._frozen.items():
+            if number not in numbers:
+                frozen.drop_spare()
+
+    def has_spare(self, snapshot: Snapshot) -> bool:
+        """Whether this one has."""
+        return snapshot.number in self._frozen and self._frozen[snapshot.number].has_spare
+
+    async def spare(self, snapshot: Snapshot, pages: Pages) -> None:
+        """Have it made, if it can be, and ready for what will be done with it."""
+        with contextlib.suppress(KernelRuntimeError, TimeoutError, OSError):
+            frozen = self.frozen(snapshot)
+            await frozen.make_spare()
+            await frozen.touch(pages)
+
     # -- the budget ------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> int:
+        """Bytes that all of them hold, as far as they have been weighed."""
+        return sum(snapshot.size or 0 for snapshot in self.tree.known.values())
 
     def keep_budget(self) -> None:
         """Drop what is beyond it; what a person made is told."""
+        if self.memory > self.budget.memory:
+            self.drop_spares()
         if not self.leaving:
             over = self.tree.over(self.budget)
             self._dropped += [snapshot for snapshot in over if not snapshot.automatic]
@@ -153,12 +195,18 @@ class Kept:
         await self.weigh()
 
     async def weigh(self) -> None:
-        """Measure what each holds now; the budget is kept."""
+        """Measure what each holds now; the budget is kept, and first of all spares go for it."""
+        await self._measure()
+        if self.memory > self.budget.memory and self.has_spares:
+            self.drop_spares()
+            await self._measure()
+        self.keep_budget()
+
+    async def _measure(self) -> None:
         for number, frozen in list(self._frozen.items()):
             try:
-                weighed = await frozen.weigh()
+                size = await frozen.weigh()
             except (KernelRuntimeError, TimeoutError):
                 continue
             if number in self.tree.known:
-                self.become(self.tree.marked(number, size=weighed.shared_out))
-        self.keep_budget()
+                self.become(self.tree.marked(number, size=size))

@@ -136,6 +136,12 @@ class Life(Keeper, Owner):
         """Whether a live branch takes requests now."""
         return self._branch is not None and self._branch.ready.done()
 
+    @property
+    def resting(self) -> Branch | None:
+        """The live branch, if it stands and nothing is asked of it."""
+        branch = self._branch
+        return branch if self.is_ready and branch and not (self.paused or branch.pending) else None
+
     def attach(self, egress: Egress) -> None:
         """Who serves what the guest's clients ask of the network (``Terms.egress``); closed with the session."""
         self._first.egress = egress

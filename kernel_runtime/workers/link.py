@@ -132,6 +132,13 @@ class Link:
 
     # -- in ----------------------------------------------------------------------------------
 
+    def pass_on(
+        self, on_frame: Callable[[Any], None], on_closed: Callable[[ProtocolViolation | None], None]
+    ) -> None:
+        """From now on somebody else is told."""
+        if not self.closed:
+            self._on_frame, self._on_closed = on_frame, on_closed
+
     def _read(self) -> None:
         begun = self._loop.time()
         for _ in range(_CHUNKS_AT_ONCE):

@@ -245,14 +245,14 @@ class Meter:
             return False
         return self._group.memory_now() - self._group.file_pages() >= _FULL * limit
 
-    def has_plenty(self) -> bool:
-        """Whether the kernel counts memory and processes, and less than half of what there may be is taken."""
+    def has_plenty(self, share: float = 0.5) -> bool:
+        """Whether the kernel counts memory and processes, and less than this share of what there may be is taken."""
         limits, group = self.limits, self._group
         if group is None or not (self.counts_memory and self._counts_pids):
             return False
         usage = group.usage()
-        few = limits.pids is None or usage.pids - self._copies < limits.pids / 2
-        return few and (limits.memory is None or usage.memory < limits.memory / 2)
+        few = limits.pids is None or usage.pids - self._copies < limits.pids * share
+        return few and (limits.memory is None or usage.memory < limits.memory * share)
 
     # -- causes --------------------------------------------------------------------------------
 

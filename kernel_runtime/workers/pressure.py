@@ -1,4 +1,4 @@
-"""Memory is short: snapshots are given up before the session's limit ends a cell.
+"""Memory is short: snapshots are given up before the session's limit ends a cell, their spares before them.
 
 Only what snapshots hold beside the processes that run comes back when they go: where that is
 little, as with a cell that allocates without end, they stay, and the state before it with them.
@@ -44,7 +44,7 @@ class Pressure:
 
     def pause(self) -> float:
         """Seconds within which memory cannot become short; for ever where nothing can be given up."""
-        if self._limit is None or not self._snapshots.expendable():
+        if self._limit is None or not (self._snapshots.expendable() or self._snapshots.has_spares):
             return math.inf
         room = SHORT * self._limit - self._used
         return max(_TICK, room / _FASTEST) if room > 0 else 2 * _TICK
@@ -54,6 +54,9 @@ class Pressure:
         self._used = look.memory
         if self._limit is None or look.memory < SHORT * self._limit:
             return False
+        if self._snapshots.has_spares:
+            self._let_go(self._snapshots.drop_spares)
+            return True
         expendable, held = self._snapshots.expendable(), self._held_beside(look)
         if len(expendable) > 1 and held >= _WORTH * self._limit:
             self._give_up(expendable[: len(expendable) // 2], tell)
@@ -83,13 +86,16 @@ class Pressure:
         return processes.shared_out([p for p in processes.look() if p.pid in copies])
 
     def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:
-        before = self._snapshots.pids
-        self._snapshots.give_up(chosen)
-        self._going = (self._going if self._some_are_going() else set()) | before - self._snapshots.pids
-        self._gave_up = time.monotonic()
+        self._let_go(lambda: self._snapshots.give_up(chosen))
         told = ", ".join(snapshot.title for snapshot in chosen if last or not snapshot.automatic)
         if told:
             tell(f"memory was short: dropped the snapshot{'s' if ',' in told else ''} {told}")
+
+    def _let_go(self, what: Callable[[], object]) -> None:
+        before = self._snapshots.pids
+        what()
+        self._going = (self._going if self._some_are_going() else set()) | before - self._snapshots.pids
+        self._gave_up = time.monotonic()
 
     def _held_beside(self, look: Look) -> int:
         """Bytes that no process holds but frozen ones, at least; 0 while others are on their way out:

@@ -74,6 +74,10 @@ class Processes:
         """Bytes of their memory, pages that several hold divided among them (PSS)."""
         return sum(map(self._proportional, processes))
 
+    def open(self, pid: int, name: str) -> int:
+        """A descriptor of one of the kernel's files about a process that ``look`` finds; raises ``OSError``."""
+        return os.open(self._path(pid, name), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory())
+
     def open_files(self) -> int:
         """Descriptors of the process that has most of them; 0 when none may be looked at."""
         return max((self._descriptors(pid) for pid in self._pids()), default=0)
@@ -156,7 +160,7 @@ class Processes:
         return f"{pid}/{name}" if self._directory() is not None else f"/proc/{pid}/{name}"
 
     def _text(self, pid: int, name: str, size: int) -> bytes:
-        fd = os.open(self._path(pid, name), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory())
+        fd = self.open(pid, name)
         try:
             return os.read(fd, size)
         finally:
@@ -185,7 +189,7 @@ class Processes:
 
     def _descriptors(self, pid: int) -> int:
         try:
-            fd = os.open(self._path(pid, "fd"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory())
+            fd = self.open(pid, "fd")
         except OSError:
             return 0
         try:

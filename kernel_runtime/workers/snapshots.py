@@ -18,6 +18,7 @@ from kernel_runtime.workers.automatic import Automatic
 from kernel_runtime.workers.freezing import Freezing
 from kernel_runtime.workers.kept import Kept
 from kernel_runtime.workers.restoring import Restoring
+from kernel_runtime.workers.spares import Spares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,6 +47,7 @@ class Snapshots:
         self._freezing = Freezing(live)
         self._automatic = Automatic(live, self._freezing, self.kept, on=automatic and budget.automatic > 0)
         self._restoring = Restoring(live, self.kept, self.take)
+        self.spares = Spares(live, self._freezing, self.kept)
 
     # -- what there is ---------------------------------------------------------------------------
 
@@ -140,6 +142,15 @@ class Snapshots:
         self.kept.keep_budget()
         return snapshot
 
+    @property
+    def has_spares(self) -> bool:
+        """Whether there are copies of them that were made ahead."""
+        return self.kept.has_spares
+
+    def drop_spares(self) -> None:
+        """Their memory is needed first."""
+        self.kept.drop_spares()
+
     def set_budget(self, budget: Budget) -> None:
         """Another budget; what is beyond it is dropped now."""
         self.kept.budget = budget.check()
@@ -156,6 +167,7 @@ class Snapshots:
 
     def close(self) -> None:
         """Let go of the session, and of what is still to be done for it."""
+        self.spares.close()
         self.kept.close()
         for part in (self._freezing, self._automatic, self._restoring):
             part.close()
@@ -174,7 +186,8 @@ class Snapshots:
             raise Conflict("the budget allows no snapshots (count is 0); pin it, or raise the budget")
         branch = await self._freezing.idle("a snapshot is taken between cells")
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
-        order = self._freezing.order(branch, refuse=refuse)
+        ahead = self.kept.present.take(branch) if automatic else None
+        order = ahead or self._freezing.order(branch, refuse=refuse)
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 return await self.kept.add(draft, order)
@@ -219,6 +232,7 @@ class Snapshots:
 
     def restarted(self) -> None:
         """The session begins anew: what a person kept stays, the automatic ones go."""
+        self.kept.drop_spares()
         self.kept.become(self.kept.tree.restarted())
 
     async def settled(self) -> None:

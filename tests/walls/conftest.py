@@ -89,6 +89,10 @@ class Guest:
         """Have every frozen branch measured now."""
         self._portal.call(self.inner.snapshots.weigh())
 
+    def rest(self) -> None:
+        """As if it had rested for a while: what is made ahead is made now."""
+        self._portal.call(self.inner.snapshots.spares.make())
+
     def usage(self) -> Usage:
         return self._portal.call(self.client.usage())
 

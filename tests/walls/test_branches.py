@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.workers import frozen, meter, thawing
+from kernel_runtime.workers import frozen, meter, spares, thawing
 from tests.workers.branches import only_live_runs, processes, strays
 
 if TYPE_CHECKING:
@@ -207,6 +207,53 @@ def test_a_branch_that_lies_when_it_is_thawed_replaces_nothing(
     with pytest.raises((KernelRuntimeError, TimeoutError)):
         guest.restore("lie")
     assert guest.answer("x") == "2", "the live one goes on"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    guest.restart()
+    assert guest.answer("'x' in globals()") == "False"
+    assert only_live_runs(guest.inner), processes(guest.inner)
+
+
+FALSE_SPARES = {
+    "itself": "beside.send(wire.Frozen(pid=os.getpid())); waits_for_ever(channel)",
+    "the live branch": "beside.send(wire.Frozen(pid=LIVE)); waits_for_ever(channel)",
+    "nobody": "beside.send(wire.Frozen(pid=4_000_000)); waits_for_ever(channel)",
+    "twice": "if os.fork() == 0:\n        [beside.send(wire.Frozen(pid=os.getpid())) for _ in range(2)]; waits_for_ever(channel)",
+    "no frame": "beside._socket.sendall(bytes([0, 0, 0, 4]) + b'junk')",
+    "an answer": "beside.send(wire.Told())",
+    "an answer elsewhere": "channel.send(wire.Told())",
+    "the end": "os._exit(0)",
+    "never": "waits_for_ever(channel)",
+}
+FALSE_SPARE = """
+import socket
+from kernel_runtime.guest.channel import Channel
+def lie(self, channel, moment, external):
+    beside = Channel(socket.socket(fileno=channel.fds.popleft()), wire.decode_to_frozen)
+    WHAT
+    return channel
+frozen.FrozenCopy._leave_spare = lie
+"""
+
+
+@pytest.mark.parametrize("name", FALSE_SPARES)
+def test_a_spare_that_lies_is_none(
+    open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(frozen, "SPARE_SECONDS", 1.0)
+    monkeypatch.setattr(frozen, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(spares, "REST_SECONDS", 1000.0)
+    monkeypatch.setattr(spares, "WORTH", 0)
+    guest = open_guest(automatic=False)
+    guest.run("x = 1")
+    guest.snapshot("honest")
+    guest.run(f"{LIAR.replace('WHAT', '')}{FALSE_SPARE.replace('WHAT', FALSE_SPARES[name])}\nx = 2")
+    guest.snapshot("lie")
+    guest.rest()
+    assert guest.inner.snapshots.frozen("honest")[1].has_spare, "the control"
+    guest.weigh()
+    assert guest.answer("x") == "2", "the live one goes on"
+    guest.restore("honest")
+    assert guest.answer("x") == "1"
     assert only_live_runs(guest.inner), processes(guest.inner)
     guest.restart()
     assert guest.answer("'x' in globals()") == "False"

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.domain.snapshot_tree import Tree
+from kernel_runtime.workers import spares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,11 @@ class Sequences(RuleBasedStateMachine):
             session.drop(snapshot.number)
         session.restart()
         inner: Any = session._session._session
-        inner.snapshots.kept.become(Tree())
+
+        async def forget() -> None:
+            inner.snapshots.kept.become(Tree())
+
+        session._portal.call(forget())
         session.run(_BEGIN)
         self.state: State = {"drawn": 0}
         self.past: list[State] = [{}]
@@ -136,7 +141,13 @@ class Sequences(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_sequences_agree_with_the_model(open_session: Callable[..., kernel_runtime.Session]) -> None:
+@pytest.mark.parametrize("rest", [0.0, 1000.0], ids=["spares at once", "no spares"])
+def test_sequences_agree_with_the_model(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch, rest: float
+) -> None:
+    """However soon copies are made ahead, or while what else goes on."""
+    monkeypatch.setattr(spares, "REST_SECONDS", rest)
+    monkeypatch.setattr(spares, "WORTH", 0)
     Sequences.session = open_session(snapshots=Budget(pause=60, automatic=16))
     run_state_machine_as_test(
         Sequences,
