@@ -113,8 +113,8 @@ class Calls:
         task.add_done_callback(functools.partial(self._ended, frame.id, size))
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        """Its task, if it is not over. The first call of what has come is begun here, for most are over without waiting; what came
-        along takes turns with all else."""
+        """Its task, if it is not over. The first call of what has come is begun here, for most are over without
+        waiting; what came along takes turns with all else."""
         before, self._chunk = self._chunk, self._link.chunks
         return self._starter.begun(work) if self._chunk != before else asyncio.create_task(work)
 

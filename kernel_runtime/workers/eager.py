@@ -45,14 +45,14 @@ class Starter:
 
 
 class _Part:
-    """What the task does that is kept. Errors refer to frames, and frames to what they hold: none here holds the task,
-    an error or what is awaited for longer than a step, or they would wait for the collector of cycles."""
+    """What the task does that is kept. Errors refer to frames, and frames to what they hold: those here that an error
+    refers to hold neither the task nor an error nor what is awaited, which would wait for the collector of cycles."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.handed = loop.create_future()
         self.waits = False
-        self._rest: Awaitable[None] | None = None
+        self._rest: list[Awaitable[None]] = []
 
     def begins(self, task: asyncio.Task[None], work: Work) -> bool:
         """Take its first step in the name of ``task``; whether that is to go on with it."""
@@ -69,9 +69,9 @@ class _Part:
             return False
         except BaseException as error:  # noqa: BLE001 - as of any task
             within = error.__traceback__ and error.__traceback__.tb_next
-            self._rest = _failed(error.with_traceback(within))
+            self._rest.append(_failed(error.with_traceback(within)))
         else:
-            self._rest = _following(context, work, [awaited])
+            self._rest.append(_following(context, work, [awaited]))
         finally:
             asyncio.tasks._leave_task(self._loop, task)
             if outer is not None:
@@ -86,15 +86,10 @@ class _Part:
         try:
             await self.handed
         except asyncio.CancelledError as error:
-            if self._rest is None:
+            if not self._rest:
                 raise
             _cancel_again(error)  # what the work awaits is to hear of it
-        await self._taken()
-
-    def _taken(self) -> Awaitable[None]:
-        rest, self._rest = self._rest, None
-        assert rest is not None  # it is there before the future is done
-        return rest
+        await self._rest.pop()
 
 
 def _cancel_again(error: asyncio.CancelledError) -> None:

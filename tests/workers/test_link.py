@@ -314,7 +314,9 @@ class Asking(Peer):
             self.ask()
 
 
-@pytest.mark.parametrize(("answers", "seconds", "most"), [(True, 60.0, 10), (True, -1.0, 1), (False, 60.0, 1)])
+@pytest.mark.parametrize(
+    ("answers", "seconds", "most"), [(True, 60.0, 10), (True, -1.0, 1), (False, 60.0, 1)]
+)
 def test_who_asks_again_when_it_is_answered_is_read_on_for_a_while(
     answers: bool, seconds: float, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
