@@ -17,8 +17,8 @@ from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
-from kernel_runtime.workers import eager
 from kernel_runtime.workers.cancelled import being_cancelled
+from kernel_runtime.workers.eager import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -45,6 +45,7 @@ class Calls:
         self._chunk = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._weighing: asyncio.TimerHandle | None = None
+        self._starter = Starter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -105,17 +106,17 @@ class Calls:
             self._refuse(frame.id, Conflict(f"{len(self._tasks)} calls are in flight: wait for some of them"))
             return
         task = self._begun(self._perform(frame, arguments))
-        if task.done():
+        if task is None:
             return
         self._bytes += size
         self._tasks[frame.id] = task
         task.add_done_callback(functools.partial(self._ended, frame.id, size))
 
-    def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Its task. The first call of what has come is begun here, for most are over without waiting; what came
-        along takes turns with all else."""
+    def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Its task, if it is not over. The first call of what has come is begun here, for most are over without
+        waiting; what came along takes turns with all else."""
         before, self._chunk = self._chunk, self._link.chunks
-        return eager.begun(work) if self._chunk != before else asyncio.create_task(work)
+        return self._starter.begun(work) if self._chunk != before else asyncio.create_task(work)
 
     def withdraw(self, number: int) -> None:
         """Nobody waits for it any more; it may have been answered by now."""
@@ -129,6 +130,7 @@ class Calls:
         """The branch has gone: stop what it waited for; the link takes no answers any more."""
         if self._weighing is not None:
             self._weighing.cancel()
+        self._starter.close()
         for task in self._tasks.values():
             task.cancel()
 

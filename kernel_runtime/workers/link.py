@@ -42,8 +42,8 @@ MAX_WAITING = 4 * wire.MAX_FRAME
 _LAST_CHUNKS = 256
 #: What a guest's frames may cost the host at a time; beyond it, half of the time belongs to others.
 _LONG_SECONDS = 0.05
-#: For how long it goes on reading before others have a turn.
-_TURN_SECONDS = 0.01
+#: For how long it goes on reading before others have a turn: while there is more, and while the peer, answered, asks again.
+_TURN_SECONDS, _ROW_SECONDS = 0.01, 0.001
 
 
 class Link:
@@ -81,6 +81,7 @@ class Link:
         self.fds: deque[int] = deque()
         self.chunks = 0
         self._holds = 0
+        self._answered = False
         self._resting = False
         self.closed = False
         self._loop.add_reader(sock.fileno(), self._read)
@@ -91,6 +92,7 @@ class Link:
         """Send now what the socket takes, the rest as it drains. Closed: silently nothing."""
         if self.closed:
             return
+        self._answered = True
         data, sent = wire.pack(frame), 0
         if not self._outgoing:
             sent = self._send_now(data, fds)
@@ -151,8 +153,15 @@ class Link:
                     ProtocolViolation(f"the connection closed {cut} bytes into a frame") if cut else None
                 )
                 return
-            if not self._deliver(data) or len(data) < _CHUNK or self._loop.time() - begun > _TURN_SECONDS:
+            self._answered = False
+            if not self._deliver(data) or self._loop.time() - begun > self._turn(len(data)):
                 return
+
+    def _turn(self, size: int) -> float:
+        """Seconds that it may have read for and still goes on, behind a chunk of this size."""
+        if size == _CHUNK:
+            return _TURN_SECONDS
+        return _ROW_SECONDS if self._answered else 0.0
 
     def _receive(self) -> bytes | None:
         """Bytes, b"" at the end, None when there is nothing now."""

@@ -27,14 +27,15 @@ class Link(Held):
 
     def __init__(self, full: int = 0, chunk: int | None = None) -> None:
         super().__init__()
-        self._chunks = itertools.count(1) if chunk is None else itertools.repeat(chunk)
+        self._chunks = itertools.count(1)
+        self.chunk = chunk
         self.sent: list[wire.Called] = []
         self.beside: list[bytes] = []
         self._full = full
 
     @property
     def chunks(self) -> int:
-        return next(self._chunks)
+        return next(self._chunks) if self.chunk is None else self.chunk
 
     def send(self, frame: wire.Called, fds: list[int] | None = None) -> None:
         if fds and self._full:
@@ -95,11 +96,14 @@ def run(test: Callable[[Calls, Link, Broker], Any], link: Link | None = None) ->
 
 def test_of_what_comes_together_only_the_first_is_begun_before_all_else() -> None:
     async def test(calls: Calls, link: Link, _: Broker) -> None:
-        for number in (1, 2, 3):
-            calls.begin(call(number))
-        assert [frame.id for frame in link.sent] == [1]
+        calls.begin(call(1))
         await settled(calls)
-        assert [frame.id for frame in link.sent] == [1, 2, 3]
+        link.chunk = 8
+        for number in (2, 3, 4):
+            calls.begin(call(number))
+        assert [frame.id for frame in link.sent] == [1, 2]
+        await settled(calls)
+        assert [frame.id for frame in link.sent] == [1, 2, 3, 4]
 
     run(test, Link(chunk=7))
 

@@ -292,3 +292,43 @@ def test_a_link_reads_no_longer_than_its_turn(monkeypatch: pytest.MonkeyPatch) -
             assert max(b - a for a, b in itertools.pairwise(turns)) <= 2
 
     asyncio.run(story())
+
+
+class Asking(Peer):
+    """It asks again as soon as it is answered; ``answers``: whether it is."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__()
+        self._answers = answers
+        self.link._on_frame = self._on_frame
+        self.ask()
+
+    def ask(self) -> None:
+        self.socket.sendall(wire.pack(wire.Done(parent=str(len(self.frames)))))
+
+    def _on_frame(self, frame: wire.Done) -> None:
+        self.frames.append(frame)
+        if self._answers:
+            self.link.send(wire.Go())
+        if len(self.frames) < 10:
+            self.ask()
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "most"), [(True, 60.0, 10), (True, -1.0, 1), (False, 60.0, 1)]
+)
+def test_who_asks_again_when_it_is_answered_is_read_on_for_a_while(
+    answers: bool, seconds: float, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then others have a turn; and between what needs no answer they have one each time."""
+    monkeypatch.setattr(links, "_ROW_SECONDS", seconds)
+
+    async def story() -> list[int]:
+        with Asking(answers=answers) as peer:
+            turns = [0]
+            while len(peer.frames) < 10:
+                await asyncio.sleep(0)
+                turns.append(len(peer.frames))
+            return turns
+
+    assert max(b - a for a, b in itertools.pairwise(asyncio.run(story()))) == most
