@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
+    from kernel_runtime.workers.pristine import Pristine
     from kernel_runtime.workers.restoration import How
 
 
@@ -26,6 +27,7 @@ class Live(Protocol):
     """The part of the session's life that snapshots need."""
 
     used: bool
+    paused: bool
     disclosed: Disclosed
 
     @property
@@ -34,8 +36,9 @@ class Live(Protocol):
     def init(self) -> Init | None: ...
     async def ready(self) -> Branch: ...
     def resume(self) -> None: ...
+    def next_branch(self) -> Branch: ...
     async def switch(
-        self, frozen: Frozen, how: How, leaving: Future[Snapshot | None] | None = None
+        self, source: Frozen | Pristine, how: How, leaving: Future[Snapshot | None] | None = None
     ) -> Branch: ...
 
 
@@ -90,8 +93,9 @@ class Freezing:
             raise Conflict(f"a cell is running: {refused}")
         return branch
 
-    def order(self, branch: Branch, *, refuse: bool = False, gate: str = "") -> Order:
-        """``refuse``: make none of a state that holds what cannot be copied; ``gate``: where a cell waits."""
+    def order(self, branch: Branch, *, refuse: bool = False, gate: str = "", dated: float = 0.0) -> Order:
+        """``refuse``: make none of a state that holds what cannot be copied; ``gate``: where a cell waits; ``dated``:
+        the moment that it stands for, if not now."""
         self._live.resume()
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
@@ -99,7 +103,7 @@ class Freezing:
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         disclosed = self._live.disclosed
         frozen = Frozen(init, disclosed)
-        request = wire.Freeze(id=f"freeze-{next(self._numbers)}", refuse=refuse, gate=gate)
+        request = wire.Freeze(id=f"freeze-{next(self._numbers)}", refuse=refuse, gate=gate, dated=dated)
         order = Order(frozen, request, disclosed)
         try:
             branch.begin(order.pending, request, [frozen.guest_fd()])

@@ -19,13 +19,16 @@ from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
+from kernel_runtime.workers.thawing import thaw
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable
 
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
+    from kernel_runtime.workers.restoration import How
 
 ANSWER_SECONDS = 30.0
 Shape = TypeVar("Shape")
@@ -122,6 +125,10 @@ class Frozen:
             finally:
                 branch.let_go()
             return token
+
+    async def bring(self, new: Branch, how: How, leaving: Future[Any] | None = None) -> None:
+        """Have it as the live branch ``new``, after ``leaving``; closes ``new`` and raises what prevents it."""
+        await thaw(self, new, how, leaving)
 
     async def write(self, sock: socket.socket) -> None:
         """Have it fork a writer of a checkpoint, which serves ``sock``."""

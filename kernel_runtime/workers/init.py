@@ -10,6 +10,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import GuestLost, WallUnavailable
 from kernel_runtime.domain.level import Rung
@@ -137,11 +139,16 @@ class Init:
     def closed(self) -> bool:
         return self._link.closed
 
-    def fork(self, branch: Branch, begin: wire.Begin) -> None:
-        """Fork a live branch from the pristine one; its ends of the connections go along."""
-        frame = wire.Fork(branch=branch.number, begin=wire.pack(begin)[4:])
+    def fork(self, branch: Branch, begin: wire.Begin, *, beside: bool = False) -> None:
+        """Fork a live branch from the pristine one; its ends of the connections go along. ``beside``: the present
+        one goes on for now, and even if there is no process to be had."""
+        begin = msgspec.structs.replace(begin, branch=branch.number)
+        frame = wire.Fork(branch=branch.number, begin=wire.pack(begin)[4:], beside=beside)
         self._link.send(frame, branch.guest_fds())
         branch.let_go()
+        branch.pristine = begin
+        if beside:
+            return
         self.meter.mark()
         self.meter.release_cpu(False)
         self.meter.hurry(False)
@@ -182,8 +189,9 @@ class Init:
         self._link.send(wire.Drop(pid=pid))
 
     def adopt(self, branch: Branch, pid: int) -> None:
-        """A frozen branch was thawed: it is this live one."""
-        self._link.send(wire.Adopt(branch=branch.number, pid=pid))
+        """A frozen branch was thawed: it is this live one. Of ``pid`` 0, which it forked, pid 1 knows."""
+        if pid:
+            self._link.send(wire.Adopt(branch=branch.number, pid=pid))
         self.meter.mark()
 
     def hold_back(self) -> None:

@@ -17,10 +17,11 @@ from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.domain.snapshot_tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Set
 
     from kernel_runtime.workers.freezing import Order
     from kernel_runtime.workers.frozen import Frozen
+    from kernel_runtime.workers.pristine import Pristine
 
 WEIGH_SECONDS = 2.0
 
@@ -34,6 +35,7 @@ class Kept:
         self.leaving = False
         self.numbers = itertools.count(1)
         self._frozen: dict[int, Frozen] = {}
+        self._pristine: dict[int, Pristine] = {}
         self._listeners: list[Callable[[], None]] = []
         self._tending: set[asyncio.Task[None]] = set()
         self._weighing: asyncio.Task[None] | None = None
@@ -56,6 +58,8 @@ class Kept:
         self.tree = tree
         for number in self._frozen.keys() - tree.known.keys():
             self._frozen.pop(number).drop()
+        for number in self._pristine.keys() - tree.known.keys():
+            del self._pristine[number]
         for listener in tuple(self._listeners):
             asyncio.get_running_loop().call_soon(listener)
 
@@ -111,13 +115,23 @@ class Kept:
             self._weighing = self.tend(self._weigh_soon())
         return snapshot
 
-    def frozen(self, snapshot: Snapshot) -> Frozen:
-        """Its process; ``NotFound`` when that is gone."""
-        frozen = self._frozen.get(snapshot.number)
-        if frozen is None or frozen.gone:
+    def record(self, draft: Snapshot, pristine: Pristine) -> None:
+        """One that needs no process, and takes nothing."""
+        self._pristine[draft.number] = pristine
+        self.become(self.tree.grown(msgspec.structs.replace(draft, size=0)))
+
+    def source(self, snapshot: Snapshot) -> Frozen | Pristine:
+        """What it comes back from; ``NotFound`` when that is gone."""
+        source = self._frozen.get(snapshot.number) or self._pristine.get(snapshot.number)
+        if source is None or source.gone:
             self.forget([snapshot.number])
             raise NotFound(f"the snapshot {snapshot.title!r} is lost: its process has ended")
-        return frozen
+        return source
+
+    @property
+    def held(self) -> Set[int]:
+        """The numbers of those that have a process."""
+        return self._frozen.keys()
 
     @property
     def pids(self) -> set[int]:
