@@ -112,8 +112,8 @@ def test_what_runs_in_a_woken_branch_stands_still_after_the_kill(
     guest.run(FIND + BUSY)
     guest.snapshot("point")
     code = f"""
-while len(frozen()) < 3: pass
-pid = frozen()[1]
+while len(frozen()) < 2: pass
+pid = frozen()[0]
 os.kill(pid, signal.SIGUSR1); os.kill(pid, signal.SIGCONT)
 while not os.path.exists('/tmp/alive'): time.sleep(0.01)
 {end}
