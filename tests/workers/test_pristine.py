@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from kernel_runtime.workers.branch import Branch
 
-DRAW = "import random, numpy as np\nx = [random.random(), float(np.random.rand()), float(np.random.randn())]\nx"
-STATE = "import os, sys, gc\n('x' in globals(), os.getcwd(), os.environ.get('MARK'), sys.argv, len(In), sys.getrecursionlimit())"
+DRAW = "import random, numpy\nx = [random.random(), float(numpy.random.rand())]\nx"
+STATE = "import os, sys\n('x' in globals(), os.getcwd(), os.environ.get('MARK'), sys.argv, len(In), sys.getrecursionlimit())"
+
+_CHANGE = "x = 1; os.environ['MARK'] = 'x'; os.chdir('/'); sys.argv.append(1); sys.setrecursionlimit(99)"
 
 
 def test_it_is_listed_and_no_process_keeps_it(session: kernel_runtime.Session) -> None:
@@ -47,9 +49,7 @@ def test_it_is_listed_and_no_process_keeps_it(session: kernel_runtime.Session) -
 def test_undo_of_the_first_cell(session: kernel_runtime.Session) -> None:
     before = session.run(STATE).result
     session.undo()
-    session.run(
-        "import os, sys\nx = 1\nos.environ['MARK'] = 'x'\nos.chdir('/')\nsys.argv.append(1)\nsys.setrecursionlimit(99)"
-    )
+    session.run(f"{STATE}\n{_CHANGE}")
     restored = session.undo()
     assert (restored.external, restored.changed) == ([], [])
     assert session.run(STATE).result == before
@@ -155,7 +155,8 @@ def test_what_was_touched_is_copied_in_advance(session: kernel_runtime.Session, 
     session.run("x = 1")
     assert len(inner.snapshots.pids) == made + 1
     session.undo()
-    assert session.run("globals().get('x'), globals().get('y')").result == f"(None, {5 if what == 'put' else None})"
+    y = 5 if what == "put" else None
+    assert session.run("globals().get('x'), globals().get('y')").result == f"(None, {y})"
 
 
 def test_it_is_compared_read_pinned_and_branched_from(session: kernel_runtime.Session) -> None:
