@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
-    from kernel_runtime.workers.pristine import Pristine
-    from kernel_runtime.workers.restoration import How
+    from kernel_runtime.workers.restoration import How, Source
 
 
 class Live(Protocol):
@@ -38,7 +37,7 @@ class Live(Protocol):
     def resume(self) -> None: ...
     def next_branch(self) -> Branch: ...
     async def switch(
-        self, source: Frozen | Pristine, how: How, leaving: Future[Snapshot | None] | None = None
+        self, source: Source, how: How, leaving: Future[Snapshot | None] | None = None
     ) -> Branch: ...
 
 

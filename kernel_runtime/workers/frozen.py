@@ -16,10 +16,10 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
+from kernel_runtime.workers import thawing
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
-from kernel_runtime.workers.thawing import thaw
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -127,8 +127,17 @@ class Frozen:
             return token
 
     async def bring(self, new: Branch, how: How, leaving: Future[Any] | None = None) -> None:
-        """Have it as the live branch ``new``, after ``leaving``; closes ``new`` and raises what prevents it."""
-        await thaw(self, new, how, leaving)
+        """Until ``new`` has answered, with the token that only it was given, a copy stays frozen, and ``leaving`` is
+        over; closes ``new`` and raises what prevents it."""
+        with thawing.becoming(new):
+            token = await self.thaw(new, reseed=how.reseed, edits=how.edits)
+            async with asyncio.timeout(thawing.THAW_SECONDS):
+                await asyncio.shield(new.ready)
+                await self.wait()
+            if new.token != token or new.pid != self.thawing:
+                raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
+            if leaving is not None:
+                await asyncio.wait([leaving])
 
     async def write(self, sock: socket.socket) -> None:
         """Have it fork a writer of a checkpoint, which serves ``sock``."""

@@ -38,11 +38,9 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.egress import Egress
-    from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.meter import Meter
-    from kernel_runtime.workers.pristine import Pristine
-    from kernel_runtime.workers.restoration import How
+    from kernel_runtime.workers.restoration import How, Source
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
@@ -242,7 +240,7 @@ class Life(Keeper, Owner):
         return Branch(self._count, self)
 
     async def switch(
-        self, source: Frozen | Pristine, how: How, leaving: Future[Snapshot | None] | None = None
+        self, source: Source, how: How, leaving: Future[Snapshot | None] | None = None
     ) -> Branch:
         """Make the state of a snapshot the live one. The present one ends when the new one has answered, and
         ``leaving`` is over; raises what prevents it, and then the present one goes on."""

@@ -53,18 +53,15 @@ class Pristine:
         return not self.gone
 
     def thawed(self) -> int:
-        """As ``Frozen`` says: there is none that pid 1 would have to be told."""
+        """See ``Source``: pid 1 has forked it."""
         return 0
 
     async def bring(self, new: Branch, how: How, leaving: Future[Any] | None = None) -> None:
         """Have it as ``new``, after ``leaving``. Everything else stands still from then on, until it is ended;
         raises what prevents it, and then it goes on."""
-        if leaving is not None:
-            await asyncio.wait([leaving])
         begin = msgspec.structs.replace(self._begin, seed=new_seed()) if how.reseed else self._begin
-        await self._init.pause()
         try:
-            await self._forked(new, begin)
+            await self._forked(new, begin, leaving)
         except BaseException:
             self._go_on()
             raise
@@ -82,7 +79,6 @@ class Pristine:
         self._live.resume()
         branch = self._live.next_branch()
         with self._init.meter.room():
-            await self._init.pause()
             try:
                 await self._forked(branch, self._begin)
                 order = freezing.order(branch, dated=self._dated)
@@ -92,17 +88,25 @@ class Pristine:
                 branch.close()  # it ends when it sees that
                 self._go_on()
 
-    async def _forked(self, new: Branch, begin: wire.Begin) -> None:
+    async def _forked(self, new: Branch, begin: wire.Begin, leaving: Future[Any] | None = None) -> None:
         with becoming(new):
-            try:
-                self._init.fork(new, begin, beside=True)
-            except OSError as error:
-                new.let_go()
-                raise GuestLost(causes.ended(f"pid 1 does not take what it is sent ({error})")) from None
+            await self._ordered(new, begin, leaving)
             async with asyncio.timeout(THAW_SECONDS):
                 await asyncio.shield(new.ready)
             if new.link.closed:
                 raise GuestLost(causes.ended("it ended while starting"))
+
+    async def _ordered(self, new: Branch, begin: wire.Begin, leaving: Future[Any] | None) -> None:
+        try:
+            if leaving is not None:
+                await asyncio.wait([leaving])
+            await self._init.pause()
+            self._init.fork(new, begin, beside=True)
+        except BaseException as error:
+            new.let_go()
+            if isinstance(error, OSError):
+                raise GuestLost(causes.ended(f"pid 1 does not take what it is sent ({error})")) from None
+            raise
 
     def _go_on(self) -> None:
         if not self._live.paused:
