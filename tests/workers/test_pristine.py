@@ -302,3 +302,29 @@ def test_there_is_room_where_all_processes_are_taken(
     session.undo(2)
     assert session.run("'x' in globals()").result == "False"
     assert only_live_runs(inner), processes(inner)
+
+
+def test_a_cancelled_undo_leaves_nothing_standing_still(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.run("x = 1")
+    inner = inner_of(session)
+    init = inner.init
+    assert init is not None
+    pause = init.pause
+
+    async def cancelled() -> bool:
+        going = asyncio.ensure_future(session._session.undo())
+
+        def pause_and_cancel() -> asyncio.Future[None]:
+            going.cancel()
+            return pause()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(init, "pause", pause_and_cancel)
+            await asyncio.wait([going])
+        return going.cancelled()
+
+    assert session._portal.call(cancelled())
+    assert session.run("x += 1; x").result == "2"
+    assert only_live_runs(inner), processes(inner)
