@@ -63,7 +63,7 @@ class Branching:
             fd = _lifted(fd)
             for hook in list(hooks.before):
                 hook()
-            moment = self._moment(fd)
+            moment = self._moment(fd, order.dated or files.now())
             refused = _refusal(order, moment)
             if not refused and self._copy():
                 return self._frozen.wait(moment, fd, self._close_pipe)
@@ -103,7 +103,7 @@ class Branching:
         pause, spent = time.perf_counter() - begun[0], time.process_time() - begun[1]
         self._connection.send(wire.Froze(parent=order.id, pause=pause, spent=spent, **more))
 
-    def _moment(self, fd: int) -> Moment:
+    def _moment(self, fd: int, dated: float) -> Moment:
         threads.stop_idle(self._loop)
         own = self._frozen.own()
         shared = self._mappings.shared()
@@ -112,7 +112,7 @@ class Branching:
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
         timer = signal.getitimer(signal.ITIMER_REAL)
-        return Moment(stock, shared, self._children(), time.monotonic(), files.now(), timer)
+        return Moment(stock, shared, self._children(), time.monotonic(), dated, timer)
 
     def _children(self) -> dict[int, str]:
         """Processes that user code has started here: pid → name."""

@@ -209,13 +209,23 @@ class Init:
         fds = self._control.take_fds(_BRANCH_FDS)
         if self._denials is not None:
             self._denials.forget()
-        pid = self._fork_with_patience()
+        pid = self._forked(beside=frame.beside)
         if pid == 0:
             self._become_live(frame, fds)
         for fd in fds:
             os.close(fd)
-        self._branches[pid] = frame.branch
-        self._control.send(wire.Forked(branch=frame.branch, pid=pid))
+        if pid is not None:
+            self._branches[pid] = frame.branch
+            self._control.send(wire.Forked(branch=frame.branch, pid=pid))
+
+    def _forked(self, *, beside: bool) -> int | None:
+        """None: there was no process to be had, and another branch goes on."""
+        try:
+            return self._fork_with_patience()
+        except OSError:
+            if not beside:
+                raise
+            return None
 
     def _fork_with_patience(self) -> int:
         """What has just been killed counts as a process until it is buried: there is room then."""

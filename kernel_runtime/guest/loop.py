@@ -57,12 +57,13 @@ def live(
     reader = Reader(shell.namespace, shell.hidden)
     forking = Forking()
     frozen = FrozenCopy(loop, connection, mending, hide, reader, forking)
+    _import_from_directory()
     Branch(shell, connection, console, interrupts, begin, loop, frozen, forking).run()
     os._exit(0)
 
 
 def _enter(begin: wire.Begin) -> None:
-    """Environment, directory, arguments and import path of this branch."""
+    """Environment, directory and arguments of this branch."""
     os.environ.clear()
     os.environ.update(begin.env)
     # Looking for one would write to it, and fail where the disk layer is full.
@@ -73,6 +74,10 @@ def _enter(begin: wire.Begin) -> None:
         os.write(2, f"kernel_runtime: {begin.cwd}: {error.strerror}; working in / instead\n".encode())
         os.chdir("/")
     sys.argv = ["ipykernel_launcher.py", *begin.arguments]
+
+
+def _import_from_directory() -> None:
+    """As Jupyter does; last of all, for what earlier cells have written there has no say in how a branch begins."""
     if "" not in sys.path:
         sys.path.insert(_before_site_packages(), "")
 

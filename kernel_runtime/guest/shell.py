@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import platform
+import random
 import re
 import sys
 import threading
@@ -165,7 +166,7 @@ class Shell:
             _apply_arguments(shell, begin.arguments)
         if begin.level == "strict":
             importlib.import_module(RESTRICTED).enforce(shell, begin.blocked)
-        _reseed()
+        _reseed(begin.seed)
         _plot_inline()
         _adopt_threads(kernel)
 
@@ -236,12 +237,13 @@ def _apply_arguments(shell: Any, arguments: list[str]) -> None:
         shell.InteractiveTB.set_mode(mode=shell.xmode)
 
 
-def _reseed() -> None:
-    """A numpy imported by the zygote would give every guest the same numbers. Python's own
-    generator reseeds itself in a forked child; numpy's does not."""
+def _reseed(seed: bytes) -> None:
+    """Random numbers are each branch's own, where a numpy imported by the zygote gave all the same; a branch that
+    begins with the seed of another one draws what that drew."""
+    random.seed(seed or None)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        numpy_random.seed()
+        numpy_random.seed(list(seed) or None)
 
 
 #: What matplotlib was told, by the zygote perhaps: to tell it again takes a guest 1.5 ms and a MiB.

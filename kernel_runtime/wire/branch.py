@@ -28,7 +28,7 @@ from kernel_runtime.wire.words import (
 class Begin(Frame, frozen=True, tag="begin"):
     """First frame of a live branch: who it is and what it lives with. ``blocked``: what strict's
     language refuses beside its own rules, as kind, pattern and suggestion. ``huge_pages``: whether memory may
-    be put together into such; a guest cannot see what this host allows.
+    be put together into such; a guest cannot see what this host allows. ``seed``: what random generators begin with, "": whatever comes.
     """
 
     branch: int
@@ -40,6 +40,7 @@ class Begin(Frame, frozen=True, tag="begin"):
     arguments: list[str] = []
     blocked: list[tuple[str, str, str]] = []
     huge_pages: bool = False
+    seed: bytes = b""
 
 
 class Request(Frame, frozen=True, tag="request"):
@@ -89,12 +90,13 @@ class Freeze(Frame, frozen=True, tag="freeze"):
     """Fork a frozen copy of this process, to wait at the socket that lies beside. ``refuse``: not
     while it holds what a copy cannot have (sockets, child processes). ``gate``: the answer to the
     ``Gated`` of this id, to be made where the code has stopped. ``still``: not while anything but a frame can change
-    its state."""
+    its state. ``dated``: the moment that it stands for, by the clock of files; 0: now."""
 
     id: str
     refuse: bool = False
     still: bool = False
     gate: str = ""
+    dated: float = 0.0
 
 
 class Revive(Frame, frozen=True, tag="revive"):

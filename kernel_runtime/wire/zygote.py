@@ -52,10 +52,12 @@ class Refused(Frame, frozen=True, tag="refused"):
 
 
 class Fork(Frame, frozen=True, tag="fork"):
-    """Fork a live branch; fds beside: its socket, stdout, stderr. ``begin`` opens its life."""
+    """Fork a live branch; fds beside: its socket, stdout, stderr. ``begin`` opens its life. ``beside``: another one
+    goes on where there is no process to be had, and nothing is said but that its descriptors close."""
 
     branch: int
     begin: bytes
+    beside: bool = False
 
 
 class Signal(Frame, frozen=True, tag="signal"):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.snapshot_cost import Cost
+from kernel_runtime.workers.pristine import Pristine
 
 if TYPE_CHECKING:
+    from kernel_runtime import wire
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.freezing import Freezing, Live, Order
@@ -41,6 +43,9 @@ class Automatic:
         self.last = None
         if not self.on or busy or self._live.rung is not Rung.NAMESPACES:
             return ""
+        if branch.pristine is not None:
+            self._record(branch.pristine, count)
+            return ""
         if self._live.init is not None and self._live.init.meter.is_nearly_full():
             return self._tell("memory is nearly used up: no automatic snapshot before this cell")
         ordered = self._kept.present.take(branch)
@@ -55,6 +60,18 @@ class Automatic:
         self.last = draft.number
         self.coming = self._kept.tend(self._make(self.coming, draft, ordered, count))
         return ""
+
+    def _record(self, begin: wire.Begin, count: int) -> None:
+        """Of a branch in which nothing was done yet there is no copy: pid 1 can fork it at any time."""
+        kept, init = self._kept, self._live.init
+        if init is None:
+            return
+        self._live.used = True
+        draft = kept.draft(automatic=True)
+        self.last = draft.number
+        kept.record(draft, Pristine(self._live, init, begin))
+        kept.become(kept.tree.before_cell(draft.number, count))
+        kept.keep_budget()
 
     async def _make(
         self, earlier: asyncio.Task[None] | None, draft: Snapshot, order: Order, count: int

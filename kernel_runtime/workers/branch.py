@@ -104,7 +104,8 @@ class Keeper(Protocol):
 
 
 class Branch:
-    """The host's ends of one live branch. ``cause``: why the host is about to end it."""
+    """The host's ends of one live branch. ``cause``: why the host is about to end it. ``pristine``: how pid 1 began
+    it, for as long as nothing else has been sent to it."""
 
     def __init__(self, number: int, keeper: Keeper) -> None:
         self.number = number
@@ -112,6 +113,7 @@ class Branch:
         self.token = ""
         self.restored: dict[str, object] = {}
         self.cause: Verdict | None = None
+        self.pristine: wire.Begin | None = None
         self.ready: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
         self.pending: dict[str, Pending] = {}
         self._last_execution = ""
@@ -146,13 +148,13 @@ class Branch:
         os.close(self._guest_out)
         os.close(self._guest_err)
 
-    def send(self, frame: wire.Frame) -> None:
+    def send(self, frame: wire.Frame, fds: list[int] | None = None) -> None:
         self.asked += 1
-        self.link.send(frame)
+        self.pristine = None
+        self.link.send(frame, fds)
 
     def begin(self, pending: Pending, request: Ordered, fds: list[int] | None = None) -> None:
-        self.asked += 1
-        self.link.send(request, fds)
+        self.send(request, fds)
         self.take_over(pending)
 
     def take_over(self, pending: Pending) -> None:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
-    from kernel_runtime.workers.restoration import How
+    from kernel_runtime.workers.restoration import How, Source
 
 
 class Live(Protocol):
     """The part of the session's life that snapshots need."""
 
     used: bool
+    paused: bool
     disclosed: Disclosed
 
     @property
@@ -36,8 +37,9 @@ class Live(Protocol):
     def resting(self) -> Branch | None: ...
     async def ready(self) -> Branch: ...
     def resume(self) -> None: ...
+    def next_branch(self) -> Branch: ...
     async def switch(
-        self, frozen: Frozen, how: How, leaving: Future[Snapshot | None] | None = None
+        self, source: Source, how: How, leaving: Future[Snapshot | None] | None = None
     ) -> Branch: ...
 
 
@@ -92,9 +94,17 @@ class Freezing:
             raise Conflict(f"a cell is running: {refused}")
         return branch
 
-    def order(self, branch: Branch, *, refuse: bool = False, gate: str = "", still: bool = False) -> Order:
+    def order(
+        self,
+        branch: Branch,
+        *,
+        refuse: bool = False,
+        gate: str = "",
+        still: bool = False,
+        dated: float = 0.0,
+    ) -> Order:
         """``refuse``: make none of a state that holds what cannot be copied; ``gate``: where a cell waits; ``still``:
-        make none of a state that changes by itself."""
+        make none of a state that changes by itself; ``dated``: the moment that it stands for, if not now."""
         self._live.resume()
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
@@ -102,7 +112,8 @@ class Freezing:
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         disclosed = self._live.disclosed
         frozen = Frozen(init, disclosed)
-        request = wire.Freeze(id=f"freeze-{next(self._numbers)}", refuse=refuse, gate=gate, still=still)
+        number = f"freeze-{next(self._numbers)}"
+        request = wire.Freeze(id=number, refuse=refuse, gate=gate, still=still, dated=dated)
         order = Order(frozen, request, disclosed)
         try:
             branch.begin(order.pending, request, [frozen.guest_fd()])

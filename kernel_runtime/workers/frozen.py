@@ -19,17 +19,19 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
-from kernel_runtime.workers import written
+from kernel_runtime.workers import thawing, written
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import pid_within
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable
 
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
+    from kernel_runtime.workers.restoration import How
     from kernel_runtime.workers.written import Pages
 
 ANSWER_SECONDS = 30.0
@@ -210,6 +212,19 @@ class Frozen:
             finally:
                 branch.let_go()
             return token
+
+    async def bring(self, new: Branch, how: How, leaving: Future[Any] | None = None) -> None:
+        """Until ``new`` has answered, with the token that only it was given, a copy stays frozen, and ``leaving`` is
+        over; closes ``new`` and raises what prevents it."""
+        with thawing.becoming(new):
+            token = await self.thaw(new, reseed=how.reseed, edits=how.edits)
+            async with asyncio.timeout(thawing.THAW_SECONDS):
+                await asyncio.shield(new.ready)
+                await self.wait()
+            if new.token != token or new.pid != self.thawing:
+                raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
+            if leaving is not None:
+                await asyncio.wait([leaving])
 
     async def write(self, sock: socket.socket) -> None:
         """Have it fork a writer of a checkpoint, which serves ``sock``."""

@@ -10,6 +10,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import GuestLost, WallUnavailable
 from kernel_runtime.domain.level import Rung
@@ -75,8 +77,7 @@ class Init:
         self.names_denied = False
         self.overlay: Overlay | None = None
         self.scratch = ""
-        #: Of the live branch, by its number within the session; 0 before there is one.
-        self.live_pid = 0
+        self._pids: dict[int, int] = {}
         #: Listens in its network, for a proxy to serve; whoever takes it closes it.
         self.listener: socket.socket | None = None
         self.has_egress = False
@@ -139,11 +140,16 @@ class Init:
     def closed(self) -> bool:
         return self._link.closed
 
-    def fork(self, branch: Branch, begin: wire.Begin) -> None:
-        """Fork a live branch from the pristine one; its ends of the connections go along."""
-        frame = wire.Fork(branch=branch.number, begin=wire.pack(begin)[4:])
+    def fork(self, branch: Branch, begin: wire.Begin, *, beside: bool = False) -> None:
+        """Fork a live branch from the pristine one; its ends of the connections go along. ``beside``: the present
+        one goes on for now, and even if there is no process to be had."""
+        begin = msgspec.structs.replace(begin, branch=branch.number)
+        frame = wire.Fork(branch=branch.number, begin=wire.pack(begin)[4:], beside=beside)
         self._link.send(frame, branch.guest_fds())
         branch.let_go()
+        branch.pristine = begin
+        if beside:
+            return
         self.meter.mark()
         self.meter.release_cpu(False)
         self.meter.hurry(False)
@@ -184,10 +190,15 @@ class Init:
         self._link.send(wire.Drop(pid=pid))
 
     def adopt(self, branch: Branch, pid: int) -> None:
-        """A frozen branch was thawed: it is this live one."""
-        self._link.send(wire.Adopt(branch=branch.number, pid=pid))
-        self.live_pid = pid
+        """A frozen branch was thawed: it is this live one. Of ``pid`` 0, which it forked, pid 1 knows."""
+        if pid:
+            self._pids[branch.number] = pid
+            self._link.send(wire.Adopt(branch=branch.number, pid=pid))
         self.meter.mark()
+
+    def pid_of(self, branch: Branch) -> int:
+        """Within the session, as pid 1 has told it; 0 while it has not."""
+        return self._pids.get(branch.number, 0)
 
     def hold_back(self) -> None:
         """What had to end has ended: the CPU share holds again, at the usual weight."""
@@ -258,8 +269,9 @@ class Init:
                     fix = f"{fix}. {ACCEPT}"
                 self._born.set_exception(WallUnavailable(frame.wall, frame.error, fix))
         elif isinstance(frame, wire.Forked):
-            self.live_pid = frame.pid
+            self._pids[frame.branch] = frame.pid
         elif isinstance(frame, wire.Exited):
+            self._pids.pop(frame.branch, None)
             self._owner.on_exited(frame.branch, frame.status)
         elif isinstance(frame, wire.Ended):
             ended = self._ending.pop(frame.number, None)

@@ -19,10 +19,11 @@ from kernel_runtime.domain.snapshot_tree import Tree
 from kernel_runtime.workers.present import Present
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Set
 
     from kernel_runtime.workers.freezing import Order
     from kernel_runtime.workers.frozen import Frozen
+    from kernel_runtime.workers.pristine import Pristine
     from kernel_runtime.workers.written import Pages
 
 WEIGH_SECONDS = 2.0
@@ -38,6 +39,7 @@ class Kept:
         self.present = Present()
         self.numbers = itertools.count(1)
         self._frozen: dict[int, Frozen] = {}
+        self._pristine: dict[int, Pristine] = {}
         self._listeners: list[Callable[[], None]] = []
         self._tending: set[asyncio.Task[None]] = set()
         self._weighing: asyncio.Task[None] | None = None
@@ -60,6 +62,8 @@ class Kept:
         self.tree = tree
         for number in self._frozen.keys() - tree.known.keys():
             self._frozen.pop(number).drop()
+        for number in self._pristine.keys() - tree.known.keys():
+            del self._pristine[number]
         for listener in tuple(self._listeners):
             asyncio.get_running_loop().call_soon(listener)
 
@@ -117,13 +121,23 @@ class Kept:
             self._weighing = self.tend(self._weigh_soon())
         return snapshot
 
-    def frozen(self, snapshot: Snapshot) -> Frozen:
-        """Its process; ``NotFound`` when that is gone."""
-        frozen = self._frozen.get(snapshot.number)
-        if frozen is None or frozen.gone:
+    def record(self, draft: Snapshot, pristine: Pristine) -> None:
+        """One that needs no process, and takes nothing."""
+        self._pristine[draft.number] = pristine
+        self.become(self.tree.grown(msgspec.structs.replace(draft, size=0)))
+
+    def source(self, snapshot: Snapshot) -> Frozen | Pristine:
+        """What it comes back from; ``NotFound`` when that is gone."""
+        source = self._frozen.get(snapshot.number) or self._pristine.get(snapshot.number)
+        if source is None or source.gone:
             self.forget([snapshot.number])
             raise NotFound(f"the snapshot {snapshot.title!r} is lost: its process has ended")
-        return frozen
+        return source
+
+    @property
+    def held(self) -> Set[int]:
+        """The numbers of those that have a process."""
+        return self._frozen.keys()
 
     @property
     def pids(self) -> set[int]:
@@ -153,16 +167,17 @@ class Kept:
             if number not in numbers:
                 frozen.drop_spare()
 
-    def has_spare(self, snapshot: Snapshot) -> bool:
-        """Whether this one has."""
-        return snapshot.number in self._frozen and self._frozen[snapshot.number].has_spare
+    def lacks_spare(self, snapshot: Snapshot) -> bool:
+        """Whether it has a process, and that has none."""
+        return snapshot.number in self._frozen and not self._frozen[snapshot.number].has_spare
 
     async def spare(self, snapshot: Snapshot, pages: Pages) -> None:
         """Have it made, if it can be, and ready for what will be done with it."""
-        with contextlib.suppress(KernelRuntimeError, TimeoutError, OSError):
-            frozen = self.frozen(snapshot)
-            await frozen.make_spare()
-            await frozen.touch(pages)
+        frozen = self._frozen.get(snapshot.number)
+        if frozen is not None:
+            with contextlib.suppress(KernelRuntimeError, TimeoutError, OSError):
+                await frozen.make_spare()
+                await frozen.touch(pages)
 
     # -- the budget ------------------------------------------------------------------------------
 

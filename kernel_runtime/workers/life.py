@@ -22,9 +22,9 @@ from kernel_runtime.workers.denials import UNNAMED
 from kernel_runtime.workers.egress import PROXIED
 from kernel_runtime.workers.first import First
 from kernel_runtime.workers.init import Owner
+from kernel_runtime.workers.pristine import new_seed
 from kernel_runtime.workers.restoration import state_after
 from kernel_runtime.workers.snapshots import Snapshots
-from kernel_runtime.workers.thawing import thaw
 from kernel_runtime.workers.watch import memory_exceeded, session_over
 
 if TYPE_CHECKING:
@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.sandbox.plan import GuestPlan, ImagePlan
     from kernel_runtime.workers.egress import Egress
-    from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.meter import Meter
-    from kernel_runtime.workers.restoration import How
+    from kernel_runtime.workers.restoration import How, Source
     from kernel_runtime.workers.terms import Terms
     from kernel_runtime.workers.zygote import Zygote
 
@@ -199,8 +198,11 @@ class Life(Keeper, Owner):
         if restoration is None:
             self.state = f"There was no snapshot to go back to: {_GONE}"
             return None
-        self.state = state_after(restoration, self.snapshots.before)
-        return self._branch
+        branch, before = self._branch, self.snapshots.before
+        self.state = state_after(restoration, before)
+        if branch is not None and branch.pristine and restoration.snapshot.number != before:
+            self.state = f"Nothing but the beginning could be brought back: {_GONE}"
+        return branch
 
     async def _first_process(self) -> Init:
         """A first process, behind its walls and in its control groups."""
@@ -208,8 +210,7 @@ class Life(Keeper, Owner):
         return await self._first.begin(self.limits, self, self.snapshots, *guards)
 
     async def _fork(self, init: Init) -> Branch:
-        self._count += 1
-        branch = self._branch = Branch(self._count, self)
+        branch = self._branch = self.next_branch()
         init.fork(branch, self._begun(init, branch.number))
         try:
             said = await asyncio.wait_for(asyncio.shield(branch.ready), _START_SECONDS)
@@ -236,21 +237,26 @@ class Life(Keeper, Owner):
             arguments=self.terms.arguments,
             blocked=self.terms.blocked,
             huge_pages=are_huge_allowed(),
+            seed=new_seed(),
         )
 
+    def next_branch(self) -> Branch:
+        """The host's ends of one that is about to be."""
+        self._count += 1
+        return Branch(self._count, self)
+
     async def switch(
-        self, frozen: Frozen, how: How, leaving: Future[Snapshot | None] | None = None
+        self, source: Source, how: How, leaving: Future[Snapshot | None] | None = None
     ) -> Branch:
-        """Make a frozen branch the live one. The present one ends when the new one has answered, and
+        """Make the state of a snapshot the live one. The present one ends when the new one has answered, and
         ``leaving`` is over; raises what prevents it, and then the present one goes on."""
         init, old = self.init, self._branch
         if init is None:
             raise GuestLost(causes.ended("its first process has ended"))
-        self._count += 1
-        new = Branch(self._count, self)
+        new = self.next_branch()
         with init.meter.room():  # beside the present one, which may have taken all that it may have
-            await thaw(frozen, new, how, leaving)
-        init.adopt(new, frozen.thawed())
+            await source.bring(new, how, leaving)
+        init.adopt(new, source.thawed())
         self._branch = new
         if old is not None:
             old.cause = old.cause or causes.ended("another moment of it was brought back")
@@ -263,7 +269,8 @@ class Life(Keeper, Owner):
             old.end(old.cause or causes.ended("it ended"))
         if how.resumed is not None:
             new.take_over(how.resumed)
-        new.send(wire.Go())
+        if new.pristine is None:  # else it waits for nothing
+            new.send(wire.Go())
         return new
 
     async def restart(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -10,6 +10,8 @@ from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.workers.branch import Pending
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from kernel_runtime.workers.branch import Branch
 
 #: Names of what is missing that are told, and characters of each: they are the guest's words.
@@ -36,6 +38,16 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
 
 
 AS_IT_WAS = How()
+
+
+class Source(Protocol):
+    """What a snapshot comes back from."""
+
+    async def bring(self, new: Branch, how: How, leaving: Future[Any] | None = None) -> None:
+        """Have it as ``new``, after ``leaving``; closes ``new`` and raises what prevents it."""
+
+    def thawed(self) -> int:
+        """The pid that pid 1 has to be told of; 0: it knows."""
 
 
 def restoration(snapshot: Snapshot, branch: Branch, seconds: float) -> Restoration:

@@ -140,11 +140,11 @@ class Restoring:
         self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[Snapshot | None] | None = None
     ) -> Branch:
         kept = self._kept
-        frozen = kept.frozen(snapshot)
+        source = kept.source(snapshot)
         try:
-            new = await self._live.switch(frozen, how, leaving)
+            new = await self._live.switch(source, how, leaving)
         except (KernelRuntimeError, TimeoutError):
-            if not await frozen.goes_on():
+            if not await source.goes_on():
                 kept.forget([snapshot.number])
             raise
         kept.become(kept.tree.back_at(snapshot))

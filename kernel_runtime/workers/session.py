@@ -259,20 +259,14 @@ class Session(Life):
 
     async def diff(self, a: str | int, b: str | int | None = None) -> Difference:
         """The variables that differ between the snapshots ``a`` and ``b`` (None: the present)."""
-        title, first = self.snapshots.frozen(a)
-        if b is not None:
-            other, second = self.snapshots.frozen(b)
-            return await difference(title.title, first, other.title, second)
-        present = await self.snapshots.take_aside()
-        try:
-            return await difference(title.title, first, "now", present)
-        finally:
-            present.drop()
+        frozen = self.snapshots.frozen
+        async with frozen(a) as (old, first), frozen(b) as (new, second):
+            return await difference(old, first, new, second)
 
     async def written_since(self, name: str | int) -> list[str]:
         """The files that the guest has written since a snapshot was made: they stay written."""
-        _, frozen = self.snapshots.frozen(name)
-        return await frozen.read("files", _FILES)
+        async with self.snapshots.frozen(name) as (_, frozen):
+            return await frozen.read("files", _FILES)
 
     async def checkpoint(self, name: str = "") -> Checkpoint:
         """Keep the present state on disk, where it survives this host."""

@@ -17,6 +17,7 @@ from kernel_runtime.domain.snapshot import Budget, Snapshot, check_name
 from kernel_runtime.workers.automatic import Automatic
 from kernel_runtime.workers.freezing import Freezing
 from kernel_runtime.workers.kept import Kept
+from kernel_runtime.workers.pristine import Pristine
 from kernel_runtime.workers.restoring import Restoring
 from kernel_runtime.workers.spares import Spares
 
@@ -103,10 +104,24 @@ class Snapshots:
         """By name or number; ``NotFound`` says which there are."""
         return self.kept.tree.find(name)
 
-    def frozen(self, name: str | int) -> tuple[Snapshot, Frozen]:
-        """A snapshot with its process; ``NotFound`` when that is gone."""
+    @asynccontextmanager
+    async def frozen(self, name: str | int | None) -> AsyncIterator[tuple[str, Frozen]]:
+        """What a snapshot (None: the present) is called, and a process of it, for a while; ``NotFound`` when that
+        is gone."""
+        if name is None:
+            present = await self.take_aside()
+            try:
+                yield "now", present
+            finally:
+                present.drop()
+            return
         snapshot = self.find(name)
-        return snapshot, self.kept.frozen(snapshot)
+        source = self.kept.source(snapshot)
+        if isinstance(source, Pristine):
+            async with source.frozen(self._freezing) as frozen:
+                yield snapshot.title, frozen
+        else:
+            yield snapshot.title, source
 
     def befores(self) -> dict[int, Snapshot]:
         """By a cell's execution count, the state before it, as far as kept."""
@@ -115,7 +130,8 @@ class Snapshots:
 
     def expendable(self) -> list[Snapshot]:
         """What may be given up when memory is short, in that order; the one before the running cell last."""
-        return self.kept.tree.expendable()
+        held = self.kept.held
+        return [snapshot for snapshot in self.kept.tree.expendable() if snapshot.number in held]
 
     def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` in the loop, soon after anything here has changed: what there is, its

@@ -82,8 +82,8 @@ class Spares:
         kept.keep_spares({snapshot.number for snapshot in wanted})
         if branch is None or not wanted or not self._may_be_made():
             return
-        is_new = self._seen != (branch.number, branch.asked) or not all(map(kept.has_spare, wanted))
-        pages = await self._pages() if is_new else None  # before the copy of the present shares them
+        is_new = self._seen != (branch.number, branch.asked) or any(map(kept.lacks_spare, wanted))
+        pages = await self._pages(branch) if is_new else None  # before the copy of the present shares them
         if not await self._copy_present(branch):
             self._begin_later()
         self._seen = (branch.number, branch.asked)
@@ -110,12 +110,14 @@ class Spares:
             return False
         return True
 
-    async def _pages(self) -> Pages:
+    async def _pages(self, branch: Branch) -> Pages:
         """Those that the live branch works with; none where this host may not look."""
         init = self._live.init
         if init is None:
             return Pages([], [])
         with contextlib.suppress(OSError):
-            maps, pagemap = (io.FileIO(init.meter.processes.open(init.live_pid, name)) for name in _FILES)
+            maps, pagemap = (
+                io.FileIO(init.meter.processes.open(init.pid_of(branch), name)) for name in _FILES
+            )
             return await asyncio.to_thread(written.pages, maps, pagemap)
         return Pages([], [])

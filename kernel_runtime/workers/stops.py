@@ -83,7 +83,8 @@ class Stops:
     async def stack(self, name: str | int) -> list[wire.Level]:
         """The calls at the gate, innermost first, with their local variables."""
         snapshot, stop = self.find(name)
-        return await self._snapshots.frozen(snapshot.number)[1].read("stack", _STACK, stop.edits)
+        async with self._snapshots.frozen(snapshot.number) as (_, frozen):
+            return await frozen.read("stack", _STACK, stop.edits)
 
     async def evaluate(self, name: str | int, expression: str) -> str:
         """The text of an expression at the gate; ``Invalid`` with what it raised."""
@@ -99,8 +100,8 @@ class Stops:
         return text
 
     async def _value(self, snapshot: Snapshot, edits: dict[str, str], expression: str) -> str:
-        frozen = self._snapshots.frozen(snapshot.number)[1]
-        kind, text = await frozen.read("evaluate", tuple[str, str], (edits, expression))
+        async with self._snapshots.frozen(snapshot.number) as (_, frozen):
+            kind, text = await frozen.read("evaluate", tuple[str, str], (edits, expression))
         if kind:
             raise Invalid(f"{expression}: {kind}: {text}")
         return text

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.walls.conftest import Guest
+
 
 def test_there_is_a_way_around_the_language(attack: Callable[..., str]) -> None:
     assert "PolicyError" in attack("import ctypes", level="strict")
@@ -49,3 +51,18 @@ def test_the_kernel_answers_no_more_than_without_the_escape(attack: Callable[...
     code = escaped("import ctypes\nctypes.CDLL(None, use_errno=True).unshare(0x10000000)")
     assert attack(code, level="strict") == "-1"
     assert attack(code, level="strict", without=("seccomp", "capabilities", "user", "landlock")) == "0"
+
+
+@pytest.mark.parametrize("way", ["restart", "undo"])
+def test_what_a_cell_wrote_has_no_say_in_how_a_branch_begins(
+    open_guest: Callable[..., Guest], way: str
+) -> None:
+    guest = open_guest(level="strict")
+    write = "with open('{}.py', 'w') as file:\n    file.write('found = 1')"
+    assert guest.run("\n".join(write.format(name) for name in ("RestrictedPython", "planted"))).ok
+    if way == "restart":
+        guest.restart()
+    else:
+        guest.restore(1)
+    assert "PolicyError" in guest.answer("import ctypes")
+    assert guest.answer("import planted\nplanted.found") == "1", "the control: it is there to be imported"

@@ -46,8 +46,9 @@ def test_it_is_what_undo_leaves_for_redo(session: kernel_runtime.Session) -> Non
     assert len(session.snapshots()) == 2, "it is no snapshot before"
     session.undo()
     board = inner_of(session).snapshots
-    left = board.frozen(board.kept.tree.future[-1].left)[1]
-    assert left.pid in ahead
+    left = board.kept.tree.future[-1].left
+    assert left is not None
+    assert board.kept.source(board.find(left)).pids == ahead
     assert session.value("x") == [1]
     session.redo()
     assert session.value("x") == [1, 2]
@@ -58,7 +59,7 @@ def test_it_is_the_moment_before_the_next_cell(session: kernel_runtime.Session) 
     ahead = rest(session)
     session.run("x.append(3)")
     newest = session.snapshots()[-1]
-    assert inner_of(session).snapshots.frozen(newest.number)[1].pid in ahead
+    assert inner_of(session).snapshots.kept.source(newest).pids == ahead
     session.run("x.append(4); import os; os._exit(1)", check=False)
     assert session.value("x") == [1, 2, 3]
     session.undo()
@@ -140,10 +141,11 @@ def test_a_rested_session_does_it_by_itself(
     session = open_session(snapshots=_EACH)
     board = inner_of(session).snapshots
     session.run("x = [1]")
+    session.run("x = [2]")  # before the first cell there is no process
 
     async def made() -> None:
         async with asyncio.timeout(20):
-            while not (board.kept.present.pids and board.frozen(1)[1].has_spare):
+            while not (board.kept.present.pids and board.kept.source(board.find(2)).has_spare):
                 await asyncio.sleep(0.01)
 
     session._portal.call(made())

@@ -10,13 +10,13 @@ import pytest
 
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.workers import spares, written
+from kernel_runtime.workers.frozen import Frozen
 from tests.workers.branches import inner_of, only_live_runs, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import kernel_runtime
-    from kernel_runtime.workers.frozen import Frozen
 
     Open = Callable[..., kernel_runtime.Session]
 
@@ -37,7 +37,10 @@ def rest(session: kernel_runtime.Session) -> None:
 
 
 def frozen(session: kernel_runtime.Session, name: str) -> Frozen:
-    return inner_of(session).snapshots.frozen(name)[1]
+    board = inner_of(session).snapshots
+    found = board.kept.source(board.find(name))
+    assert isinstance(found, Frozen)
+    return found
 
 
 def live_pid(session: kernel_runtime.Session) -> int:
