@@ -124,9 +124,16 @@ class Branching:
         }
 
     def _copy(self) -> bool:
-        """True in the copy."""
+        """True in the copy. It hides from its first moment: what begins in the original at once finds it closed."""
         self._tend_garbage()
-        return self._forking.fork()
+        is_copy = False
+        self._frozen.hide()
+        try:
+            is_copy = self._forking.fork()
+        finally:
+            if not is_copy:
+                self._frozen.show()
+        return is_copy
 
     def _tend_garbage(self) -> None:
         """What is frozen is not collected any more, so that collecting does not touch, and thereby

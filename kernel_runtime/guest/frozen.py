@@ -78,6 +78,16 @@ class FrozenCopy:
         self._reader = reader
         self._forking = forking
 
+    def hide(self) -> None:
+        """Nobody may look into this process, nor into its copies: before there is one, and until it is the only branch."""
+        set_oom_score(OOM_SCORE_FROZEN)
+        self._hide(True)
+
+    def show(self) -> None:
+        """It is the live branch, and alone."""
+        self._hide(False)
+        set_oom_score(OOM_SCORE_LIVE)
+
     def own(self) -> frozenset[int]:
         """Descriptors that are the guest's, not the notebook's."""
         loop = self._loop
@@ -91,8 +101,6 @@ class FrozenCopy:
             lost = descriptors.detach(moment.stock, self.own() - {0})
             lost += _make_private(moment.shared)
             released()
-            set_oom_score(OOM_SCORE_FROZEN)
-            self._hide(True)
             channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
             external = few([*lost, *moment.children.values()])
             order, fds = self._wait(channel, moment, external)
@@ -184,8 +192,6 @@ class FrozenCopy:
 
     def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
         """Give the process what a live branch has."""
-        self._hide(False)
-        set_oom_score(OOM_SCORE_LIVE)
         sock, out, err = fds
         descriptors.replace(self._connection.fileno(), sock)
         descriptors.replace(1, out)

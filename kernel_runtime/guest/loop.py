@@ -125,6 +125,7 @@ class Branch:
         self._pid = os.getpid()
         self._order: wire.Freeze | None = None
         self._forking = forking
+        self._frozen = frozen
         self._branches = branching.Branching(loop, connection, frozen, forking)
         self._huge_pages = HugePages(loop, lambda: not self._busy, allowed=begin.huge_pages)
         frozen.write = self._save
@@ -200,7 +201,7 @@ class Branch:
         return f"no copy could be made: {refusal}" if refusal else None
 
     def _come_back(self, restored: Restored) -> None:
-        """This is the live branch now: say so, and wait until the one before it has ended."""
+        """This is the live branch now: say so, and wait, hidden, until the one before it has ended with all that it began."""
         self._pid = os.getpid()
         self._queue.clear()
         self._aborted.clear()
@@ -211,6 +212,7 @@ class Branch:
         self._connection.send(wire.Ready(branch=order.branch, info=info, pid=self._pid, token=order.token))
         if not self._connection.wait_to_go():
             os._exit(0)
+        self._frozen.show()
         branching.run_restored_hooks()
 
     def _on_readable(self) -> None:

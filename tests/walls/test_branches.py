@@ -54,6 +54,59 @@ def test_a_cell_cannot_look_into_a_frozen_branch(open_guest: Callable[..., Guest
     assert all(outcome == ["PermissionError"] * 4 for outcome in outcomes), outcomes
 
 
+#: Left running by a cell: writes down whose memory it can have, of all processes that come and go.
+GRASP = """
+import time
+if os.fork() == 0:
+    log, known = open('/tmp/grasped', 'a', buffering=1), {'1', str(os.getpid())}
+    while True:
+        for name in os.listdir('/proc'):
+            if name.isdigit() and name not in known:
+                if tried(lambda: os.close(os.open(f'/proc/{name}/mem', os.O_RDWR))) == 'done':
+                    known.add(name)
+                    print(name, file=log)
+def seen():
+    with open('/tmp/grasped', 'a+') as file:
+        file.seek(0)
+        return str(os.getpid()) in file.read().split()
+while not seen(): time.sleep(0.01)
+"""
+GRASPED = "set(map(int, open('/tmp/grasped').read().split()))"
+
+
+def test_what_a_cell_left_running_cannot_look_into_copies_that_begin(
+    open_guest: Callable[..., Guest],
+) -> None:
+    """They have much to do until they wait: they let go of all those descriptors."""
+    guest = open_guest()
+    guest.run("held = [open('/dev/null') for _ in range(900)]")
+    guest.run(FIND + GRASP)
+    copies = set()
+    for _ in range(10):
+        guest.snapshot()
+        copies |= guest.inner.snapshots.pids
+    found = ast.literal_eval(guest.answer(GRASPED))
+    assert int(guest.answer("os.getpid()")) in found, "the control"
+    assert len(copies) >= 10
+    assert not copies & found
+
+
+def test_what_a_cell_left_running_cannot_look_into_the_branch_that_comes_back(
+    open_guest: Callable[..., Guest],
+) -> None:
+    guest = open_guest()
+    guest.run(FIND)
+    guest.snapshot("point")
+    for _ in range(10):
+        guest.run("os.path.exists('/tmp/grasped') and os.remove('/tmp/grasped')")
+        guest.run(GRASP)
+        left = int(guest.answer("os.getpid()"))
+        guest.restore("point")
+        found = ast.literal_eval(guest.answer(GRASPED))
+        assert left in found, "the control"
+        assert int(guest.answer("os.getpid()")) not in found
+
+
 def test_a_branch_that_is_woken_by_a_cell_does_nothing_and_comes_back(
     open_guest: Callable[..., Guest],
 ) -> None:
