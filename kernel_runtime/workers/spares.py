@@ -57,7 +57,7 @@ class Spares:
         self._closed = True
         self._stop()
         self._end()
-        del self._live, self._freezing
+        del self._live, self._freezing, self._end  # what ends the listening refers to who listens
 
     def _begin_later(self) -> None:
         self._stop()
