@@ -46,14 +46,14 @@ for name in ${modules[*]}; do [ -e /modules/\$name.ko ] && insmod /modules/\$nam
 options=trans=virtio,version=9p2000.L,msize=512000
 mount -t 9p -o \$options,cache=loose,ro host /host || poweroff -f
 mount -t tmpfs -o mode=755 root /new
-for name in proc sys dev tmp run mnt root var; do mkdir -p /new/\$name; done
+for name in proc sys dev tmp run mnt var $HOME; do mkdir -p /new/\$name; done
 for name in bin sbin lib lib64 usr etc opt home srv ${top}; do
   if [ -L /host/\$name ]; then ln -s "\$(readlink /host/\$name)" /new/\$name
   elif [ -d /host/\$name ]; then mkdir -p /new/\$name; mount --bind /host/\$name /new/\$name; fi
 done
-for path in /host/var/* /host/root/* /host/root/.[a-z]*; do
+for path in /host/var/* /host$HOME/* /host$HOME/.[a-z]*; do
   name=\${path#/host}
-  case \$name in /root/.cache | /var/tmp | /var/run | /var/lock) continue;; esac
+  case \$name in $HOME/.cache | /var/tmp | /var/run | /var/lock) continue;; esac
   [ -d \$path ] && [ ! -L \$path ] && mkdir -p /new\$name && mount --bind \$path /new\$name
 done
 mkdir -p /disk /new/var/tmp
