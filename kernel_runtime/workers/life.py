@@ -14,15 +14,13 @@ from kernel_runtime import wire
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import Conflict, GuestLost, LimitExceeded
 from kernel_runtime.domain.level import Rung
-from kernel_runtime.sandbox.pages import are_huge_allowed
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.branch import Branch, Keeper, Pending
 from kernel_runtime.workers.denials import UNNAMED
-from kernel_runtime.workers.egress import PROXIED
 from kernel_runtime.workers.first import First
 from kernel_runtime.workers.init import Owner
-from kernel_runtime.workers.pristine import new_seed
+from kernel_runtime.workers.pristine import beginning
 from kernel_runtime.workers.restoration import state_after
 from kernel_runtime.workers.snapshots import Snapshots
 from kernel_runtime.workers.watch import memory_exceeded, session_over
@@ -211,7 +209,7 @@ class Life(Keeper, Owner):
 
     async def _fork(self, init: Init) -> Branch:
         branch = self._branch = self.next_branch()
-        init.fork(branch, self._begun(init, branch.number))
+        init.fork(branch, beginning(self.terms, init, self.execution_count))
         try:
             said = await asyncio.wait_for(asyncio.shield(branch.ready), _START_SECONDS)
         except TimeoutError:
@@ -224,21 +222,6 @@ class Life(Keeper, Owner):
         denials = "named" if init.names_denied else UNNAMED
         self.info = said | self.standing | {"partial": self.partial, "denials": denials}
         return branch
-
-    def _begun(self, init: Init, number: int) -> wire.Begin:
-        """What the live branch ``number`` is told when it begins."""
-        return wire.Begin(
-            branch=number,
-            cwd=self.terms.cwd if self.terms.workdir or not init.scratch else init.scratch,
-            env=self.terms.env | init.places | (PROXIED if init.has_egress else {}),
-            limits=self.limits,
-            level=self.level,
-            execution_count=self.execution_count,
-            arguments=self.terms.arguments,
-            blocked=self.terms.blocked,
-            huge_pages=are_huge_allowed(),
-            seed=new_seed(),
-        )
 
     def next_branch(self) -> Branch:
         """The host's ends of one that is about to be."""

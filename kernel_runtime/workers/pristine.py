@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel_runtime import wire
 from kernel_runtime.domain.errors import GuestLost
 from kernel_runtime.guest import files
+from kernel_runtime.sandbox.pages import are_huge_allowed
 from kernel_runtime.workers import causes
+from kernel_runtime.workers.egress import PROXIED
 from kernel_runtime.workers.thawing import THAW_SECONDS, becoming
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncIterator
 
-    from kernel_runtime import wire
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.freezing import Freezing, Live
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.restoration import How
+    from kernel_runtime.workers.terms import Terms
 
 _SEED_BYTES = 32
 
@@ -31,6 +34,22 @@ _SEED_BYTES = 32
 def new_seed() -> bytes:
     """What a branch's random generators begin with."""
     return os.urandom(_SEED_BYTES)
+
+
+def beginning(terms: Terms, init: Init, execution_count: int) -> wire.Begin:
+    """What a live branch of a session under these terms is told when it begins; who forks it says its number."""
+    return wire.Begin(
+        branch=0,
+        cwd=terms.cwd if terms.workdir or not init.scratch else init.scratch,
+        env=terms.env | init.places | (PROXIED if init.has_egress else {}),
+        limits=terms.limits,
+        level=terms.level,
+        execution_count=execution_count,
+        arguments=terms.arguments,
+        blocked=terms.blocked,
+        huge_pages=are_huge_allowed(),
+        seed=new_seed(),
+    )
 
 
 class Pristine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kernel_runtime
-from kernel_runtime.workers import meter
+from kernel_runtime.workers import meter, pristine, spares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,15 @@ def open_session(directory: Path) -> Iterator[Callable[..., kernel_runtime.Sessi
 @pytest.fixture
 def session(open_session: Callable[..., kernel_runtime.Session]) -> kernel_runtime.Session:
     return open_session()
+
+
+@pytest.fixture
+def spares_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are made ahead when a test says so, however little a session holds."""
+    monkeypatch.setattr(spares, "REST_SECONDS", 1000.0)
+    monkeypatch.setattr(spares, "WORTH", 0)
+    # While a guest's memory is put together into huge pages, its present is not copied.
+    monkeypatch.setattr(pristine, "are_huge_allowed", lambda: False)
 
 
 @pytest.fixture(params=["cgroup", "no cgroup"])

@@ -13,7 +13,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
-from kernel_runtime.workers import life, limiter
+from kernel_runtime.workers import pristine, limiter
 from kernel_runtime.workers.branch import Branch
 from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
@@ -77,8 +77,8 @@ def test_a_guest_is_told_whether_the_host_allows_huge_pages(
 ) -> None:
     inner = inner_of(session)
     assert inner.init is not None
-    monkeypatch.setattr(life, "are_huge_allowed", lambda: allowed)
-    assert inner._begun(inner.init, 1).huge_pages is allowed
+    monkeypatch.setattr(pristine, "are_huge_allowed", lambda: allowed)
+    assert pristine.beginning(inner.terms, inner.init, 0).huge_pages is allowed
 
 
 def test_file_descriptor_output_arrives_in_order(session: kernel_runtime.Session) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.snapshot import Budget
-from kernel_runtime.workers import life, spares, written
+from kernel_runtime.workers import written
 from kernel_runtime.workers.frozen import Frozen
 from tests.workers.branches import inner_of, only_live_runs, processes
 
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 _MANUAL = Budget(automatic=0)
 _EACH = Budget(pause=60, automatic=8)
 
-
-@pytest.fixture(autouse=True)
-def _whenever_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by themselves, and of small states, too."""
-    monkeypatch.setattr(spares, "REST_SECONDS", 1000.0)
-    monkeypatch.setattr(spares, "WORTH", 0)
-    # While a guest's memory is put together into huge pages, its present is not copied.
-    monkeypatch.setattr(life, "are_huge_allowed", lambda: False)
+pytestmark = pytest.mark.usefixtures("spares_when_told")
 
 
 def rest(session: kernel_runtime.Session) -> None:
