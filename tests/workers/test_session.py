@@ -13,7 +13,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
-from kernel_runtime.workers import pristine, limiter
+from kernel_runtime.workers import limiter, pristine
 from kernel_runtime.workers.branch import Branch
 from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
