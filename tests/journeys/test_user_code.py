@@ -221,8 +221,9 @@ STUBBORN = {
     ),
     "stops itself": "import os, signal, sys\nprint('running'); sys.stdout.flush()\nos.kill(os.getpid(), signal.SIGSTOP)",
     "a fork bomb": (
-        "import os, sys\nprint('running'); sys.stdout.flush()\n"
-        "while True:\n    try: os.fork()\n    except OSError: pass\n    except KeyboardInterrupt: pass"
+        # Ignored, not caught: an interrupt in the middle of a handler would end the cell.
+        "import os, signal, sys\nsignal.signal(2, signal.SIG_IGN)\nprint('running'); sys.stdout.flush()\n"
+        "while True:\n    try: os.fork()\n    except OSError: pass"
     ),
 }
 
