@@ -20,9 +20,10 @@ def reserve(memory: int) -> int:
     return min(64 * MIB, memory // 16) + min(16 * MIB, memory // 8)
 
 
-def limit_data(held: int, memory: int) -> None:
-    """RLIMIT_DATA for a live branch that holds ``held`` bytes of data of a session's ``memory``."""
-    soft = held + memory - reserve(memory)
+def limit_data(held: int, memory: int, counted: int = 0) -> None:
+    """RLIMIT_DATA for a live branch that holds ``held`` bytes of data of a session's ``memory``. ``counted``: how
+    many of them the limit counts as well, or the MemoryError would come after the end."""
+    soft = held + memory - reserve(memory) - min(counted, memory // 4)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, soft + max(0, reserve(memory) - _REST)))
 
 

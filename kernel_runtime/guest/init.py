@@ -390,15 +390,17 @@ def _set_live_limits(begin: wire.Begin) -> None:
     """Die before pid 1 when memory runs out; get a MemoryError before that, where possible."""
     set_oom_score(OOM_SCORE_LIVE)
     if begin.limits.memory is not None:
-        headroom.limit_data(_data_bytes(), begin.limits.memory)
+        data, present = _held_bytes()
+        headroom.limit_data(data, begin.limits.memory, present if begin.summed else 0)
 
 
-def _data_bytes() -> int:
-    """Private writable memory of this process now, in bytes (what RLIMIT_DATA counts)."""
+def _held_bytes() -> tuple[int, int]:
+    """Private writable memory of this process now, in bytes: all of it (what RLIMIT_DATA counts), and what is present."""
     try:
         file = os.open("/proc/self/statm", os.O_RDONLY)
-        fields = os.read(file, 256).split()
+        fields = [int(field) * resource.getpagesize() for field in os.read(file, 256).split()]
         os.close(file)
-        return int(fields[5]) * resource.getpagesize()
+        return fields[5], fields[1] - fields[2]
     except OSError:  # without a /proc of its own, a guest has none
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return most, most

@@ -28,7 +28,8 @@ from kernel_runtime.wire.words import (
 class Begin(Frame, frozen=True, tag="begin"):
     """First frame of a live branch: who it is and what it lives with. ``blocked``: what strict's
     language refuses beside its own rules, as kind, pattern and suggestion. ``huge_pages``: whether memory may
-    be put together into such; a guest cannot see what this host allows. ``seed``: what random generators begin with, "": whatever comes.
+    be put together into such; a guest cannot see what this host allows. ``summed``: whether the host sums up its memory, what it shares
+    with the zygote included. ``seed``: what random generators begin with, "": whatever comes.
     """
 
     branch: int
@@ -40,6 +41,7 @@ class Begin(Frame, frozen=True, tag="begin"):
     arguments: list[str] = []
     blocked: list[tuple[str, str, str]] = []
     huge_pages: bool = False
+    summed: bool = False
     seed: bytes = b""
 
 

@@ -48,6 +48,7 @@ def beginning(terms: Terms, init: Init, execution_count: int) -> wire.Begin:
         arguments=terms.arguments,
         blocked=terms.blocked,
         huge_pages=are_huge_allowed(),
+        summed=not init.meter.counts_memory,
         seed=new_seed(),
     )
 

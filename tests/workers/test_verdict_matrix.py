@@ -82,3 +82,10 @@ def test_cause(look: Callable[[str], dict[str, Any]], cause: str) -> None:
 def test_what_cannot_be_held_exactly_is_named(look: Callable[[str], dict[str, Any]]) -> None:
     seen = look("nothing")
     assert seen["partial"] == ([] if seen.get("exact") else ["memory", "pids"])
+
+
+@pytest.mark.parametrize("look", ["none", "none, ordinary user"], indirect=True)
+def test_python_hears_of_it_before_the_limit_ends_it(look: Callable[[str], dict[str, Any]]) -> None:
+    """The host's sum counts what is shared with the zygote as well: a cell's part is less than the limit."""
+    seen = look("memory, private")
+    assert (seen["survived"], seen["error"], seen["next"]) == (True, "MemoryError", "42"), seen
