@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
     from kernel_runtime.domain.level import Level
     from kernel_runtime.domain.limits import Limits
+    from kernel_runtime.domain.question import Question
+    from kernel_runtime.domain.rules import Span
     from kernel_runtime.domain.snapshot import Budget, Snapshot
     from kernel_runtime.domain.usage import Amount, Nearly, Usage
     from kernel_runtime.domain.verdict import Reason, Verdict
@@ -63,8 +65,10 @@ _HOMES = {
     "Limits": "kernel_runtime.domain.limits",
     "Nearly": "kernel_runtime.domain.usage",
     "Budget": "kernel_runtime.domain.snapshot",
+    "Question": "kernel_runtime.domain.question",
     "Reason": "kernel_runtime.domain.verdict",
     "Snapshot": "kernel_runtime.domain.snapshot",
+    "Span": "kernel_runtime.domain.rules",
     "Usage": "kernel_runtime.domain.usage",
     "Verdict": "kernel_runtime.domain.verdict",
     "load_ipython_extension": "kernel_runtime.jupyter.magics",
@@ -89,10 +93,12 @@ __all__ = [
     "Nearly",
     "NotFound",
     "ProtocolViolation",
+    "Question",
     "Reason",
     "Result",
     "Session",
     "Snapshot",
+    "Span",
     "StorageFailed",
     "UnsafeThreads",
     "Usage",

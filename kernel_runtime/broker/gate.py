@@ -132,9 +132,9 @@ class Gate:
             self._hear(turn)
             clock = self._clock(turn.latest)
             said = Decision(
-                effect=Effect.ALLOW if span else Effect.DENY,
-                rule=f"the person ({span})" if span else "the person",
-                reason="an answer to a prompt" if span else "denied when asked",
+                effect=Effect.DENY if span is None else Effect.ALLOW,
+                rule="the person" if span is None else f"the person ({span})",
+                reason="denied when asked" if span is None else "an answer to a prompt",
                 ask_for=str(request.scope),
             )
             record = turn.append(self._entry("answered", request, said), clock.now)

@@ -16,13 +16,14 @@ from urllib.parse import urlencode
 import msgspec
 
 from kernel_runtime.broker import content, credentials, headers
+from kernel_runtime.broker.flow import Meter, as_it_goes
 from kernel_runtime.broker.handler import Performed
 from kernel_runtime.broker.late import imported
 from kernel_runtime.broker.reach import reach
 from kernel_runtime.broker.resolver import Resolver
 from kernel_runtime.broker.target import Target, parse_url, with_params
-from kernel_runtime.domain.amounts import MIB
-from kernel_runtime.domain.errors import CapabilityDenied, Invalid, OutsideFailed
+from kernel_runtime.domain.amounts import MIB, show_amount
+from kernel_runtime.domain.errors import CapabilityDenied, Invalid, LimitExceeded, OutsideFailed
 
 if TYPE_CHECKING:
     import ssl
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     import httpcore
 
     from kernel_runtime.broker.credentials import Credential, Secrets
+    from kernel_runtime.broker.flow import Carry
     from kernel_runtime.broker.handler import Call, Demand
     from kernel_runtime.broker.pinned import Connections
     from kernel_runtime.broker.reach import Reached
+    from kernel_runtime.domain.verdict import Verdict
 
 MAX_BYTES, MAX_SECONDS = 48 * MIB, 300.0
 _USUAL_BYTES, _USUAL_SECONDS = 16 * MIB, 30.0
@@ -82,7 +85,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Http:
-    """The handler ``http``. ``secrets``: the value of a secret by name; ``context``: TLS other than usual."""
+    """The handler ``http``. ``secrets``: the value of a secret by name; ``context``: TLS other than usual;
+    ``carry``: before bytes move (``Account.carried``)."""
 
     name = "http"
 
@@ -93,11 +97,13 @@ class Http:
         secrets: Secrets | None = None,
         context: ssl.SSLContext | None = None,
         backoff: float = _FIRST_DELAY,
+        carry: Carry = as_it_goes,
     ) -> None:
         self._resolver = resolver or Resolver()
         self._secrets = secrets
         self._context = context
         self._backoff = backoff
+        self.carry = carry
         self._connections: Connections | None = None
 
     async def perform(self, call: Call, demand: Demand) -> Performed:
@@ -111,6 +117,8 @@ class Http:
                 return await journey.follow(step)
         except TimeoutError:
             raise OutsideFailed(f"{step.target.authority} took longer than {seconds:g} s (timeout)") from None
+        except LimitExceeded as error:
+            raise CapabilityDenied(f"{step.target.authority}: {_used_up(error.verdict)}") from None
 
     async def close(self) -> None:
         """Idempotent."""
@@ -167,6 +175,7 @@ class _Journey:
         self._demand = demand
         self._used: dict[str, Credential] = {}
         self._moved = 0
+        self._meter = Meter(handler.carry)
 
     async def follow(self, step: Step) -> Performed:
         """The answer that is no redirect."""
@@ -212,6 +221,7 @@ class _Journey:
         await imported("kernel_runtime.broker.pinned")
         from kernel_runtime.broker import pinned
 
+        await self._meter.moved(len(step.content))
         try:
             async with self._handler.exchange(step, reached, extra) as answer:
                 return await self._read(step, answer)
@@ -223,7 +233,7 @@ class _Journey:
     async def _read(self, step: Step, answer: httpcore.Response) -> Answer:
         raw = {name.lower(): value for name, value in answer.headers}
         encoding = raw.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-        body, came = await content.read(answer.aiter_stream(), step.max_bytes, encoding)
+        body, came = await content.read(self._metered(answer), step.max_bytes, encoding)
         self._moved += came + len(step.content)
         if self._used and encoding not in ("", "identity", *content.PACKED):
             raise OutsideFailed(f"the answer is encoded as {encoding[:40]!a}: no secret could be found in it")
@@ -233,10 +243,20 @@ class _Journey:
         told = {name: self._without_secrets(value) for name, value in told.items()}
         return Answer(status=answer.status, headers=told, content=body)
 
+    async def _metered(self, answer: httpcore.Response) -> AsyncIterator[bytes]:
+        async for piece in answer.aiter_stream():
+            await self._meter.moved(len(piece))
+            yield piece
+
     def _without_secrets(self, text: str) -> str:
         for credential in self._used.values():
             text = credential.redactor.text(text)
         return text
+
+
+def _used_up(met: Verdict) -> str:
+    limit = show_amount("network", met.limit)
+    return f"more than the {limit} that this session may move over the network in all (its limit `network`)"
 
 
 def _as_value(step: Step, answer: Answer) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import msgspec
 
 from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import CapabilityDenied
+from kernel_runtime.domain.rules import Span
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.question import Question
-    from kernel_runtime.domain.rules import Span
     from kernel_runtime.ports import Person
 
 #: Seconds that a question waits for its answer.
@@ -108,7 +108,8 @@ class Prompting:
         question = msgspec.structs.replace(question, seconds=self._patience)
         try:
             async with asyncio.timeout(self._patience):
-                return await self._person.answer(question)
+                span = await self._person.answer(question)
+            return _checked(question, span)
         except CapabilityDenied:
             self._bucket.owe(time.monotonic(), -1.0)  # nobody was asked: it does not count
             raise
@@ -116,6 +117,19 @@ class Prompting:
             raise CapabilityDenied(
                 f"{question.what}: nobody answered within {self._patience:.0f} s; run it again to be asked again"
             ) from None
+        except Exception as error:
+            raise _unheard(question, f"failed ({type(error).__name__}: {error})") from error
+
+
+def _checked(question: Question, span: object) -> Span | None:
+    """What the front's code passes on as the answer; nothing but a ``Span`` grants."""
+    if span is None or isinstance(span, Span):
+        return span
+    raise _unheard(question, f"gave {span!r:.80} as the answer, which is neither a Span nor None")
+
+
+def _unheard(question: Question, why: str) -> CapabilityDenied:
+    return CapabilityDenied(f"{question.what}: the person could not be asked: the code that asks them {why}")
 
 
 def _unasked(question: Question, why: str, first: str) -> CapabilityDenied:

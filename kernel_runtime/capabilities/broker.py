@@ -8,6 +8,7 @@ import secrets
 from typing import TYPE_CHECKING, cast
 
 from kernel_runtime.broker.broker import Broker, Caller
+from kernel_runtime.broker.flow import as_it_goes
 from kernel_runtime.capabilities.context import Context
 from kernel_runtime.capabilities.handlers import HANDLERS
 from kernel_runtime.domain.journey import Journey, Stop
@@ -15,6 +16,7 @@ from kernel_runtime.domain.log import STREAM
 
 if TYPE_CHECKING:
     from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.broker.flow import Carry
     from kernel_runtime.capabilities.powers import Powers
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.domain.log import Said
@@ -61,22 +63,31 @@ class SessionBroker(Broker):
 
 
 def broker_for(
-    powers: Powers, disclosed: Disclosed, commons: Commons, journey: Journey | None = None
+    powers: Powers,
+    disclosed: Disclosed,
+    commons: Commons,
+    journey: Journey | None = None,
+    carry: Carry = as_it_goes,
 ) -> SessionBroker:
     """Open the state, read what holds, and put the broker together. ``journey``: of a guest that is called; any
-    other begins one."""
+    other begins one. ``carry``: ``Account.carried`` of its session."""
     from kernel_runtime.state import State
 
     state = State()
     try:
-        return _assembled(powers, state, disclosed, commons, journey)
+        return _assembled(powers, state, disclosed, commons, journey, carry)
     except BaseException:
         state.close()
         raise
 
 
 def _assembled(
-    powers: Powers, state: State, disclosed: Disclosed, commons: Commons, journey: Journey | None
+    powers: Powers,
+    state: State,
+    disclosed: Disclosed,
+    commons: Commons,
+    journey: Journey | None,
+    carry: Carry,
 ) -> SessionBroker:
     from kernel_runtime.broker.log import Logs
     from kernel_runtime.broker.secrets import Secrets
@@ -93,6 +104,7 @@ def _assembled(
         journey=journey or Journey(stops=(Stop(gate.manifest.id, os.path.realpath(gate.manifest.place)),)),
         powers=powers,
         broker_for=broker_for,
+        carry=carry,
         space=f"{gate.manifest.id} {gate.manifest.holder}",
         directory=powers.directory,
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.broker.flow import Carry
     from kernel_runtime.broker.gate import Gate
     from kernel_runtime.broker.log import Logs
     from kernel_runtime.broker.secrets import Secrets
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Context:
     """What handlers of one session are made with. ``secrets`` opens granted ones, and keeps them out of outputs;
     ``space``: under what an app's things are kept, apart from all others'; ``journey``: which calls led to it;
-    ``broker_for`` puts together the broker of an app that this one calls."""
+    ``broker_for`` puts together the broker of an app that this one calls; ``carry``: before bytes move over the network
+    in its name."""
 
     state: State
     gate: Gate
@@ -35,7 +37,8 @@ class Context:
     commons: Commons
     journey: Journey
     powers: Powers
-    broker_for: Callable[[Powers, Disclosed, Commons, Journey], Broker]
+    broker_for: Callable[[Powers, Disclosed, Commons, Journey, Carry], Broker]
+    carry: Carry
     space: str = ""
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)

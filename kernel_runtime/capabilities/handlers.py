@@ -107,7 +107,9 @@ def _terms_of(called: Called, context: Context) -> Terms:
         limits=limits,
         level=level,
         rung=powers.rung,
-        broker=lambda session: context.broker_for(powers, session.disclosed, context.commons, called.journey),
+        broker=lambda session: context.broker_for(
+            powers, session.disclosed, context.commons, called.journey, session.account.carried
+        ),
         hear=functools.partial(_hear, context.commons),
     )
 
@@ -163,7 +165,7 @@ def _files(context: Context) -> Handler:
 def _http(context: Context) -> Handler:
     from kernel_runtime.broker.http import Http
 
-    return Http(secrets=context.secrets.open)
+    return Http(secrets=context.secrets.open, carry=context.carry)
 
 
 #: By the capability's name.

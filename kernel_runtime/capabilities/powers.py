@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class Powers:
     began: float = field(default_factory=time.time)
 
     def check(self) -> Powers:
-        """Itself; ``Invalid`` for scopes that are none, or a manifest that cannot be read."""
+        """Itself; ``Invalid`` for scopes that are none, a manifest that cannot be read, or a person who answers nothing."""
+        if self.person is not None and not callable(getattr(self.person, "answer", None)):
+            raise Invalid(f"person: {self.person!r} has no method answer(question)")
         if self.allow or self.deny:
             self._given()
         if isinstance(self.manifest, str):

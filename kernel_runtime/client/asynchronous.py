@@ -138,7 +138,9 @@ class AsyncSession:
                 notices=self._on_warning is None,
                 snapshots=self._budget,
                 automatic=self._automatic,
-                broker=lambda session, commons: broker_for(self._powers, session.disclosed, commons),
+                broker=lambda session, commons: broker_for(
+                    self._powers, session.disclosed, commons, carry=session.account.carried
+                ),
                 egress=outside,
             )
             outside.of(self._session)

@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     most half of it), ``inodes`` files and directories in that layer, ``file_size`` bytes of one
     file, ``open_files`` descriptors of one process, ``output`` bytes of output per cell,
     ``messages`` output messages per second, ``network`` bytes carried in total and ``bandwidth``
-    bytes per second, through the proxy of its network.
+    bytes per second, by the capability ``http`` and through the proxy of its network.
     """
 
     memory: int | None = 4 * GIB

@@ -41,7 +41,7 @@ LIMIT_REASONS = frozenset(
     }
 )
 #: Limits that the guest's own code meets as an exception: ``survived`` then means that it got one.
-RAISED = frozenset({Reason.MEMORY, Reason.DISK, Reason.FILES, Reason.PIDS})
+RAISED = frozenset({Reason.MEMORY, Reason.DISK, Reason.FILES, Reason.PIDS, Reason.NETWORK})
 
 #: Which reason a limit ends in.
 REASON_OF = {

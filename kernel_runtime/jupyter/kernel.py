@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kernel_runtime.broker.commons import Commons
+    from kernel_runtime.broker.flow import Carry
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.jupyter.guest import House, Session
     from kernel_runtime.jupyter.settings import Settings
@@ -51,7 +52,9 @@ class RuntimeHouse:
             key=_key(),
             saving=settings.saving,
             blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
-            broker=lambda session, commons: broker_of(settings, session.disclosed, commons, self._began),
+            broker=lambda session, commons: broker_of(
+                settings, session.disclosed, commons, self._began, session.account.carried
+            ),
             egress=outside,
         )
         outside.of(session)
@@ -64,7 +67,9 @@ class RuntimeHouse:
         await self._runtime.close()
 
 
-def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons, began: float) -> Broker:
+def broker_of(
+    settings: Settings, disclosed: Disclosed, commons: Commons, began: float, carry: Carry
+) -> Broker:
     """What the guest asks; a notebook that declares nothing may ask for everything, and the person decides.
     The classic notebook names the directory alone, and other fronts nothing."""
     from kernel_runtime.capabilities import Powers, broker_for
@@ -84,7 +89,7 @@ def broker_of(settings: Settings, disclosed: Disclosed, commons: Commons, began:
         rung=settings.rung,
         began=began,
     )
-    return broker_for(powers, disclosed, commons)
+    return broker_for(powers, disclosed, commons, carry=carry)
 
 
 def build_house() -> House:

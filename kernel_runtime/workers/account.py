@@ -21,12 +21,15 @@ _RATE_SECONDS = 0.05
 
 
 class Account:
-    """The session's clock, the bytes carried for it, its messages, and the calls it was denied."""
+    """The session's clock, the bytes carried for it, its messages, and the calls it was denied. ``network_met``: what
+    was said of the last of ``refusals`` pieces that were not carried."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.began = clock()
         self.network = 0
+        self.network_met: Verdict | None = None
+        self.refusals = 0
         self.denied = 0
         self.output = 0
         self._clock = clock
@@ -71,7 +74,9 @@ class Account:
         limit = self.limits.network
         if limit is not None and self.network + size > limit:
             used, evidence = self.network + size, "bytes counted where they are carried"
-            raise LimitExceeded(Verdict(reason=Reason.NETWORK, limit=limit, used=used, evidence=evidence))
+            met = Verdict(reason=Reason.NETWORK, limit=limit, used=used, evidence=evidence, survived=True)
+            self.network_met, self.refusals = met, self.refusals + 1
+            raise LimitExceeded(met)
         self.network += size
         return 0.0 if self._lane is None else self._lane.owe(self._clock(), size)
 

@@ -37,7 +37,7 @@ class Pending:
 
     ``cause`` is recorded before the host interrupts or kills because of a limit; ``limited`` is
     what the guest said of a limit that its code met as an exception, ``kills`` the host's count of
-    out-of-memory kills when it began.
+    out-of-memory kills when it began, ``refusals`` that of pieces the network did not carry.
     """
 
     def __init__(self, request: Ordered, sink: Sink) -> None:
@@ -49,6 +49,7 @@ class Pending:
         self.cause: Verdict | None = None
         self.limited: wire.Limited | None = None
         self.kills = 0
+        self.refusals = 0
         self.warned = False
         self.failed = False
         self.replied = False

@@ -68,7 +68,7 @@ class Limiter:
         self, meter: Meter, branch: Branch, pending: Pending, pressure: Pressure | None = None
     ) -> None:
         """Hold the CPU and wall limit of one cell, from now until it is over."""
-        pending.kills = meter.kills_told
+        pending.kills, pending.refusals = meter.kills_told, self._account.refusals
         meter.begin_cell()
         watch = Watch(
             meter, lambda w: self._warn(pending, w), lambda text: self._note(pending, text), pressure
@@ -172,6 +172,10 @@ class Limiter:
         """The kernel killed processes of a cell that then failed: that is why it did."""
         verdict = meter.out_of_memory(since=kills)
         return verdict and msgspec.structs.replace(verdict, survived=True)
+
+    def stopped_outside(self, refusals: int) -> Verdict | None:
+        """What the cell wanted moved over the network was not, and then it failed."""
+        return self._account.network_met if self._account.refusals > refusals else None
 
 
 def _warn_nobody(_: Nearly) -> None:

@@ -376,7 +376,8 @@ class Session(Life):
             return None
         if pending.limited is not None:
             return self._limiter.on_limited(self.init.meter, pending.limited)
-        return self._limiter.killed_inside(self.init.meter, pending.kills)
+        killed = self._limiter.killed_inside(self.init.meter, pending.kills)
+        return killed or self._limiter.stopped_outside(pending.refusals)
 
 
 async def _passed_on(pending: Pending) -> None:

@@ -106,6 +106,10 @@ class Watch:
         layer = self._meter.processes.layer()
         if layer is not None:
             self._offer("disk", layer.used, layer.size)
+            self._offer("inodes", layer.inodes, limits.inodes)
+        account = self._meter.account
+        self._offer("session", account.seconds, limits.session)
+        self._offer("network", account.network, limits.network)
         if "memory" not in self._warned and nearly("memory", look.memory, limits.memory):
             # Summing up many processes takes a while, and a guest decides how many there are.
             self._offer("memory", await asyncio.to_thread(self._meter.kept_memory, look), limits.memory)

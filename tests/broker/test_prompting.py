@@ -81,6 +81,37 @@ def test_a_denial_holds_for_the_session(state: State) -> None:
     run(test)
 
 
+class _Odd:
+    """A front whose code returns, or raises, something else."""
+
+    def __init__(self, said: object) -> None:
+        self.said = said
+
+    async def answer(self, question: Question) -> Span | None:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["deny", "no", "once", "always", "", True, False, 0, 1, {}, [Span.ONCE], ValueError("lost")],
+    ids=repr,
+)
+def test_what_is_no_answer_grants_nothing(state: State, said: object) -> None:
+    async def test() -> None:
+        made = broker(state, _Odd(said))
+        for _ in range(2):
+            with pytest.raises(CapabilityDenied, match="cache: the person could not be asked"):
+                await ask(made, "cache")
+        assert not list(made.gate.grants)
+        assert "answered" not in [event for event, _ in written(state)]
+        control = broker(state, _Odd(Span.SESSION))
+        await ask(control, "cache")
+
+    run(test)
+
+
 def test_equal_questions_are_one(state: State) -> None:
     async def test() -> None:
         gate = asyncio.Event()

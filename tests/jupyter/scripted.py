@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.broker.commons import Commons
+from kernel_runtime.broker.flow import as_it_goes
 from kernel_runtime.domain.checkpoint import About, Checkpoint
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.errors import CapabilityDenied, NotFound, ProtocolViolation, WallUnavailable
@@ -74,7 +75,7 @@ class ScriptedSession:
     def broker(self) -> Any:
         """The real one."""
         if self._broker is None:
-            self._broker = broker_of(self._settings, Disclosed(), Commons(), time.time())
+            self._broker = broker_of(self._settings, Disclosed(), Commons(), time.time(), as_it_goes)
         return self._broker
 
     @property

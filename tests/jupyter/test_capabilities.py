@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernel_runtime.broker.commons import Commons
+from kernel_runtime.broker.flow import as_it_goes
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.disclosed import Disclosed
 from kernel_runtime.domain.rules import Effect, Span
@@ -91,7 +92,7 @@ def again_after_always(monkeypatch: pytest.MonkeyPatch, place: Path, notebook: s
     request = Request(scope=parse_request("cache"))
 
     async def life(span: Span | None) -> Effect:
-        broker: Any = broker_of(resolve([], os.environ), Disclosed(), Commons(), time.time())
+        broker: Any = broker_of(resolve([], os.environ), Disclosed(), Commons(), time.time(), as_it_goes)
         ticket = broker.gate.ask(request)
         if span is not None:
             assert broker.gate.answer(ticket, span).decision.allowed

@@ -11,6 +11,7 @@ import kernel_runtime
 from kernel_runtime.domain.errors import Conflict, GuestCodeError, GuestLost, Invalid
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.state import State
+from tests.broker.outside import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -365,3 +366,24 @@ def test_a_branch_that_breaks_the_protocol_ends_with_that_verdict(
         hostile(session, frames)
     assert caught.value.verdict.reason == "protocol"
     assert session.run("1 + 1").result == "2"
+
+
+def test_the_network_limit_holds_for_what_http_moves(open_session: Open, place: Path, directory: Path) -> None:
+    with serving() as server:
+        allowed = [f"net:127.0.0.1:{server.port}/GET"]
+        url = f"http://127.0.0.1:{server.port}/bytes?n=4000"
+        get = f"from kernel_runtime.sdk import http\nlen(http.get({url!r}).content)"
+        limited = open_session(workdir=directory, allow=allowed, network="10k")
+        assert [limited.run(get).result for _ in range(2)] == ["4000", "4000"]
+        assert limited.usage().network == 8000
+        result = limited.run(get, check=False)
+        assert result.verdict is not None
+        assert (result.verdict.reason, result.verdict.limit, result.verdict.survived) == ("network", 10_240, True)
+        assert result.error is not None
+        assert result.error.ename == "CapabilityDenied"
+        assert "in all (its limit `network`)" in result.error.evalue
+        assert limited.run("1 + 1").result == "2", "later cells that move nothing are none of its business"
+        later = limited.run("1 / 0", check=False)
+        assert later.verdict is None
+        control = open_session(workdir=directory, allow=allowed)
+        assert [control.run(get).result for _ in range(3)] == ["4000"] * 3

@@ -253,6 +253,21 @@ def test_a_new_first_process_has_a_new_listener(
     assert guest.proxy._servers == []
 
 
+def test_the_network_limit_ends_a_cell_with_its_verdict(
+    open_guest: Callable[..., Guest], sites: tuple[Server, Server]
+) -> None:
+    get = f"CA = None\n{CLIENTS['urllib']}\nlen(get('http://api.internal:{sites[0].port}/bytes?n=600000'))"
+    guest = open_guest("net:api.internal:*", limits=Limits(network=1_000_000))
+    assert guest.answer(get) == "600000"
+    result = guest.run(get)
+    assert result.error is not None
+    assert result.verdict is not None
+    assert (result.verdict.reason, result.verdict.limit) == ("network", 1_000_000)
+    assert "moved more over the network than its limit" in result.verdict.explain()
+    control = open_guest("net:api.internal:*")
+    assert [control.answer(get) for _ in range(2)] == ["600000"] * 2
+
+
 def test_a_guest_that_was_given_no_proxy_has_none(portal: Portal, open_guest: Callable[..., Guest]) -> None:
     bare = Guest(portal, open_guest("net:api.internal:*").client._runtime, None)
     assert bare.answer("import os\n[n for n in os.environ if 'proxy' in n.lower()]") == "[]"
