@@ -368,7 +368,9 @@ def test_a_branch_that_breaks_the_protocol_ends_with_that_verdict(
     assert session.run("1 + 1").result == "2"
 
 
-def test_the_network_limit_holds_for_what_http_moves(open_session: Open, place: Path, directory: Path) -> None:
+def test_the_network_limit_holds_for_what_http_moves(
+    open_session: Open, place: Path, directory: Path
+) -> None:
     with serving() as server:
         allowed = [f"net:127.0.0.1:{server.port}/GET"]
         url = f"http://127.0.0.1:{server.port}/bytes?n=4000"
@@ -378,7 +380,11 @@ def test_the_network_limit_holds_for_what_http_moves(open_session: Open, place: 
         assert limited.usage().network == 8000
         result = limited.run(get, check=False)
         assert result.verdict is not None
-        assert (result.verdict.reason, result.verdict.limit, result.verdict.survived) == ("network", 10_240, True)
+        assert (result.verdict.reason, result.verdict.limit, result.verdict.survived) == (
+            "network",
+            10_240,
+            True,
+        )
         assert result.error is not None
         assert result.error.ename == "CapabilityDenied"
         assert "in all (its limit `network`)" in result.error.evalue
