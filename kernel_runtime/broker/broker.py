@@ -209,6 +209,11 @@ class Broker:
         ticket.demand()
         return ticket
 
+    @property
+    def denied(self) -> list[str]:
+        """The scopes that the person has denied this session."""
+        return [] if self.prompting is None else self.prompting.denied
+
     async def revoke(self, scope: Scope) -> int:
         """The person takes back grants of this scope, here and in all sessions of this app; how many there were here."""
         count = sum(grant.scope == scope for grant in self.gate.grants)

@@ -14,7 +14,7 @@ import msgspec
 from kernel_runtime.domain.audit import Entry
 from kernel_runtime.domain.clock import Clock
 from kernel_runtime.domain.conditions import Conditions, Quota
-from kernel_runtime.domain.decide import Decision, Request, charged, decide
+from kernel_runtime.domain.decide import Decision, Request, charged, decide, standing
 from kernel_runtime.domain.errors import CapabilityDenied, KernelRuntimeError, StorageFailed
 from kernel_runtime.domain.matching import Index
 from kernel_runtime.domain.rules import Effect, Grant, Span
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
 
+    from kernel_runtime.domain.counters import Count
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
     from kernel_runtime.domain.scopes import Scope
@@ -104,6 +105,16 @@ class Gate:
         with self._ledger.look() as turn:
             clock = self._clock(turn.latest)
         return decide(self.manifest, self.grants, self.policy, request, clock, {}).allowed
+
+    def standing(self, request: Request) -> tuple[Index[Grant], dict[str, Count]]:
+        """The grants that hold now for whoever makes ``request``, and what was counted for this app. Nothing is counted
+        or written."""
+        with self._ledger.look() as turn:
+            own = f"{self.manifest.holder} "
+            counts = {key: turn.counters[key] for key in turn.counters if key.startswith(own)}
+            clock = self._clock(turn.latest)
+        grants = standing(self.manifest, self.grants, self.policy, request, clock, counts)
+        return Index(grants), counts
 
     def performed(self, ticket: Ticket, *, size: int = 0, duration: float = 0.0, error: str = "") -> None:
         """Write down what an allowed request came to: bytes, seconds, and how it failed if it did."""

@@ -81,6 +81,11 @@ class Prompting:
         if question.key in self._denied:
             raise CapabilityDenied(f"{question.what}: the person denied it in this session")
 
+    @property
+    def denied(self) -> list[str]:
+        """The scopes that the person has denied this session."""
+        return sorted({key[0] for key in self._denied})
+
     def close(self) -> None:
         """Withdraw what is open."""
         for one in list(self._open.values()):

@@ -98,6 +98,19 @@ def charged(
     }
 
 
+def standing(
+    manifest: Manifest,
+    grants: Index[Grant],
+    policy: Policy,
+    request: Request,
+    clock: Clock,
+    counters: Mapping[str, Count],
+) -> list[Grant]:
+    """The grants that hold for whoever makes ``request``, whatever it is for: no other session's, and none that is used up."""
+    case = _Case(manifest, grants, policy, request, clock, counters)
+    return [grant for grant in grants if case.holds(grant)]
+
+
 class _Case:
     """One request before the rules; lives for one decision."""
 
@@ -182,18 +195,18 @@ class _Case:
         return asking, allowing
 
     def _granted(self) -> Grant | None:
+        return next((grant for grant in self.grants.covering(self.request.scope) if self.holds(grant)), None)
+
+    def holds(self, grant: Grant) -> bool:
         request = self.request
-        for grant in self.grants.covering(request.scope):
-            mine = (
-                grant.app in ("", self.manifest.holder)
-                and grant.version in ("", self.manifest.stamp)
-                and grant.principal in ("", request.principal)
-                and grant.session in ("", request.session)
-            )
-            identity = grant.identity if grant.conditions.counts else ""
-            if mine and self._test(grant.conditions, identity) is None:
-                return grant
-        return None
+        mine = (
+            grant.app in ("", self.manifest.holder)
+            and grant.version in ("", self.manifest.stamp)
+            and grant.principal in ("", request.principal)
+            and grant.session in ("", request.session)
+        )
+        identity = grant.identity if grant.conditions.counts else ""
+        return mine and self._test(grant.conditions, identity) is None
 
     def _first_holding(self, found: list[Rule] | list[Ask]) -> Failure | None:
         """``None`` when the conditions of one of them hold, otherwise why the first does not."""

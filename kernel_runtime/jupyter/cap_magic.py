@@ -34,35 +34,45 @@ async def _cap(bench: Bench, asked: Any) -> Bundle:
     gate: Gate = broker.gate
     with contextlib.suppress(StorageFailed):
         gate.renew()
-    rows, remarks = list(_rows(gate)), _remarks(gate)
+    rows, remarks = list(_rows(broker)), _remarks(gate)
     return {"text/plain": _as_text(rows, remarks), "text/html": _as_html(rows, remarks)}
 
 
-def _rows(gate: Gate) -> Iterator[Row]:
-    """(effect, scope, rule and reason): what the manifest asks; without one, what is granted and what rules say."""
-    from kernel_runtime.domain.outlook import outlook  # with all of what decides: not at each start
+def _rows(broker: Any) -> Iterator[Row]:
+    """(effect, scope, rule and reason): what the manifest asks; without one, what is granted and what rules say; and
+    what the person has denied."""
+    from kernel_runtime.domain.decide import Request  # with all of what decides: not at each start
+    from kernel_runtime.domain.outlook import outlook
+    from kernel_runtime.domain.scopes import parse_scope
 
-    for one in outlook(gate.manifest, gate.grants, gate.policy):
+    gate, caller, denied = broker.gate, broker.caller, broker.denied
+    whose = Request(scope=parse_scope("clock"), principal=caller.principal, session=caller.session)
+    grants, _ = gate.standing(whose)
+    for one in outlook(gate.manifest, grants, gate.policy):
         why = "; ".join(part for part in (one.rule, f'"{one.reason}"' if one.reason else "") if part)
         yield _WORDS[one.effect], one.scope, "; but ".join((why, *one.but))
     if gate.manifest.asks is None:
-        for grant in gate.grants:
+        for grant in grants:
             yield _WORDS["allow"], str(grant.scope), str(grant)
         for rule in gate.policy.rules:
             confirmed = rule.effect == "allow" and gate.policy.confirm
             yield _WORDS["ask" if confirmed else rule.effect], str(rule.scope), str(rule)
+    for scope in denied:
+        if not grants.covering(parse_scope(scope)):
+            yield _WORDS["deny"], scope, "the person, for this session"
 
 
 def _remarks(gate: Gate) -> list[str]:
     manifest = gate.manifest
     if manifest.asks is None:
-        declares = "declares nothing: it may ask for anything"
+        declares, which = "declares nothing: it may ask for anything", "what"
     else:
-        declares = f"asks for {len(manifest.asks)} things; anything else is denied"
+        things = "1 thing" if len(manifest.asks) == 1 else f"{len(manifest.asks)} things"
+        declares, which = f"asks for {things}; anything else is denied", "of these, what"
     rest = "you are asked" if gate.policy.default == "ask" else "denied"
     return [
         f"{manifest.title} {declares}",
-        f"what no rule and no grant speaks of: {rest}; {_FREE}",
+        f"{which} no rule and no grant speaks of: {rest}; {_FREE}",
     ]
 
 

@@ -84,6 +84,26 @@ def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
     assert "<td>env:REGION</td>" in shown["text/html"]
 
 
+def cap(kernel: Kernel) -> list[str]:
+    """The lines of %cap that speak of one scope."""
+    _, outputs = kernel.run("%cap")
+    (shown,) = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
+    return [line for line in str(shown["text/plain"]).splitlines() if "env:HOME" in line]
+
+
+def test_cap_tells_what_came_of_the_answers(kernel: Kernel) -> None:
+    said = []
+    for word in ("once", "deny"):
+        cell = kernel.kc.execute("from kernel_runtime.sdk import env\nenv.get('HOME')", allow_stdin=True)
+        number = re.search(rf"{word} (\d\d)", asked(kernel))
+        kernel.kc.input(f"{word} {number[1]}" if number else word)
+        said.append((kernel.finish(cell)[0]["content"]["status"], cap(kernel)))
+    assert said[0] == ("ok", [])
+    assert said[1][0] == "error"
+    (line,) = said[1][1]
+    assert re.match(r"denied +env:HOME +the person, for this session", line)
+
+
 def again_after_always(monkeypatch: pytest.MonkeyPatch, place: Path, notebook: str) -> Effect:
     """What becomes of a request in a kernel's next life when "always" was said to it in the one before."""
     monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(place / "state"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kernel_runtime.domain.clock import Clock
+    from kernel_runtime.domain.counters import Count
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.policy import Policy
     from kernel_runtime.domain.scopes import Scope
 
 #: Records that are looked through, the newest; rights that are listed.
 MOST_RECORDS, MOST_RIGHTS = 2000, 100
+#: Who decides what was denied when it was asked.
+BY_PERSON = "the person, for this session"
+_NOTHING = parse_scope("clock")
 
 
 class Gate(Protocol):
@@ -41,6 +45,7 @@ class Gate(Protocol):
     grants: Index[Grant]
 
     def grant(self, request: Request, span: Span) -> None: ...
+    def standing(self, request: Request) -> tuple[Index[Grant], dict[str, Count]]: ...
     def renew(self) -> None: ...
 
 
@@ -75,6 +80,14 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     suggestion: Suggestion = Suggestion(allow=(), undeclared=(), refused=())
 
 
+class _Now(NamedTuple):
+    """What decides at one moment: grants that hold, what was counted, what the person has denied this session."""
+
+    grants: Index[Grant]
+    counts: Mapping[str, Count]
+    denied: frozenset[Scope]
+
+
 class Rights:
     """The rights of one app. What reads may block on the disk: call it beside the loop. ``grant``, ``renew``
     and ``revoke`` belong into the loop, where the broker changes the gate, too."""
@@ -90,9 +103,11 @@ class Rights:
         session: str = "",
         files: Mapping[str, Path] | None = None,
         approve: Callable[[str, list[str]], Policy] | None = None,
+        denied: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """``revoke`` takes back grants, in all sessions of the app. ``files``: policy files that may be written to, by
-        name; ``approve`` writes scopes to one and gives the policy that holds then."""
+        name; ``approve`` writes scopes to one and gives the policy that holds then. ``denied``: the scopes that the
+        person has denied this session."""
         self.gate = gate
         self.files = dict(files or {})
         self._trail = trail
@@ -101,6 +116,7 @@ class Rights:
         self._principal = principal
         self._session = session
         self._approve = approve
+        self._denied = denied
 
     @property
     def app(self) -> str:
@@ -124,16 +140,19 @@ class Rights:
     def rights(self, records: Iterable[Record]) -> list[Right]:
         """What is declared, granted or was requested."""
         requested = Counter(filter(None, map(_requested, records)))
+        now = self._now()
         asks: dict[Scope, Ask | None] = {ask.scope: ask for ask in self.gate.manifest.asks or ()}
-        for scope in (*(grant.scope for grant in self.gate.grants), *(s for s, _ in requested.most_common())):
+        for scope in (*(grant.scope for grant in now.grants), *(s for s, _ in requested.most_common())):
             asks.setdefault(scope, None)
-        return [self._right(scope, ask, requested[scope]) for scope, ask in list(asks.items())[:MOST_RIGHTS]]
+        listed = list(asks.items())[:MOST_RIGHTS]
+        return [self._right(scope, ask, requested[scope], now) for scope, ask in listed]
 
     def grant(self, scope: str, span: Span) -> str:
         """Grant it; ``Conflict`` where that would not help."""
         parsed = parse_scope(scope)
-        if not self._grantable(parsed):
-            _, rule = self._stands(parsed, self.gate.grants)
+        now = self._now()
+        if not self._grantable(parsed, now):
+            _, rule = self._stands(parsed, now)
             raise Conflict(f"a grant would not help: {rule} decides")
         self.gate.grant(self._request(parsed), span)
         span_text = "for this session" if span is Span.SESSION else "always, for this version"
@@ -163,8 +182,8 @@ class Rights:
         lines = "1 line" if len(scopes) == 1 else f"{len(scopes)} lines"
         return f"{lines} written to {self.files[file]}: they hold from now on, also for other apps"
 
-    def _right(self, scope: Scope, ask: Ask | None, times: int) -> Right:
-        effect, rule = self._stands(scope, self.gate.grants)
+    def _right(self, scope: Scope, ask: Ask | None, times: int, now: _Now) -> Right:
+        effect, rule = self._stands(scope, now)
         return Right(
             scope=str(scope),
             effect=effect,
@@ -172,30 +191,42 @@ class Rights:
             why=ask.reason if ask else "",
             times=times,
             declared=ask is not None or self.gate.manifest.asks is None,
-            granted=any(grant.scope == scope for grant in self.gate.grants),
-            grantable=effect is not Effect.ALLOW and self._grantable(scope),
+            granted=any(grant.scope == scope for grant in now.grants),
+            grantable=effect is not Effect.ALLOW and self._grantable(scope, now),
         )
 
-    def _grantable(self, scope: Scope) -> bool:
-        """Whether a grant would make it allowed."""
-        mine = Grant(scope=scope)
-        return self._stands(scope, Index((*self.gate.grants, mine)))[0] is Effect.ALLOW
+    def _now(self) -> _Now:
+        grants, counts = self.gate.standing(
+            Request(scope=_NOTHING, principal=self._principal, session=self._session)
+        )
+        denied = {usual(parse_scope(scope)) for scope in self._denied()}
+        return _Now(grants, counts, frozenset(denied))
 
-    def _stands(self, scope: Scope, grants: Index[Grant]) -> tuple[Effect, str]:
+    def _grantable(self, scope: Scope, now: _Now) -> bool:
+        """Whether a grant would make it allowed."""
+        mine = Index((*now.grants, Grant(scope=scope)))
+        return self._stands(scope, now._replace(grants=mine))[0] is Effect.ALLOW
+
+    def _stands(self, scope: Scope, now: _Now) -> tuple[Effect, str]:
         """What would become of it now, and what decides; nothing is counted or written down."""
         gate = self.gate
         if scope.is_concrete and not (scope.kind is Kind.NET and not scope.port):
-            decision = decide(gate.manifest, grants, gate.policy, self._request(scope), self._clock(0.0), {})
-            return decision.effect, decision.rule
-        found = prospect(Ask(scope=scope), grants, gate.policy)
-        return found.effect, f"{found.rule}{'; but ' + '; '.join(found.but) if found.but else ''}"
+            request = self._request(scope)
+            decision = decide(gate.manifest, now.grants, gate.policy, request, self._clock(0.0), now.counts)
+            effect, rule = decision.effect, decision.rule
+        else:
+            found = prospect(Ask(scope=scope), now.grants, gate.policy)
+            effect, rule = found.effect, f"{found.rule}{'; but ' + '; '.join(found.but) if found.but else ''}"
+        if effect is Effect.ASK and usual(scope) in now.denied:
+            return Effect.DENY, BY_PERSON
+        return effect, rule
 
     def _request(self, scope: Scope) -> Request:
         return Request(scope=scope, principal=self._principal, session=self._session)
 
 
 def _requested(record: Record) -> Scope | None:
-    """What was decided on, as a rule would say it: without the usual port. A wildcard that was asked for is none: it
+    """What was decided on, as a rule would say it. A wildcard that was asked for is none: it
     was refused, and granted here it would be more than anybody can ask."""
     if record.event != "decision":
         return None
@@ -207,8 +238,13 @@ def _requested(record: Record) -> Scope | None:
         return None
     if not scope.is_concrete:
         return None
-    usual = scope.kind is Kind.NET and scope.port in ("80", "443")
-    return msgspec.structs.replace(scope, port="") if usual else scope
+    return usual(scope)
+
+
+def usual(scope: Scope) -> Scope:
+    """As a rule would say it: without the usual port."""
+    is_usual = scope.kind is Kind.NET and scope.port in ("80", "443")
+    return msgspec.structs.replace(scope, port="") if is_usual else scope
 
 
 def matching(records: Iterable[Record], text: str, event: str = "") -> list[Record]:

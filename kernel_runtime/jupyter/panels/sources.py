@@ -63,6 +63,7 @@ def rights_with(broker: SessionBroker) -> Rights:
         principal=broker.caller.principal,
         session=broker.caller.session,
         policy=broker.held_policy,
+        denied=lambda: broker.denied,
     )
 
 
@@ -75,9 +76,10 @@ def rights_of(
     principal: str,
     session: str,
     policy: Callable[[], Policy],
+    denied: Callable[[], Sequence[str]] = tuple,
 ) -> Rights:
     """The rights that a gate decides on, with this person's policy files to write to; ``policy`` reads all
-    rules again."""
+    rules again, ``denied``: the scopes that the person has denied this session."""
     from kernel_runtime.broker.approving import approve
     from kernel_runtime.broker.policies import user_file
     from kernel_runtime.domain.rules import Layer
@@ -90,7 +92,15 @@ def rights_of(
         return policy()
 
     return Rights(
-        gate, trail, clock, revoke=revoke, principal=principal, session=session, files=files, approve=approved
+        gate,
+        trail,
+        clock,
+        revoke=revoke,
+        principal=principal,
+        session=session,
+        files=files,
+        approve=approved,
+        denied=denied,
     )
 
 

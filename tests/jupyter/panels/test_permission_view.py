@@ -105,6 +105,24 @@ def test_what_is_granted_is_decided_so_and_revoked_no_more(rights, span):
     assert events == [("decision", "ask"), ("revoked", "deny"), ("decision", "allow"), ("granted", "allow")]
 
 
+def test_a_grant_that_is_used_up_or_another_sessions_is_none(rights):
+    assert rights.gate.answer(rights.gate.ask(request()), Span.ONCE).decision.allowed
+    assert standing(rights)[NET] == (Effect.ASK, False, True)
+    rights.gate.grant(Request(scope=parse_scope(NET), principal="ann", session="another"), Span.SESSION)
+    assert standing(rights)[NET] == (Effect.ASK, False, True)
+    assert not rights.gate.ask(request()).decision.allowed
+    rights.grant(NET, Span.SESSION)
+    assert standing(rights)[NET] == (Effect.ALLOW, True, False)
+
+
+def test_what_the_person_denied_this_session_is_denied_and_can_be_granted(rights):
+    rights._denied = lambda: ["net:api.example.org:443/GET"]
+    (right,) = [right for right in rights.read().rights if right.scope == NET]
+    assert (right.effect, right.rule, right.grantable) == (Effect.DENY, "the person, for this session", True)
+    rights.grant(NET, Span.SESSION)
+    assert standing(rights)[NET] == (Effect.ALLOW, True, False)
+
+
 def test_what_is_revoked_in_another_session_is_seen_here(rights, tmp_path):
     async def story():
         rights.grant(NET, Span.SESSION)
