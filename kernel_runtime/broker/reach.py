@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.broker.addresses import LINK_LOCAL, METADATA, why_closed
+from kernel_runtime.domain.addresses import LINK_LOCAL, METADATA, why_closed
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.domain.hosts import is_public_name

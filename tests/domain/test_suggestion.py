@@ -11,10 +11,12 @@ from kernel_runtime.domain.rules import Layer
 from kernel_runtime.domain.suggestion import suggest
 
 
-def record(resource: str, decision: str, rule: str, capability: str = "net", **fields: str) -> Record:
+def record(
+    resource: str, decision: str, rule: str, capability: str = "net", event: str = "decision", **fields: str
+) -> Record:
     entry = Entry(
-        event="decision",
-        app="a",
+        event=event,
+        app=fields.pop("app", "a"),
         capability=capability,
         resource=resource,
         decision=decision,
@@ -65,3 +67,51 @@ def test_records_of_other_events_and_foreign_words_are_passed_over() -> None:
     assert (
         suggest([changed, record("x y", "ask", "?"), record("x", "ask", "?", capability="nett")]).allow == ()
     )
+
+
+def asked(name: str, app: str = "a") -> Record:
+    return record(name, "ask", "the policy's default", capability="env", app=app)
+
+
+def answered(name: str, decision: str, event: str = "answered") -> Record:
+    return record(name, decision, "the person", capability="env", event=event)
+
+
+def test_what_the_person_granted_or_denied_is_not_proposed() -> None:
+    log = [
+        *(asked("GRANTED"), answered("GRANTED", "allow")),
+        *(asked("DENIED"), answered("DENIED", "deny"), asked("DENIED")),
+        *(asked("LATER"), answered("LATER", "deny"), answered("LATER", "allow", "granted")),
+        *(asked("RULED"), record("RULED", "allow", "allow env:RULED, p:1", capability="env")),
+        *(asked("AGAIN"), answered("AGAIN", "allow"), asked("AGAIN")),
+        *(asked("OTHERS"), answered("OTHERS", "allow"), asked("OTHERS", app="b")),
+        asked("OPEN"),
+    ]
+    found = suggest(log)
+    assert [(wish.scope, wish.times, wish.apps) for wish in found.allow] == [
+        ("env:AGAIN", 1, ("a",)),
+        ("env:OPEN", 1, ("a",)),
+        ("env:OTHERS", 1, ("b",)),
+    ]
+    assert [(wish.scope, wish.times, wish.reason) for wish in found.refused] == [
+        ("env:DENIED", 2, "you denied it when you were asked")
+    ]
+
+
+def test_no_proposal_leads_to_the_clouds_own_services() -> None:
+    found = suggest(
+        [
+            record(f"{host}:80/GET", "ask", "the policy's default")
+            for host in (
+                "169.254.169.254",
+                "169.254.7.7",
+                "[fd00:ec2::254]",
+                "[fe80::1]",
+                "127.0.0.1",
+                "10.0.0.8",
+            )
+        ]
+    )
+    assert [wish.scope for wish in found.allow] == ["net:10.0.0.8/GET", "net:127.0.0.1/GET"]
+    assert len(found.refused) == 4
+    assert "metadata service" in found.toml()

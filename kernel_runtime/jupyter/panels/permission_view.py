@@ -215,7 +215,7 @@ class PermissionView:
             ("" if wishes else nothing)
             + pictures.wishes("Not in the manifest, which has to ask first:", suggestion.undeclared)
             + pictures.wishes(
-                "Denied by a rule or a condition, which no suggestion changes:", suggestion.refused
+                "Denied by a rule, a condition or you, which no suggestion changes:", suggestion.refused
             )
         )
         for each in (self._file, self._write):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel_runtime.broker.addresses import LOOPBACK, METADATA, why_closed
+from kernel_runtime.domain.addresses import LOOPBACK, METADATA, why_closed
 
 CLOSED = [
     "127.0.0.1",
