@@ -72,13 +72,17 @@ def load_policy(
         project = own.parent.parent.resolve()
         source = read_source(own, Layer.PROJECT, trusted=project in trusted)
         sources += [source] if source else []
-    for path in files:
-        source = read_source(path, Layer.GIVEN)
-        if source is None:
-            raise Invalid(f"{path} does not exist: no policy was read")
-        sources.append(source)
+    sources += map(read_given, files)
     sources += [given] if given is not None else []
     return Policy(sources, confirm=confirm)
+
+
+def read_given(path: Path) -> Source:
+    """One policy file that was named; ``Invalid`` when it is not there or cannot be relied on."""
+    source = read_source(path, Layer.GIVEN)
+    if source is None:
+        raise Invalid(f"{path} does not exist: no policy was read")
+    return source
 
 
 def read_source(path: Path, layer: Layer, *, trusted: bool = True) -> Source | None:

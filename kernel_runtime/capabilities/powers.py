@@ -48,13 +48,19 @@ class Powers:
     began: float = field(default_factory=time.time)
 
     def check(self) -> Powers:
-        """Itself; ``Invalid`` for scopes that are none, a manifest that cannot be read, or a person who answers nothing."""
+        """Itself; ``Invalid`` for scopes that are none, a manifest or a policy file that cannot be read as one, or a
+        person who answers nothing."""
         if self.person is not None and not callable(getattr(self.person, "answer", None)):
             raise Invalid(f"person: {self.person!r} has no method answer(question)")
         if self.allow or self.deny:
             self._given()
         if isinstance(self.manifest, str):
             self.read_manifest()
+        if self.policy:
+            from kernel_runtime.broker.policies import read_given
+
+            for file in self.policy:
+                read_given(Path(file))
         return self
 
     def read_manifest(self) -> Manifest:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 
 from kernel_runtime.domain.check_policy import MAX_POLICY, Policy, Severity, parse_policy
 from kernel_runtime.domain.errors import Invalid
@@ -35,9 +36,16 @@ def blocked_by(path: str) -> list[tuple[str, str, str]]:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Invalid(f"{path}: a policy is a regular file")
             return file.read(MAX_POLICY + 1).decode()
     except OSError as error:
         raise Invalid(f"{path}: the policy cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise Invalid(f"{path}: the policy is not UTF-8 text") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A FIFO has no writer."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -173,11 +173,15 @@ def parse_scopes(source: Source, name: str) -> list[str]:
 
 
 def check_policy(settings: Settings) -> None:
-    """``Invalid`` when what is to check the cells is malformed: found at the start, not at a cell."""
+    """``Invalid`` when what is to check the cells, or a policy that was named, is malformed: found at the start, not at a cell."""
     if settings.check or settings.policy:
         from kernel_runtime.jupyter.advice import advice_for
 
         advice_for(settings.check, settings.policy, settings.level)
+    if settings.policy:
+        from kernel_runtime.broker.policies import read_given
+
+        read_given(Path(settings.policy))
 
 
 def tighten(settings: Settings, source: Source | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -393,3 +394,29 @@ def test_the_network_limit_holds_for_what_http_moves(
         assert later.verdict is None
         control = open_session(workdir=directory, allow=allowed)
         assert [control.run(get).result for _ in range(3)] == ["4000"] * 3
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'rate = "60/fortnight"',
+        'until = "soon"',
+        'when = "Mon-Frog 09:00-17:00"',
+        "quota = {call = 3}",
+        'rat = "1/s"',
+    ],
+)
+def test_a_policy_that_is_none_starts_nothing(tmp_path: Path, condition: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f'allow = [{{ scope = "cache", {condition} }}]\n')
+    with pytest.raises(Invalid, match=r"policy\.toml"):
+        kernel_runtime.Session(policy=str(file))
+    file.write_text('allow = [{ scope = "cache", rate = "60/min" }]\n')
+    kernel_runtime.Session(policy=str(file))
+
+
+def test_a_policy_that_nobody_writes_is_not_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    os.mkfifo(file)
+    with pytest.raises(Invalid, match="a policy is a regular file"):
+        kernel_runtime.Session(policy=str(file))
