@@ -183,6 +183,22 @@ class Gate:
                 turn.grant(grant)
         self.grants = Index((*self.grants, grant))
 
+    def changed(self, things: Iterable[tuple[str, str]], rule: str, principal: str = "") -> None:
+        """Write down what was done beside any decision: one record for each thing, a capability and a resource."""
+        with self._ledger.turn() as turn:
+            for capability, resource in things:
+                entry = Entry(
+                    event="changed",
+                    principal=principal,
+                    app=self.manifest.id,
+                    version=self.manifest.version,
+                    capability=capability,
+                    resource=self._redact(resource),
+                    rule=rule,
+                    holder=self.manifest.holder,
+                )
+                turn.append(entry, self._clock(turn.latest).now)
+
     def revoke(self, scope: Scope) -> int:
         """Take back grants of exactly this scope, in all sessions of this app; how many there were in this one."""
         revoked = self._take_back(

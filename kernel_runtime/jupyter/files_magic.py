@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.errors import Invalid, KernelRuntimeError
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, text
 from kernel_runtime.jupyter.state_text import clean
 
@@ -46,14 +46,28 @@ async def _files(bench: Bench, asked: Any) -> Bundle:
         raise Invalid(f"%files {asked.action}: which one? Write its path after it")
     if asked.action == "diff":
         return text(clean(await files.diff(asked.path)) or "no text differs")
-    return _told("kept on the host:", await files.keep(asked.path))
+    outcome = await files.keep(asked.path)
+    remark = _written_down(await bench.session(), outcome.done) if outcome.done else ""
+    return _told("kept on the host:", outcome, remark)
 
 
-def _told(what: str, outcome: Outcome) -> Bundle:
+def _written_down(session: Any, paths: list[str]) -> str:
+    """What the audit log cannot be told, which is done all the same: it is the owner's own doing."""
+    try:
+        broker = session.broker()
+        broker.gate.changed(
+            [("files", f"keep:{path}") for path in paths], "%files keep", broker.caller.principal
+        )
+    except KernelRuntimeError as error:
+        return f"the audit log has no record of it: {error}"
+    return ""
+
+
+def _told(what: str, outcome: Outcome, remark: str = "") -> Bundle:
     """What was done, and what was not, with the reason."""
     if not outcome.done and not outcome.refused:
         return text("no file was added, changed or removed")
-    return text(what if outcome.done else "", clean(str(outcome)))
+    return text(what if outcome.done else "", clean(str(outcome)), remark)
 
 
 def _offers(session: Session, words: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.errors import Invalid, StorageFailed
 from kernel_runtime.domain.file_changes import Deed, FileChange, FileChanges, Outcome
 from kernel_runtime.jupyter.bench import MAGICS
 from kernel_runtime.jupyter.front_magics import perform
@@ -20,12 +20,20 @@ class Files:
     def __init__(self) -> None:
         self.known = ["a.txt", "a b", "x\x1by"]
         self.asked: list[tuple[str, ...]] = []
+        self.written: list[object] = []
+        self.trouble: Exception | None = None
         self.found = FileChanges(
             changes=[
                 FileChange(path="a.txt", deed=Deed.CHANGED, kind="file", size=4, before=3),
                 FileChange(path="\x1b]0;x\x07\n", deed=Deed.ADDED, kind="file", size=4),
             ]
         )
+
+    def changed(self, things: list[tuple[str, str]], rule: str, principal: str) -> None:
+        """The gate's part."""
+        if self.trouble is not None:
+            raise self.trouble
+        self.written.append((things, rule, principal))
 
     async def changes(self) -> FileChanges:
         return self.found
@@ -50,7 +58,8 @@ def files() -> Files:
 
 def shown(files: Files, code: str) -> str:
     async def session() -> Any:
-        return SimpleNamespace(files=files)
+        broker = SimpleNamespace(gate=files, caller=SimpleNamespace(principal="ann"))
+        return SimpleNamespace(files=files, broker=lambda: broker)
 
     calls = MAGICS.recognise(code)
     assert calls is not None
@@ -76,6 +85,12 @@ def test_what_was_kept_and_dropped_is_told(files: Files) -> None:
     assert shown(files, "%files drop") == "no file was added, changed or removed"
     shown(files, "%files drop d")
     assert files.asked == [("keep", "a b"), ("drop", ""), ("drop", "d")]
+    assert files.written == [([("files", "keep:a b")], "%files keep", "ann")]
+
+
+def test_what_could_not_be_written_down_is_told(files: Files) -> None:
+    files.trouble = StorageFailed("the state is full")
+    assert shown(files, "%files keep a.txt").endswith("the audit log has no record of it: the state is full")
 
 
 @pytest.mark.parametrize("code", ["%files burn", "%files keep", "%files diff", "%files keep a b"])

@@ -45,6 +45,7 @@ class Gate(Protocol):
     grants: Index[Grant]
 
     def grant(self, request: Request, span: Span) -> None: ...
+    def changed(self, things: Iterable[tuple[str, str]], rule: str, principal: str = "") -> None: ...
     def standing(self, request: Request) -> tuple[Index[Grant], dict[str, Count]]: ...
     def renew(self) -> None: ...
 
@@ -179,6 +180,9 @@ class Rights:
         if not scopes:
             raise Conflict("tick what is to be allowed first")
         self.gate.policy = self._approve(file, scopes)
+        self.gate.changed(
+            [("policy", scope) for scope in scopes], f"allowed in {self.files[file]}", self._principal
+        )
         lines = "1 line" if len(scopes) == 1 else f"{len(scopes)} lines"
         return f"{lines} written to {self.files[file]}: they hold from now on, also for other apps"
 

@@ -276,6 +276,9 @@ def test_a_suggestion_is_ticked_and_written(rights, tmp_path):
         assert "Tick what is to be allowed first." in await press(view._acting, view._write)
         view._wishes.children[0].value = True
         assert "1 line written to" in await press(view._acting, view._write)
+        written = rights.records()[0]
+        assert (written.event, written.capability, written.resource) == ("changed", "policy", NET)
+        assert "policy.toml" in written.rule
         assert NET in (tmp_path / "config" / "kernel-runtime" / "policy.toml").read_text()
         assert rights.gate.ask(request()).decision.allowed, "the gate that runs decides by it"
 
