@@ -11,6 +11,7 @@ import msgspec
 
 from kernel_runtime.cli.outcome import OF_STATUS, colours_wanted, status_of_verdict
 from kernel_runtime.cli.terminal import harmless, write_guest_text
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.verdict import Verdict
 from kernel_runtime.jupyter.guests import converse, limit_seen_inside
 from kernel_runtime.jupyter.line import Line
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
 
 
 def status_of_error(ename: str, evalue: str) -> str:
-    """``interrupted``, ``limit`` (seen from inside) or ``error``."""
+    """``interrupted``, ``limit`` (seen from inside), ``refused`` or ``error``."""
     if ename == "KeyboardInterrupt":
         return "interrupted"
+    if ename == CapabilityDenied.__name__:
+        return "refused"
     return "limit" if limit_seen_inside(ename, evalue) else "error"
 
 
 class Conversation(msgspec.Struct, kw_only=True):
     """What came of it; ``stdout`` and ``stderr`` only if they were captured. ``standing``: what the guest
-    stood behind."""
+    stood behind; ``denied``: system calls that its walls refused."""
 
     status: str = "ok"
     seconds: float = 0.0
@@ -40,6 +43,7 @@ class Conversation(msgspec.Struct, kw_only=True):
     evalue: str | None = None
     traceback: list[str] = []
     verdict: Verdict | None = None
+    denied: list[str] = []
     standing: dict[str, object] = {}
 
 
@@ -93,7 +97,9 @@ def _plain(output: Output) -> str:
 
 
 def _conversation(result: Result, *, capture: bool) -> Conversation:
-    done = Conversation(seconds=result.seconds, verdict=result.verdict, result=result.result)
+    done = Conversation(
+        seconds=result.seconds, verdict=result.verdict, result=result.result, denied=result.denied
+    )
     if capture:
         done.stdout, done.stderr = result.stdout, result.stderr
     if result.error is not None:

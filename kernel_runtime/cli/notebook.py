@@ -12,7 +12,7 @@ from rich.text import Text
 from kernel_runtime.cli.outcome import OF_STATUS, colours_wanted
 from kernel_runtime.cli.progress import Progress, seconds
 from kernel_runtime.cli.terminal import console, harmless, one_line
-from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.jupyter import document, parameters
 from kernel_runtime.jupyter import notebook as runner
 from kernel_runtime.jupyter.guests import limit_seen_inside
@@ -40,6 +40,7 @@ _NEXT = {
     "error": "the traceback is in the executed notebook; fix the cell and run again",
     "refused": "run 'kernel-runtime doctor' to see what this host can enforce and how to fix the rest",
     "lost": "run 'kernel-runtime doctor'; if that shows nothing, report this with the text above",
+    CapabilityDenied.__name__: "grant it with --allow SCOPE or in a policy file (--policy), if this notebook may have it",
     "interrupted": "outputs so far are in the executed notebook",
 }
 
@@ -175,5 +176,5 @@ def _explain(status: str, failure: Failure) -> None:
         why = failure.ename + (f": {failure.evalue}" if failure.evalue else "")
     screen.print(Text.assemble(("Error: ", "bold red"), place + one_line(why, 400)))
     reason = failure.verdict.reason if failure.verdict else limit_seen_inside(failure.ename, failure.evalue)
-    fix = _FIXES.get(str(reason)) or _NEXT.get(status, "")
+    fix = _FIXES.get(str(reason)) or _NEXT.get(failure.ename) or _NEXT.get(status, "")
     screen.print(Text.assemble(("Next: ", "bold"), fix))

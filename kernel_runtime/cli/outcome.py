@@ -29,7 +29,7 @@ Exit codes:
   1    the code that was run raised an error
   2    bad input: a wrong option, file, parameter or limit; nothing was run or changed
   3    a limit ended the run (memory, cpu, time, pids, disk, files, output, …)
-  4    refused: this host cannot build a wall, or something forbidden was done
+  4    refused: this host cannot build a wall, or something forbidden or not granted was asked for
   5    the guest was lost, or kernel_runtime itself failed
   130  interrupted with Ctrl-C
 """

@@ -182,7 +182,8 @@ class Cells:
 
     def _recorded(self, extra: dict[str, Any]) -> dict[str, Any]:
         """The reply's metadata with what the guest stood behind: a part of every run's record."""
-        standing = identity.standing(self._settings.level, self._guest.walls, self._guest.missing)
+        guest = self._guest
+        standing = identity.standing(self._settings.level, guest.walls, guest.missing, guest.partial)
         if not standing:
             return extra
         return extra | {"kernel_runtime": extra.get("kernel_runtime", {}) | {"standing": standing}}

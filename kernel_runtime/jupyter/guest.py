@@ -61,6 +61,8 @@ class Session(Protocol):
     @property
     def missing(self) -> dict[str, str]: ...
     @property
+    def partial(self) -> dict[str, str]: ...
+    @property
     def is_ready(self) -> bool: ...
     async def ready(self) -> object: ...
     async def submit(
@@ -130,6 +132,11 @@ class Guest:
     def missing(self) -> Mapping[str, str]:
         """The walls it stands without, with what stands in for them, as far as known."""
         return self.session.missing if self.session else {}
+
+    @property
+    def partial(self) -> Mapping[str, str]:
+        """The limits that this host does not hold exactly, and how it holds them, as far as known."""
+        return self.session.partial if self.session else {}
 
     @property
     def walls(self) -> Sequence[str]:

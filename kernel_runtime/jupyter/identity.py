@@ -56,11 +56,19 @@ def has_debugger() -> bool:
     return importlib.util.find_spec("debugpy") is not None
 
 
-def standing(level: Level, walls: Sequence[str], missing: Mapping[str, str]) -> dict[str, Any]:
-    """What a guest stands behind, for records: level, rung, and the walls that are missing; {} for none yet."""
+def standing(
+    level: Level, walls: Sequence[str], missing: Mapping[str, str], partial: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a guest stands behind, for records: level, rung, the walls that are missing and the limits that are not held
+    exactly; {} for none yet."""
     if not walls:
         return {}
-    return {"level": str(level), "rung": str(_rung(walls)), "missing": dict(missing)}
+    return {
+        "level": str(level),
+        "rung": str(_rung(walls)),
+        "missing": dict(missing),
+        "partial": dict(partial),
+    }
 
 
 def _rung(walls: Sequence[str]) -> Rung:

@@ -112,12 +112,16 @@ class Life(Keeper, Owner):
 
     @property
     def standing(self) -> dict[str, object]:
-        """Level, rung, the walls that stand and those that do not (with what stands in for them)."""
+        """Level, rung, the walls that stand and those that do not (with what stands in for them), the limits that are not
+        held exactly, and whether denied system calls are named."""
+        named = self.init is None or self.init.names_denied
         return {
             "level": str(self.level),
             "rung": str(self.rung),
             "walls": self.walls,
             "missing": self.missing,
+            "partial": self.partial,
+            "denials": "named" if named else UNNAMED,
         }
 
     @property
@@ -219,8 +223,7 @@ class Life(Keeper, Owner):
             if branch.cause is None and not branch.ready.cancelled():
                 raise
             raise GuestLost(branch.cause or causes.ended("it ended while starting")) from None
-        denials = "named" if init.names_denied else UNNAMED
-        self.info = said | self.standing | {"partial": self.partial, "denials": denials}
+        self.info = said | self.standing
         return branch
 
     def next_branch(self) -> Branch:

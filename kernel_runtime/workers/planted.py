@@ -45,7 +45,7 @@ ctypes.memmove(place, held, len(held))
 libc.shmctl(segment, 0, None)  # gone with the last that has it attached, whatever happens to us
 semaphore = libc.semget(0, 1, 0o1666)
 libc.semctl(semaphore, 0, 16, VALUE)
-os.nice(NICE)
+nice = os.nice(NICE)
 selector = selectors.DefaultSelector()
 def serve(server):
     server.listen()
@@ -64,7 +64,7 @@ selector.register(sys.stdin, selectors.EVENT_READ)
 print(json.dumps({
     'tcp': tcp.getsockname()[1], 'udp': udp.getsockname()[1], 'abstract': mark,
     'socket': directory + '/socket', 'process': os.getpid(), 'address': ctypes.addressof(held),
-    'segment': segment, 'semaphore': semaphore,
+    'segment': segment, 'semaphore': semaphore, 'nice': nice,
 }), flush=True)
 try:
     while True:
@@ -109,7 +109,6 @@ def plant() -> Iterator[Planted]:
             directory=str(directory),
             file=str(file),
             shared=str(shared),
-            nice=_NICE,
             value=_VALUE,
             namespaces={name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
             host=socket.gethostname(),

@@ -42,13 +42,16 @@ def test_a_notebook(program: Program, notebook: Notebook, tmp_path: Path) -> Non
     assert executed.cells[1].metadata.tags == ["injected-parameters"]
     assert executed.cells[2].outputs[0].text == "rows 5\n"
     assert executed.metadata.kernel_runtime.run.status == "ok"
-    assert executed.metadata.kernel_runtime.run.standing == {
-        "level": "moderate", "rung": "namespaces", "missing": {},
-    }  # fmt: skip
+    standing = executed.metadata.kernel_runtime.run.standing
+    assert standing.keys() == {"level", "rung", "missing", "partial"}
+    assert (standing.level, standing.rung, standing.missing) == ("moderate", "namespaces", {})
     page = (tmp_path / "nb.executed.html").read_text()
     assert "<b>bold</b>" in page
     assert "<script" not in page
     assert "default-src 'none'" in page
+
+
+DENIED = "from kernel_runtime.sdk import cache\ncache.get('x')"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,7 @@ def test_a_notebook(program: Program, notebook: Notebook, tmp_path: Path) -> Non
     [
         ("undefined_name", [], 1, "cell 2 `undefined_name`: NameError"),
         ("import os; os._exit(3)", [], 5, "its process exited with status 3"),
+        (DENIED, [], 4, "Next: grant it with --allow SCOPE"),
         ("while True: pass", ["--time", "2s"], 3, "it ran longer than its limit of 2 s"),
         ("b = [bytearray(10**6) for _ in range(2000)]", ["--memory", "256M"], 3, "more with --memory"),
         ("open('x', 'wb').write(bytes(50_000_000))", ["--disk", "8M"], 3, "more with --disk"),
@@ -167,6 +171,18 @@ def test_a_script_asks(program: Program, tmp_path: Path) -> None:
     assert "[guest] name? " in done.stderr
 
 
+def test_a_script_that_was_denied_ends_as_a_notebook_does(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(DENIED)
+    done = program("run", "s.py")
+    assert done.returncode == 4
+    assert "--allow cache grants it" in done.stderr
+
+
+def test_what_the_walls_refused_is_in_the_record(program: Program) -> None:
+    done = program("exec", "--json", "-c", "import socket\ntry: socket.socket(40)\nexcept OSError: pass")
+    assert json.loads(done.stdout)["denied"] == ["socket(AF_VSOCK)"]
+
+
 def test_exec(program: Program) -> None:
     done = program("exec", "-c", "print('hi')\n6*7")
     assert (done.returncode, done.stdout) == (0, "hi\n42\n")
@@ -191,6 +207,7 @@ def test_exec_json_from_stdin(program: Program) -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", [], 5, "SIGSEGV"),
         ("open('/etc/shadow')", [], 1, "FileNotFoundError"),
         ("import socket; socket.create_connection(('1.1.1.1', 80), 2)", [], 1, "OSError"),
+        (DENIED, [], 4, "--allow cache grants it"),
     ],
 )
 def test_exec_ends(program: Program, code: str, flags: list[str], exit_code: int, hint: str) -> None:

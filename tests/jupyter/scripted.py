@@ -55,6 +55,7 @@ class ScriptedSession:
         self.execution_count = 0
         self.walls = ["user", "mount"]
         self.missing: dict[str, str] = {}
+        self.partial: dict[str, str] = {}
         self.info: dict[str, object] = {}
         self.snapshots = ScriptedSnapshots(os.environ.get("SCRIPTED_SNAPSHOTS", ""))
         self.stops = ScriptedStops()
