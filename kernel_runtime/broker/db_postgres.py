@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime.broker import db_values
 from kernel_runtime.broker.db_intake import Intake
 from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, first_word, parse_url
-from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
+from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError, OutsideFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ class Postgres:
         try:
             raw = self._psycopg.connect(*plain, **arguments)
         except self._psycopg.Error as error:
-            raise Conflict(f"the database cannot be reached ({type(error).__name__})") from None
+            raise OutsideFailed(f"the database cannot be reached ({type(error).__name__})") from None
         raw.read_only = not writes
         return raw
 
@@ -213,5 +213,5 @@ def _explained(error: Exception, errors: Any) -> KernelRuntimeError:
         )
     state = getattr(error, "sqlstate", None)
     if state is None or state.startswith(("08", "57P", "53")):
-        return Conflict(f"the connection to the database was lost ({type(error).__name__}); try again")
+        return OutsideFailed(f"the connection to the database was lost ({type(error).__name__}); try again")
     return Invalid(f"sql: {said}")

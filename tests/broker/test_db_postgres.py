@@ -14,7 +14,7 @@ from kernel_runtime.broker.databases import Database
 from kernel_runtime.broker.db import Databases
 from kernel_runtime.broker.db_intake import Intake
 from kernel_runtime.broker.db_postgres import first_word
-from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError
+from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError, OutsideFailed
 from tests.broker import server
 from tests.broker.granting import Desk
 
@@ -253,7 +253,7 @@ def test_a_lock_and_a_lost_connection_are_told(
         other.execute("LOCK TABLE sales")
         with pytest.raises(Conflict, match="locked"):
             desk.now("query", name="sales", sql="SELECT * FROM sales")
-    with pytest.raises(Conflict, match="connection to the database was lost"):
+    with pytest.raises(OutsideFailed, match="connection to the database was lost"):
         desk.now("query", name="sales", sql="SELECT pg_terminate_backend(pg_backend_pid())")
     assert desk.now("query", name="sales", sql="SELECT 1")["rows"] == [[1]]
 
@@ -261,7 +261,7 @@ def test_a_lock_and_a_lost_connection_are_told(
 def test_an_unreachable_server_tells_neither_where_nor_as_whom(desk: Desk) -> None:
     with pytest.raises(Invalid, match=r"cannot be read; see databases\.toml"):
         desk.now("query", name="wrong", sql="SELECT 1")
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(OutsideFailed) as caught:
         desk.now("query", name="down", sql="SELECT 1")
     assert "cannot be reached" in str(caught.value)
     for word in ("nowhere", "boss", "secret"):
