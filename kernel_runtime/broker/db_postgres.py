@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime.broker import db_values
 from kernel_runtime.broker.db_intake import Intake
 from kernel_runtime.broker.db_statements import MISSING, bound, driver_said, first_word, parse_url
-from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError, OutsideFailed
+from kernel_runtime.domain.errors import (
+    CapabilityDenied,
+    Conflict,
+    Invalid,
+    KernelRuntimeError,
+    OutsideFailed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,13 @@ from kernel_runtime.broker.databases import Database
 from kernel_runtime.broker.db import Databases
 from kernel_runtime.broker.db_intake import Intake
 from kernel_runtime.broker.db_postgres import first_word
-from kernel_runtime.domain.errors import CapabilityDenied, Conflict, Invalid, KernelRuntimeError, OutsideFailed
+from kernel_runtime.domain.errors import (
+    CapabilityDenied,
+    Conflict,
+    Invalid,
+    KernelRuntimeError,
+    OutsideFailed,
+)
 from tests.broker import server
 from tests.broker.granting import Desk
 
