@@ -15,6 +15,10 @@ from kernel_runtime.sdk.door import Ask, both, nothing, same
 __all__ = ["adelete", "aget", "aset", "delete", "get", "set"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _get(key: str, default: Any = None) -> Ask[Any]:
     """The value of ``key``, or ``default`` when there is none (any more)."""
     return Ask("cache", "get", {"key": key}, lambda found: found["value"] if found["found"] else default)

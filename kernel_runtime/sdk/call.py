@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["acall", "call"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _call(
     handler: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
 ) -> Ask[Any]:

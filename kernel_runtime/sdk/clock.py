@@ -15,6 +15,10 @@ from kernel_runtime.sdk.door import Ask, both
 __all__ = ["anow", "now"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _moment(found: dict[str, Any]) -> datetime:
     return datetime.fromtimestamp(found["now"], timezone(timedelta(seconds=found["offset"])))
 

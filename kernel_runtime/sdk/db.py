@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Rows", "aexecute", "aquery", "execute", "query"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Rows:
     """The answer to a query: ``columns``, and each row as a dict when it is iterated. ``truncated``: there
     were more rows than were asked for, or than fit into an answer."""

@@ -107,8 +107,23 @@ def _introduce(function: Any, name: str, plan: Callable[..., Any]) -> None:
     signature = inspect.signature(plan)
     shown = str(signature.return_annotation).removeprefix("Ask[").removesuffix("]")
     function.__name__ = function.__qualname__ = name
-    function.__signature__ = signature.replace(return_annotation=shown)
+    parameters = [one for given in signature.parameters.values() for one in _spelled_out(given, plan)]
+    function.__signature__ = signature.replace(parameters=parameters, return_annotation=shown)
     del function.__wrapped__
+
+
+def _spelled_out(given: inspect.Parameter, plan: Any) -> list[inspect.Parameter]:
+    """``**options: Unpack[Options]`` as the keywords that these are."""
+    name = str(given.annotation)
+    if not name.startswith("Unpack["):
+        return [given]
+    options = plan.__globals__[name.removeprefix("Unpack[").removesuffix("]")]
+    return [
+        inspect.Parameter(
+            name, given.KEYWORD_ONLY, default=None, annotation=getattr(kind, "__forward_arg__", kind)
+        )
+        for name, kind in inspect.get_annotations(options).items()
+    ]
 
 
 def nothing(_: object) -> None:

@@ -12,6 +12,10 @@ from kernel_runtime.sdk.door import Ask, both, same
 __all__ = ["aget", "get"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _get(name: str) -> Ask[str]:
     """The value of a variable; ``NotFound`` where it is granted and not set."""
     return Ask("env", "get", {"name": name}, same)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Message", "Subscription", "apublish", "asubscribe", "publish", "subscribe"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """``sender``: the app that published it, as the host knows it."""

@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _path(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fspath(path))
 

@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """What the server answered. ``headers``: names in small letters; ``url``: after redirects."""

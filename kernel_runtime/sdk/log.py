@@ -21,6 +21,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _write(level: str, message: object, fields: dict[str, Any]) -> Ask[None]:
     shown = {name: _plain(value) for name, value in fields.items()}
     return Ask("log", "write", {"level": level, "message": str(message), "fields": shown}, nothing)

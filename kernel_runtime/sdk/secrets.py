@@ -15,6 +15,10 @@ from kernel_runtime.sdk.door import Ask, both, same
 __all__ = ["aget", "get"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _get(name: str) -> Ask[str | bytes]:
     """The value of a secret; ``CapabilityDenied`` where it is not granted, ``NotFound`` where there is none."""
     return Ask("secrets", "get", {"name": name}, same)

@@ -18,6 +18,10 @@ from kernel_runtime.sdk.door import Ask, both, nothing, same
 __all__ = ["adelete", "aget", "akeys", "aset", "aused", "delete", "get", "keys", "set", "used"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _get(key: str, default: Any = None) -> Ask[Any]:
     """The value kept under ``key``, or ``default``."""
     return Ask("storage", "get", {"key": key}, lambda found: found["value"] if found["found"] else default)

@@ -188,6 +188,15 @@ def test_functions_show_what_they_take_and_give(shared: Host) -> None:
     assert done.text() == "get (key: 'str', default: 'Any' = None) -> 'Any'\naget True The value \n"
 
 
+def test_completion_offers_what_there_is_and_its_options(shared: Host) -> None:
+    done = shared.run(
+        "import inspect\nfrom kernel_runtime.sdk import http, log\n"
+        "print(dir(http) == sorted(http.__all__), 'timeout' in inspect.signature(http.post).parameters)\n"
+        "print(inspect.signature(log.info))"
+    )
+    assert done.text() == "True True\n(message: 'object', **fields: 'Any') -> 'None'\n"
+
+
 def test_outside_a_guest_it_says_where_it_works() -> None:
     code = "from kernel_runtime.sdk import storage\ntry: storage.get('x')\nexcept Exception as e: print(type(e).__name__, e)"
     done = subprocess.run(
