@@ -9,6 +9,7 @@ from kernel_runtime.domain.errors import Invalid, NotFound
 from kernel_runtime.domain.manifest import (
     Anchors,
     Manifest,
+    has_table,
     parse_manifest,
     parse_notebook,
     parse_pyproject,
@@ -36,6 +37,16 @@ def read_manifest(path: Path) -> Manifest:
     if path.suffix == ".py" and path.is_file():
         return replace(undeclared(path.stem), place=str(path))
     raise Invalid(f"{path} has no manifest; name an app.toml, a pyproject.toml, a notebook or a script")
+
+
+def manifests_of(path: Path) -> list[Manifest]:
+    """What speaks for a file of an app: a notebook's own manifest, and the one of the directory that it lies in."""
+    own = [read_manifest(path)] if path.suffix == ".ipynb" else []
+    beside = path.parent / "app.toml"
+    project = path.parent / "pyproject.toml"
+    if not beside.is_file() and project.is_file() and has_table(_read(project, MAX_TOML), str(project)):
+        beside = project
+    return own + ([read_manifest(beside)] if beside.is_file() else [])
 
 
 def _in_directory(path: Path) -> Path:

@@ -14,7 +14,7 @@ import msgspec
 
 from kernel_runtime.cli import outcome
 from kernel_runtime.domain.check import Checker, Finding
-from kernel_runtime.domain.check_policy import Severity
+from kernel_runtime.domain.check_policy import Severity, Tightened, promised
 from kernel_runtime.domain.errors import Invalid
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_FILE = 64 * 1024 * 1024
 #: Findings of one file that are printed, the gravest first to stay, in the order of the file.
 SHOWN = 50
+_STDIN = "<stdin>"
 _STYLES = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 _EPILOG = """\b
@@ -59,7 +60,7 @@ class Report(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, all of them.")
 @click.option("--all", "every", is_flag=True, help=f"Print every finding, not the gravest {SHOWN} of a file.")
 def check_command(files: tuple[str, ...], policy: str, as_json: bool, every: bool) -> None:
-    """Say where notebooks (.ipynb) and scripts do what a policy speaks about; nothing is run.
+    """Say where notebooks (.ipynb) and scripts do what a policy, or their app's manifest, speaks about; nothing is run.
 
     - reads a script or a notebook from standard input.
     """
@@ -76,7 +77,7 @@ def check_command(files: tuple[str, ...], policy: str, as_json: bool, every: boo
 
 def check_file(name: str, policy: Policy) -> Report:
     """Check one file; what is wrong with it is in the report."""
-    report = Report("<stdin>" if name == "-" else name)
+    report = Report(_STDIN if name == "-" else name)
     try:
         data = _read(name)
         if name.endswith(".ipynb") or (name == "-" and _is_notebook(data)):
@@ -86,6 +87,16 @@ def check_file(name: str, policy: Policy) -> Report:
     except Invalid as error:
         report.troubles.append(str(error).removeprefix(f"{report.file}: "))
     return report
+
+
+def _with_promises(report: Report, policy: Policy) -> Policy:
+    """The policy, and before it what the app that the file belongs to says it does not use: the notebook's own
+    manifest, or the one beside it."""
+    from kernel_runtime.apps.manifests import manifests_of
+
+    found = [] if report.file == _STDIN else manifests_of(Path(report.file))
+    rules = [rule for one in found for rule in promised(one.table.security.blocked_apis)]
+    return Tightened(policy, rules) if rules else policy
 
 
 def _read(name: str) -> bytes:
@@ -108,7 +119,7 @@ def _check_script(report: Report, data: bytes, policy: Policy) -> None:
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise Invalid(f"not Python: {error}") from None
     report.sources = {None: source.split("\n")}
-    report.findings = Checker(policy).source(source, plain=True)
+    report.findings = Checker(_with_promises(report, policy)).source(source, plain=True)
 
 
 def _check_notebook(report: Report, data: bytes, policy: Policy) -> None:
@@ -116,7 +127,7 @@ def _check_notebook(report: Report, data: bytes, policy: Policy) -> None:
 
     notebook = parse_notebook(data, report.file)
     check_language(notebook, report.file)
-    checker = Checker(policy)
+    checker = Checker(_with_promises(report, policy))
     cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     report.sources = {number: source.split("\n") for number, source in enumerate(cells, 1)}
     for number, source in enumerate(cells, 1):

@@ -114,6 +114,11 @@ class AsyncSession:
         """What an app says it can live with holds where it is less than what was given."""
         manifest = self._powers.read_manifest()
         self.limits, self.level = manifest.tightened(self.limits, self.level)
+        if manifest.table.security.blocked_apis:
+            from kernel_runtime.domain.check_policy import promised  # only where there is one
+
+            rules = promised(manifest.table.security.blocked_apis)
+            self.blocked = [*self.blocked, *((rule.kind, rule.pattern, rule.suggestion) for rule in rules)]
         self._powers = dataclasses.replace(self._powers, manifest=manifest, level=self.level)
 
     async def __aenter__(self) -> AsyncSession:

@@ -110,6 +110,15 @@ class Tightened(Policy):
         return super().allows(path) and not any(self._blocked.find(kind, path) for kind in KINDS)
 
 
+def promised(apis: Iterable[str]) -> list[Rule]:
+    """The rules of what an app's manifest says that it does not use (``security.blocked_apis``): built-ins, functions by
+    their full path, modules."""
+    why = "its manifest says that it does not use this (security.blocked_apis)"
+    return [
+        Rule(kind=kind, pattern=api, suggestion=why) for api in apis for kind in ("module", "call", "name")
+    ]
+
+
 def _make_room(memory: dict[Any, Any]) -> None:
     if len(memory) >= _MAX_REMEMBERED:
         memory.clear()

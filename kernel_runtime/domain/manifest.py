@@ -105,6 +105,11 @@ def parse_pyproject(text: str, name: str, anchors: Anchors) -> Manifest:
     return build_manifest(read_table(own | table, ManifestTable, place), place, anchors)
 
 
+def has_table(text: str, name: str) -> bool:
+    """Whether a pyproject.toml speaks of an app at all."""
+    return _at(parse_toml(text, name), "tool", "kernel-runtime") is not None
+
+
 def parse_notebook(text: str, name: str, stem: str, anchors: Anchors) -> Manifest:
     """The table ``kernel_runtime`` of a notebook's metadata; the id is the file's name unless it says otherwise."""
     try:

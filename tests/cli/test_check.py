@@ -44,6 +44,31 @@ def test_warnings_alone_are_no_failure(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("check", "b.py").output == "nothing found in 1 file\n"
 
 
+APP = 'id = "job"\n[security]\nblocked_apis = ["json", "statistics.mean", "pandas.merge*", "sorted"]\n'
+
+
+def test_what_the_manifest_promises_not_to_use_is_an_error(
+    invoke: Invoke, tmp_path: Path, notebook: Notebook
+) -> None:
+    source = "import json, statistics, pandas as pd\nstatistics.mean([1])\npd.merge_asof(1, 2)\nsorted([])\n"
+    (tmp_path / "a.py").write_text(source)
+    assert invoke("check", "a.py").exit_code == 0, "the control: nobody has promised anything"
+    (tmp_path / "app.toml").write_text(APP)
+    result = invoke("check", "a.py")
+    assert result.exit_code == 1
+    assert result.output.count("its manifest says that it does not use this") == 4, result.output
+    lifted = tmp_path / "team.toml"
+    lifted.write_text('[check]\nallow = ["json", "statistics"]\n')
+    assert invoke("check", "a.py", "--policy", "team.toml").exit_code == 1, "nobody else can lift it"
+    (tmp_path / "app.toml").write_text("id = 3")
+    result = invoke("check", "a.py")
+    assert result.exit_code == 2
+    assert "app.toml" in result.output
+    (tmp_path / "app.toml").unlink()
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    assert invoke("check", "a.py").exit_code == 0, "a project that speaks of no app"
+
+
 def test_json(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("# -*- coding: latin-1 -*-\nx = 'ä'; eval(x)\n", encoding="latin-1")
     result = invoke("check", "--json", "a.py", "none.py")

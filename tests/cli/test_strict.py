@@ -116,3 +116,15 @@ def test_the_kernel_hands_its_policy_on(program: Program, notebook: Notebook, tm
     assert (done.returncode, "PolicyError" in done.stderr) == (1, True), done.stderr
     done = program("exec", "-c", "import colorsys", "--level", "strict", env=settings)
     assert (done.returncode, "ask the palette team" in done.stderr) == (1, True), done.stderr
+
+
+def test_what_a_manifest_promises_not_to_use_is_refused(tmp_path: Path) -> None:
+    app = tmp_path / "app.toml"
+    app.write_text('id = "job"\n[security]\nlevel = "strict"\n')
+    with Session(manifest=app, workdir=None) as free:
+        assert free.run("import statistics\nstatistics.mean([3])").result == "3"
+    app.write_text('id = "job"\n[security]\nlevel = "strict"\nblocked_apis = ["statistics.mean"]\n')
+    with Session(manifest=app, workdir=None) as bound:
+        done = bound.run("import statistics\nstatistics.mean([3])", check=False)
+    assert done.error is not None
+    assert "its manifest says that it does not use this" in str(done.error) + "".join(done.error.traceback)
