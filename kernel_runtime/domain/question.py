@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel_runtime.domain.addresses import why_closed
 from kernel_runtime.domain.decide import Decision, Request
+from kernel_runtime.domain.scopes import Kind
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.manifest import Manifest
@@ -34,6 +36,16 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     def what(self) -> str:
         """The scope, as it would stand in a policy."""
         return str(self.request.scope)
+
+    @property
+    def warning(self) -> str:
+        """What the person should know of an address that is not the open internet; empty otherwise."""
+        scope = self.request.scope
+        try:
+            kind = why_closed(scope.target) if scope.kind is Kind.NET else ""
+        except ValueError:
+            return ""
+        return f"{scope.target} is {kind}, not the open internet" if kind else ""
 
     @property
     def key(self) -> tuple[str, ...]:

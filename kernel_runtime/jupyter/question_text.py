@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.jupyter.page_text import clean_terminal
 
 if TYPE_CHECKING:
@@ -26,23 +27,32 @@ async def answered(question: Question, ask: Callable[[str], Awaitable[str]]) -> 
     has another number, and only with that number a word allows it."""
     from kernel_runtime.domain.rules import Span  # with all its conditions: not at each start
 
+    said = None
     for _ in range(_TRIES):
         number = f"{10 + secrets.randbelow(90)}"
-        said = (await ask(shown(question, number))).strip().lower()
+        said = (await ask(shown(question, number, said))).strip().lower()
         word, _, rest = said.partition(" ")
         if word in tuple(Span) and rest.strip() == number:
             return Span(word)
         if said in _NO or (word in _NO and rest.strip() == number):
             return None
-    return None
+    raise CapabilityDenied(
+        f"{question.what}: {_TRIES} times something else was typed than an answer; you have not denied it: run it again to be asked again"
+    )
 
 
-def shown(question: Question, number: str) -> str:
-    """The question as text. What the app says of itself is quoted."""
+def shown(question: Question, number: str, typed: str | None = None) -> str:
+    """The question as text. What the app says of itself is quoted. ``typed``: what was no answer to it before."""
     lines = [
+        *(
+            []
+            if typed is None
+            else [f"{typed[:40]!r} is no answer here: the number belongs to it, and it is another each time"]
+        ),
         "[kernel_runtime asks; this is not the notebook]",
         f"  {f'{question.app} {question.version}'.strip()} wants: {question.what}",
         *(f'  it says: "{why}"' for why in question.why),
+        *([f"  BEWARE: {question.warning}"] if question.warning else []),
         f"  asked because: {question.reason} ({question.rule})",
         f"Type {_listed(number, 'once', 'session', 'always')} to allow it; `deny {number}` or nothing, to deny: ",
     ]

@@ -116,9 +116,28 @@ def test_words_meant_for_the_guest_grant_nothing() -> None:
             await client.until_shown(attempt)
             assert not answer.done()
             client.type(said)
-        assert await answer is None
+        with pytest.raises(CapabilityDenied, match="you have not denied it: run it again"):
+            await answer
+        assert "'y' is no answer here" in client.shown[2]
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        ("net:169.254.169.254/GET", "169.254.169.254 is a cloud's metadata service, not the open internet"),
+        ("net:[::1]:80/GET", "::1 is this machine itself, not the open internet"),
+        ("net:10.0.0.1/GET", "10.0.0.1 is a private network, not the open internet"),
+        ("net:9.9.9.9/GET", ""),
+        ("net:api.example.org/GET", ""),
+        ("env:HOME", ""),
+    ],
+)
+def test_an_address_that_is_not_the_internet_carries_a_warning(scope: str, said: str) -> None:
+    question = msgspec.structs.replace(QUESTION, request=Request(scope=parse_request(scope)))
+    assert question.warning == said
+    assert ("BEWARE" in shown(question, "47")) is bool(said)
 
 
 def test_the_question_is_the_fronts_and_quotes_the_app() -> None:

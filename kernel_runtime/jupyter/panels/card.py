@@ -138,11 +138,12 @@ def _asked(question: Question, waiting: int) -> str:
     quoted = (
         f"<blockquote>{words}{why}</blockquote>" if why else '<p class="kr-faint">It gives no reason.</p>'
     )
+    beware = f'<p class="kr-beware"><b>Beware:</b> {escape(question.warning)}.</p>' if question.warning else ""
     return (
         f'<div class="kr-head"><b>Permission</b><span>kernel_runtime asks you</span>{more}</div>'
         f'<div class="kr-question" role="alertdialog"><p class="kr-what"><bdi>{_name(question)}</bdi> wants to '
         f"<bdi>{escape(meaning(question.request.scope))}</bdi></p><p><code><bdi>{escape(question.what)}</bdi></code></p>"
-        f"{quoted}"
+        f"{beware}{quoted}"
         f'<p class="kr-faint">Asked because {escape(question.reason)} (<bdi>{escape(question.rule)}</bdi>).</p></div>'
     )
 
@@ -155,4 +156,5 @@ def _plain(question: Question) -> str:
     name = one_line(question.app or "this notebook", 120)
     what, rule = one_line(question.what, 300), one_line(question.rule, 200)
     why = "".join(f'\nits own words: "{one_line(line, 300)}"' for line in question.why if line)
-    return sentence(f"kernel_runtime asks: {name} wants {what} ({rule}){why}")
+    beware = f"\nbeware: {question.warning}" if question.warning else ""
+    return sentence(f"kernel_runtime asks: {name} wants {what} ({rule}){beware}{why}")

@@ -59,6 +59,7 @@ font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.5;
 .kr-panel.kr-card{border:2px solid var(--kr-brand);padding:12px 14px}
 .kr-panel.kr-card.kr-over{border-width:1px;border-color:var(--kr-edge)}
 .kr-panel .kr-question p{margin:2px 0;white-space:normal}
+.kr-panel .kr-question .kr-beware{color:var(--kr-warn)}
 .kr-panel .kr-question .kr-what{font-size:15px;margin:4px 0 6px}
 .kr-panel .kr-question code{font-family:var(--jp-code-font-family,monospace);font-size:14px;font-weight:600;padding:0;background:none;color:var(--kr-text);overflow-wrap:anywhere}
 .kr-panel .kr-question blockquote{margin:6px 0;padding:4px 10px;border-left:3px solid var(--kr-edge);color:var(--kr-text);font-style:italic;background:none}

@@ -97,6 +97,17 @@ def test_it_says_what_why_and_by_which_rule():
     run(story)
 
 
+def test_an_address_that_is_not_the_internet_is_warned_of():
+    async def story():
+        table = Table()
+        await table.asks("net:169.254.169.254/GET")
+        ((bundle, _),) = table.place.shown
+        assert "<b>Beware:</b> 169.254.169.254 is a cloud&#x27;s metadata service" in bundle["text/html"]
+        assert "beware: 169.254.169.254" in bundle["text/plain"]
+
+    run(story)
+
+
 def test_equal_questions_are_one_on_the_card_and_one_answer_is_for_all():
     async def story():
         table = Table()
