@@ -138,7 +138,9 @@ def _asked(question: Question, waiting: int) -> str:
     quoted = (
         f"<blockquote>{words}{why}</blockquote>" if why else '<p class="kr-faint">It gives no reason.</p>'
     )
-    beware = f'<p class="kr-beware"><b>Beware:</b> {escape(question.warning)}.</p>' if question.warning else ""
+    beware = (
+        f'<p class="kr-beware"><b>Beware:</b> {escape(question.warning)}.</p>' if question.warning else ""
+    )
     return (
         f'<div class="kr-head"><b>Permission</b><span>kernel_runtime asks you</span>{more}</div>'
         f'<div class="kr-question" role="alertdialog"><p class="kr-what"><bdi>{_name(question)}</bdi> wants to '
