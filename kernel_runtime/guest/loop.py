@@ -23,6 +23,7 @@ from kernel_runtime.guest.gates import Gates
 from kernel_runtime.guest.hugepages import HugePages
 from kernel_runtime.guest.interrupts import Interrupts
 from kernel_runtime.guest.mending import Mending
+from kernel_runtime.guest.packages import import_installed
 from kernel_runtime.guest.reading import Reader
 from kernel_runtime.guest.stdio import Console
 from kernel_runtime.sdk import branches as hooks
@@ -80,6 +81,7 @@ def _import_from_directory() -> None:
     """As Jupyter does; last of all, for what earlier cells have written there has no say in how a branch begins."""
     if "" not in sys.path:
         sys.path.insert(_before_site_packages(), "")
+    import_installed()
 
 
 def _before_site_packages() -> int:

@@ -23,7 +23,8 @@ class Egress(Protocol):
 
 
 _PROXY = f"http://{EGRESS[0]}:{EGRESS[1]}"
-#: Both spellings, for clients read one or the other. What a guest serves itself is reached as it is.
+#: Both spellings, for clients read one or the other. What a guest serves itself is reached as it is. The environment is
+#: read-only: what pip installs goes into the guest's own layer, and is imported from there (``guest/packages.py``).
 PROXIED = {
     spelled: value
     for name, value in {
@@ -33,4 +34,4 @@ PROXIED = {
         "no_proxy": "localhost,127.0.0.1,::1",
     }.items()
     for spelled in (name, name.upper())
-}
+} | {"PIP_TARGET": "/tmp/packages"}  # noqa: S108 - the guest's own

@@ -142,11 +142,11 @@ def test_pandas_reads_a_url_or_says_why_not(guest: Guest) -> None:
 
 
 def pip(guest: Guest, host: str) -> str:
-    """Have pip install ``tiny`` from an index; what it says of errors."""
+    """Have pip install ``tiny`` from an index, as ``%pip install`` does; what it says of errors."""
     return guest.run(
         "import subprocess, sys\n"
         "command = [sys.executable, '-m', 'pip', 'install', '--no-input', '--disable-pip-version-check', '--retries', '1',"
-        f" '--cert', CA, '--target', '/tmp/packages', '--index-url', f'https://{host}:{{HTTPS}}/simple', 'tiny']\n"
+        f" '--cert', CA, '--index-url', f'https://{host}:{{HTTPS}}/simple', 'tiny']\n"
         "print(subprocess.run(command, capture_output=True, text=True).stderr)"
     ).text()
 
@@ -155,8 +155,10 @@ def test_pip_installs_what_may_be_fetched_and_is_told_why_not(guest: Guest) -> N
     refused = pip(guest, "other.internal")
     assert "403" in refused
     assert "net:other.internal" in refused
+    looked = "try: import tiny\nexcept ImportError as error: print(type(error).__name__)"
+    assert guest.run(looked).text() == "ModuleNotFoundError\n", "looked for before it is there"
     said = pip(guest, "api.internal")
-    assert guest.answer("sys.path.append('/tmp/packages')\nimport tiny\ntiny.SAID") == "'fetched'", said
+    assert guest.answer("import tiny\ntiny.SAID") == "'fetched'", said
 
 
 BYPASSES = {
