@@ -84,11 +84,11 @@ def test_cap_shows_what_the_notebook_may_do(kernel: Kernel) -> None:
     assert "<td>env:REGION</td>" in shown["text/html"]
 
 
-def cap(kernel: Kernel) -> list[str]:
-    """The lines of %cap that speak of one scope."""
+def cap(kernel: Kernel, word: str) -> list[str]:
+    """The lines of %cap that speak of it."""
     _, outputs = kernel.run("%cap")
     (shown,) = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
-    return [line for line in str(shown["text/plain"]).splitlines() if "env:HOME" in line]
+    return [line for line in str(shown["text/plain"]).splitlines() if word in line]
 
 
 def test_cap_tells_what_came_of_the_answers(kernel: Kernel) -> None:
@@ -97,11 +97,13 @@ def test_cap_tells_what_came_of_the_answers(kernel: Kernel) -> None:
         cell = kernel.kc.execute("from kernel_runtime.sdk import env\nenv.get('HOME')", allow_stdin=True)
         number = re.search(rf"{word} (\d\d)", asked(kernel))
         kernel.kc.input(f"{word} {number[1]}" if number else word)
-        said.append((kernel.finish(cell)[0]["content"]["status"], cap(kernel)))
+        said.append((kernel.finish(cell)[0]["content"]["status"], cap(kernel, "env:HOME")))
     assert said[0] == ("ok", [])
     assert said[1][0] == "error"
     (line,) = said[1][1]
     assert re.match(r"denied +env:HOME +the person, for this session", line)
+    (used,) = cap(kernel, "called in this session")
+    assert re.search(r"env 2 times \([\d.]+ s, (\d+ \w+, )?1 denied\)", used), used
 
 
 def again_after_always(monkeypatch: pytest.MonkeyPatch, place: Path, notebook: str) -> Effect:
