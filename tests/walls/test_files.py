@@ -139,7 +139,9 @@ def test_mount_no_file_outside_is_written(attack: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("name", [b"new\nline", b"not\xffutf8", "e\u0301".encode(), b"-rf", b" $(id) "])
-def test_names_are_only_names(open_guest: Callable[..., Guest], name: bytes) -> None:
+def test_names_are_only_names(
+    open_guest: Callable[..., Guest], attack: Callable[..., str], name: bytes
+) -> None:
     """A file outside with a strange name is as far away, and one inside comes to no harm."""
     outside = b"/var/tmp/kernel-runtime-" + name
     Path(os.fsdecode(outside)).write_text("planted")
@@ -147,6 +149,7 @@ def test_names_are_only_names(open_guest: Callable[..., Guest], name: bytes) -> 
         guest = open_guest()
         code = f"path = {outside!r}; open(path).read()"
         assert "FileNotFoundError" in guest.answer(code)
+        assert attack(code, without=FILE_WALLS) == "'planted'"
         assert (
             guest.run(f"import os; open({name!r}, 'w').close(); {name!r} in os.listdir(b'.')").result
             == "True"
@@ -229,10 +232,11 @@ def _environment_of_a_child() -> bytes:
     return subprocess.run(["env"], capture_output=True, check=True).stdout
 
 
-def test_the_image_is_read_only(attack: Callable[..., str]) -> None:
-    code = "import sys, os; open(os.path.join(sys.prefix, 'planted'), 'w')"
+def test_the_image_is_read_only(attack: Callable[..., str], plain: Callable[..., Any]) -> None:
+    code = "import sys, os; path = os.path.join(sys.prefix, 'planted'); open(path, 'w')"
     answer = attack(code)
     assert "Read-only file system" in answer or "PermissionError" in answer
+    assert plain(f"{code}.close(); os.unlink(path); print(1)") == 1, "whose Python it is may write there"
 
 
 def test_files_only_root_may_read_stay_closed(attack: Callable[..., str], directory: Path) -> None:
@@ -334,5 +338,6 @@ def test_sockets_and_pipes_beside_the_notebook_lead_nowhere(
         attack(code)
         assert os.read(reader, 99) == b""
         attack(code, without=FILE_WALLS)
+        assert os.read(reader, 99) == b"planted", "the control"
     finally:
         os.close(reader)

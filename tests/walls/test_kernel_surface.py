@@ -43,7 +43,11 @@ NAMESPACES = [
         for kind in (*KINDS, "TIME")
     ),
     Row("clone3 into a cgroup", "new_process('clone3', clone_arguments(0x200000000), 64)"),
-    *(Row(f"setns {kind}", f"entered('{kind}')", KERNEL) for kind in ("mnt", "uts", "ipc", "net", "cgroup")),
+    *(
+        Row(f"setns {kind}", f"entered('{kind}')", KERNEL)
+        for kind in ("mnt", "uts", "ipc", "net", "cgroup", "pid")
+    ),
+    Row("setns time", "entered('time')", PLAIN),
     Row("setns user", "entered('user')"),
     Row("setns by a pidfd", "call('setns', os.pidfd_open(os.getppid()), NEW['NET'])", KERNEL),
 ]

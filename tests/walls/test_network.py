@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -99,6 +100,10 @@ def test_net_no_interface_but_its_own_loopback(attack: Callable[..., str]) -> No
 def test_net_routes_are_empty(attack: Callable[..., str]) -> None:
     code = "len(open('/proc/net/route').readlines()), len(open('/proc/net/arp').readlines())"
     assert attack(code) == "(1, 1)"
+    routes = len(Path("/proc/net/route").read_text().splitlines())
+    if routes == 1:
+        pytest.skip("needs a host with a network device")
+    assert attack("len(open('/proc/net/route').readlines())", without=NET) == str(routes)
 
 
 @pytest.fixture
@@ -125,8 +130,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 
 
 def test_net_no_names(attack: Callable[..., str]) -> None:
+    """No name of the host's own table, and no server to ask for others."""
+    own = Path("/etc/hosts").read_text()
     assert "gaierror" in attack("import socket; socket.getaddrinfo('example.org', 80)")
-    assert attack("open('/etc/resolv.conf').read()") == "''"
+    read = "open('/etc/resolv.conf').read(), {!r} in open('/etc/hosts').read()"
+    assert attack(read.format(own)) == "('', False)"
+    resolv = Path("/etc/resolv.conf").read_text() if Path("/etc/resolv.conf").exists() else ""
+    assert attack(read.format(own), without=FILE_WALLS) == str((resolv, True))
 
 
 ABSTRACT = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0{name}'); 'connected'"
