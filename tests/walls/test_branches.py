@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.workers import frozen, meter, spares, thawing
+from kernel_runtime.workers import frozen, kept, meter, spares, thawing
 from tests.workers.branches import only_live_runs, processes, strays
 
 if TYPE_CHECKING:
@@ -431,8 +431,11 @@ def test_without_processes_to_be_had_there_is_no_copy_and_nothing_is_lost(
     assert only_live_runs(guest.inner), processes(guest.inner)
 
 
-def test_frozen_branches_use_no_processor(open_guest: Callable[..., Guest]) -> None:
+def test_frozen_branches_use_no_processor(
+    open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever ran in the background of a branch runs in no copy of it."""
+    monkeypatch.setattr(kept, "WEIGH_SECONDS", 1000.0)  # they wake up for that
     guest = open_guest()
     guest.run(
         "import asyncio\nasync def spin():\n    while True: await asyncio.sleep(0)\nt = asyncio.ensure_future(spin())"
