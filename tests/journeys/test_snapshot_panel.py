@@ -193,6 +193,7 @@ def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
     panel.press_panel("Pin", "#1 is kept")
     panel.interrupt()
     panel.expect(5, "KeyboardInterrupt")
+    panel.wait_idle()  # the error is seen before the cell is over
     panel.press_panel("Restore", "#1 is back")
 
 
