@@ -159,7 +159,7 @@ def test_a_handler_that_does_not_answer_is_ended(desk: Callable[..., Desk]) -> N
         raise AssertionError
 
     with pytest.raises(OutsideFailed, match=r"prices\.latest did not answer within 1 s"):
-        run(desk(silent), timeout=1.0)  # it is begun by then, however long it takes to write the decision down
+        run(desk(silent), timeout=1.0)  # by then it is begun: the decision has been written down
     assert ended == ["prices.latest"]
 
 
