@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
 # A busy machine is no reason to fail: time is measured in benchmarks, never in a test.
-settings.register_profile("patient", deadline=None)
-settings.register_profile("long", deadline=None, max_examples=20_000)  # make fuzz
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", _PATIENT)
+settings.register_profile("long", _PATIENT, max_examples=20_000)  # make fuzz
 settings.load_profile(os.environ.get("KERNEL_RUNTIME_HYPOTHESIS", "patient"))
 
 ROOT = Path(__file__).resolve().parents[1]

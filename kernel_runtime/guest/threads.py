@@ -21,8 +21,9 @@ _SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
 
 
 _UNNAMED = "native threads without a name"
-#: How long a thread may take to leave when its code has ended.
-_LEAVING_SECONDS = 0.05
+#: How often a thread is looked for whose code has ended, and how long it is left alone each time. It is not the clock
+#: that counts: where all stand still for a while, it has had no time to leave.
+_LOOKS, _PAUSE = 100, 0.0005
 
 
 def _arrow(module: Any) -> int:
@@ -72,9 +73,12 @@ def unsafe() -> list[str]:
     pools that end themselves for a fork are gone then. A thread whose code has ended is listed for a
     moment longer: one without a name is looked for again.
     """
-    deadline = time.monotonic() + _LEAVING_SECONDS
-    while (found := _found()) and found[-1].endswith(_UNNAMED) and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    found = _found()
+    for _ in range(_LOOKS):
+        if not found or not found[-1].endswith(_UNNAMED):
+            break
+        time.sleep(_PAUSE)
+        found = _found()
     return found
 
 

@@ -36,14 +36,15 @@ def test_a_content_that_stops_coming_is_not_waited_for(
 def test_an_answer_that_stops_coming_is_cut_off(
     portal: Portal, state: State, names: Names, site: Server
 ) -> None:
-    with running(portal, gate(state, "net:api.internal:*"), names, Bounds(quiet=0.2)) as run:
+    # The site answers from this very process: it has a second to begin.
+    with running(portal, gate(state, "net:api.internal:*"), names, Bounds(quiet=1.0)) as run:
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             run.get(f"http://api.internal:{site.port}/stall")
         assert run.hears(lambda told: any("too long" in error for _, _, error in told))
 
 
 def test_a_silent_tunnel_ends(portal: Portal, state: State, names: Names, site: Server) -> None:
-    with running(portal, gate(state, "net:api.internal:*"), names, Bounds(head=0.1)) as run:
+    with running(portal, gate(state, "net:api.internal:*"), names, Bounds(head=1.0)) as run:
         sock, _ = run.tunnel(f"api.internal:{site.port}")
         with sock:
             assert heard(sock) == bytes([21, 3, 3, 0, 2, 2, 112])

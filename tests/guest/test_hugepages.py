@@ -57,6 +57,11 @@ class Area:
                 return int(rest.split()[0]) * 1024
         raise AssertionError("it is no mapping of its own")
 
+    def stretches(self) -> set[int]:
+        """Where huge pages can begin in it."""
+        first = -(-self.start // _HUGE) * _HUGE
+        return set(range(first, self.start + _SIZE - _HUGE + 1, _HUGE))
+
 
 def _can_put_together() -> bool:
     """Asked without our own code, which must not be able to have its tests skipped."""
@@ -78,6 +83,35 @@ needs_huge_pages = pytest.mark.skipif(
 @pytest.fixture
 def area() -> Area:
     return Area()
+
+
+#: What a machine says that has no huge page to give at the moment.
+_SHORT = {errno.ENOMEM, errno.EAGAIN}
+
+
+class Asked:
+    """What was asked to be put together, and what of it was: how much depends on the machine's free memory, and
+    where that is in pieces it may be nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.for_: set[int] = set()
+        self.had: set[int] = set()
+        self._collapse = native.collapse
+        monkeypatch.setattr(native, "collapse", self._noted)
+
+    def _noted(self, start: int, size: int) -> None:
+        self.for_.add(start)
+        try:
+            self._collapse(start, size)
+        except OSError as error:
+            assert error.errno in _SHORT, error
+        else:
+            self.had.add(start)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(monkeypatch)
 
 
 class Rested:
@@ -111,17 +145,20 @@ def rested() -> Iterator[Rested]:
 
 
 @needs_huge_pages
-def test_what_was_touched_lies_in_huge_pages_when_it_has_rested(area: Area, rested: Rested) -> None:
+def test_what_was_touched_lies_in_huge_pages_when_it_has_rested(
+    area: Area, rested: Rested, asked: Asked
+) -> None:
     area.touch(every=1)
     assert area.huge() == 0
     assert rested.tend()
     rested.until_done()
-    assert area.huge() >= _SIZE - 2 * _HUGE
+    assert area.stretches() <= asked.for_
+    assert area.huge() >= len(area.stretches() & asked.had) * _HUGE
     assert area.count() == _SIZE // mmap.PAGESIZE
 
 
 @needs_huge_pages
-def test_what_a_copy_shares_stays_as_it_is(area: Area, rested: Rested) -> None:
+def test_what_a_copy_shares_stays_as_it_is(area: Area, rested: Rested, asked: Asked) -> None:
     area.touch(every=1)
     waiting, end = os.pipe()
     child = os.fork()
@@ -131,13 +168,14 @@ def test_what_a_copy_shares_stays_as_it_is(area: Area, rested: Rested) -> None:
         os._exit(0)
     rested.tend()
     rested.until_done()
-    shared = area.huge()
+    shared = area.huge(), area.stretches() & asked.for_
     os.close(end)
     os.waitpid(child, 0)
     os.close(waiting)
     rested.tend()
     rested.until_done()
-    assert (shared, area.huge() > 0) == (0, True)
+    assert shared == (0, set())
+    assert area.stretches() <= asked.for_, "the control"
 
 
 @needs_huge_pages
@@ -188,18 +226,35 @@ def test_where_memory_is_short_it_stops(
     assert len(calls) == tried
 
 
+#: In a guest, as ``Asked``.
+NOTED = """
+from kernel_runtime.guest import native
+had, refused, collapse = 0, [], native.collapse
+def noted(start, size):
+    global had
+    try:
+        collapse(start, size)
+        had += 1
+    except OSError as error:
+        refused.append(error.errno)
+native.collapse = noted
+"""
+
+
 @needs_huge_pages
 def test_objects_of_a_notebook_come_to_lie_in_huge_pages(new_guest: type[Host]) -> None:
-    """How many of them depends on the machine's free memory; a few there are on any."""
-    few = 4 * _HUGE
+    """How many of them depends on the machine's free memory; a few are asked for on any."""
     host = new_guest(huge_pages=True)
     try:
         before = _rolled_up(host.pid)
-        host.run("kept = [{'number': n} for n in range(300_000)]")
+        host.run(f"{NOTED}\nkept = [{{'number': n}} for n in range(300_000)]")
         deadline = time.monotonic() + 60
-        while _rolled_up(host.pid) < before + few and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert _rolled_up(host.pid) >= before + few
+        while int(str(host.run("had + len(refused)").result)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.3)  # it rests
+        had, refused = host.get("had"), host.get("refused")
+        assert had + len(refused) >= 4
+        assert set(refused) <= _SHORT
+        assert _rolled_up(host.pid) >= before + had * _HUGE
         assert host.run("sum(one['number'] for one in kept)").result == "44999850000"
     finally:
         host.close()

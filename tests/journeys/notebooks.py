@@ -76,8 +76,9 @@ EVERY_OUTPUT = [
     "%%capture held\nprint('held')\ndisplay('held, too')",
     "held.show()",
     "import asyncio\nawait asyncio.sleep(0.01)\nprint('awaited')",
-    "async def later():\n    await asyncio.sleep(0.05)\n    print('from a task')\ntask = asyncio.create_task(later())",
-    "await task\nprint('done')",
+    # It prints while the next cell runs, and not when this one happens to be over.
+    "go = asyncio.Event()\nasync def later():\n    await go.wait()\n    print('from a task')\ntask = asyncio.create_task(later())",
+    "go.set()\nawait task\nprint('done')",
     "import threading\nt = threading.Thread(target=print, args=('in a thread',)); t.start(); t.join()",
     "In[1], len(Out) > 3, get_ipython().execution_count",
     # widgets

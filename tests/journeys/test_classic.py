@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 
 from tests.journeys.classic import Classic
 from tests.journeys.lab import wait_until
+from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -52,7 +53,7 @@ def press(page: Classic, index: int, label: str) -> None:
             button.click()
         return bool(found)
 
-    wait_until(able, 20, f"{label} cannot be pressed")
+    wait_until(able, PATIENCE, f"{label} cannot be pressed")
 
 
 def photograph(page: Classic, index: int, name: str) -> None:

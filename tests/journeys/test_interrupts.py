@@ -69,9 +69,23 @@ def test_an_interrupt_comes_through(kernel, code):
     assert result(kernel.run("kept")[1]) == "42"
 
 
+#: What has been printed may be read before the print is over: only another thread can say that the next line runs.
+SAYS_WHERE = """
+import sys, threading, time
+def say_when_at(line):
+    cell = threading.get_ident()
+    def watch():
+        while ((frame := sys._current_frames()[cell]).f_code.co_name, frame.f_lineno) != ("<module>", line):
+            time.sleep(0.001)
+        print("running")
+    threading.Thread(target=watch).start()
+"""
+
+
 @pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(100_000)"])
 def test_the_traceback_ends_in_the_users_code(kernel, code):
-    msg_id = kernel.begin(f"print('running')\n{code}")
+    kernel.run(SAYS_WHERE)
+    msg_id = kernel.begin(f"say_when_at(2)\n{code}")
     kernel.km.interrupt_kernel()
     lines = re.sub(
         r"\x1b\[[0-9;]*m", "", "\n".join(kernel.reply(msg_id)["content"]["traceback"])

@@ -20,7 +20,7 @@ import pytest
 from kernel_runtime.domain.limits import MIB
 from kernel_runtime.domain.snapshot import Budget
 from tests.journeys.kernels import check_alive, explained, front_of, result, started
-from tests.journeys.processes import below, eventually, groups_of, living, maps_of, open_fds, pss
+from tests.journeys.processes import below, eventually, groups_of, living, maps_of, memory_of, open_fds
 from tests.jupyter.kernels import PATIENCE, text_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def at_rest(kernel: Kernel) -> dict[str, int]:
 
 def memory(kernel: Kernel) -> dict[str, int]:
     front = front_of(kernel)
-    return {"front": pss(front), "guests": sum(pss(p.pid) for p in living(below(front)))}
+    return {"front": memory_of(front), "guests": sum(memory_of(p.pid) for p in living(below(front)))}
 
 
 def after_collection(kernel: Kernel) -> dict[str, int]:
@@ -316,9 +316,11 @@ def test_the_front_lives_on_without_its_zygotes(tmp_path):
         check_alive(kernel)
         assert eventually(lambda: not living(processes), PATIENCE), living(processes)
         # And once more while nothing runs.
+        processes = below(front_of(kernel))
         for launcher in launchers(kernel):
             launcher.kill()
-        time.sleep(0.5)
+        assert eventually(lambda: not living(processes), PATIENCE), living(processes)
+        kernel.ask("control", "usage_request")  # a turn of the front's loop: it has heard of it
         check_alive(kernel)
 
 

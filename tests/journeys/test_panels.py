@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.journeys import asking_kernel
 from tests.journeys.lab import Notebook, wait_until
+from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +99,7 @@ class Page(Notebook):
         self.driver.execute_script(script, name)
         script = "return document.body.dataset.jpThemeLight === arguments[0] && !document.querySelector('#jupyterlab-splash')"
         light = str(name == "Light").lower()
-        wait_until(lambda: self.driver.execute_script(script, light), 20, f"no theme {name}")
+        wait_until(lambda: self.driver.execute_script(script, light), PATIENCE, f"no theme {name}")
 
     def button(self, index: int, label: str) -> WebElement | None:
         """A button in sight, by what stands on it."""
@@ -112,16 +113,21 @@ class Page(Notebook):
             found = self.button(index, label)
             return found is not None and found.is_enabled() and found
 
-        button = wait_until(able, 20, f"{label} cannot be pressed")
+        button = wait_until(able, PATIENCE, f"{label} cannot be pressed")
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
         button.click()
         if shows:
-            self.expect(index, shows, 30)
+            self.expect(index, shows)
 
     def choose(self, index: int, pattern: str) -> None:
-        """Press the row that matches, as a person hits it."""
-        rows = self.cells()[index].find_elements(By.CSS_SELECTOR, ".kr-list tbody tr")
-        place = next(number for number, row in enumerate(rows) if re.search(pattern, row.text))
+        """Press the row that matches, as a person hits it, once it is there."""
+        rows: list[WebElement] = []
+
+        def places() -> list[int]:
+            rows[:] = self.cells()[index].find_elements(By.CSS_SELECTOR, ".kr-list tbody tr")
+            return [number for number, row in enumerate(rows) if re.search(pattern, row.text)]
+
+        place = wait_until(places, PATIENCE, f"no row {pattern!r}")[0]
         buttons = self.cells()[index].find_elements(By.CSS_SELECTOR, ".kr-rights button")
         assert len(buttons) == len(rows)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", buttons[place])
@@ -135,7 +141,9 @@ class Page(Notebook):
             " const found = [...each.options].find(option => option.text.replaceAll('\u00a0', ' ') === arguments[1]);"
             " if (found) { each.value = found.value; each.dispatchEvent(new Event('change', {bubbles: true})); return true; } }"
         )
-        assert self.driver.execute_script(script, index, option), f"no option {option!r}"
+        wait_until(
+            lambda: self.driver.execute_script(script, index, option), PATIENCE, f"no option {option!r}"
+        )
 
     def ask_to_stop(self) -> None:
         self.driver.execute_script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
@@ -150,7 +158,7 @@ def test_resources_are_watched_throttled_paused_and_killed(page):
     page.run(1, "Memory.*CPU.*Processes and threads")
     page.start(2)
     page.expect(1, "a cell runs")
-    page.expect(1, r"nearly used up|used up", 60)
+    page.expect(1, r"nearly used up|used up")
     page.expect(1, r"memory: \d+ MB of 320 MB")
     page.select(1, "¼ core")
     page.press_in(1, "Throttle", "It runs with ¼ core from now on")

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.journeys import lab, panel_kernel
 from tests.journeys.lab import Notebook, wait_until
 from tests.journeys.panel_kernel import COMPARING, PATIENT
+from tests.jupyter.kernels import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,20 +72,24 @@ class Panel(Notebook):
 
     def wait_rows(self, pattern: str) -> None:
         wait_until(
-            lambda: re.search(pattern, "\n".join(self.rows()), re.DOTALL), 20, f"{pattern}: {self.rows()}"
+            lambda: re.search(pattern, "\n".join(self.rows()), re.DOTALL),
+            PATIENCE,
+            lambda: f"{pattern}: {self.rows()}",
         )
 
     def choose(self, pattern: str) -> None:
-        """Press the row that matches."""
+        """Press the row that matches, once it is there."""
+        self.wait_rows(pattern)
         found = [number for number, row in enumerate(self.rows()) if re.search(pattern, row)]
-        assert found, (pattern, self.rows())
         # the button under the mouse, as a person hits it: the picture above lets clicks through
         buttons = self.cells()[self.index].find_elements("css selector", ".kr-rows button")
         assert len(buttons) == len(self.rows())
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", buttons[found[0]])
         buttons[found[0]].click()
         wait_until(
-            lambda: "mod-active" in str(self._row(found[0]).get_attribute("class")), 10, "it is not chosen"
+            lambda: "mod-active" in str(self._row(found[0]).get_attribute("class")),
+            PATIENCE,
+            "it is not chosen",
         )
 
     def _row(self, number: int):
@@ -96,10 +101,14 @@ class Panel(Notebook):
 
     def press_panel(self, label: str, says: str) -> None:
         """Press a button of the panel once it can be pressed; wait until the panel says so."""
-        wait_until(lambda: self.button(label).is_enabled(), 10, f"{label} cannot be pressed")
+        wait_until(lambda: self.button(label).is_enabled(), PATIENCE, f"{label} cannot be pressed")
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.button(label))
         self.button(label).click()
-        wait_until(lambda: re.search(says, self.said()), 20, f"{label}: {says!r}, it says {self.said()!r}")
+        wait_until(
+            lambda: re.search(says, self.said()),
+            PATIENCE,
+            lambda: f"{label}: {says!r}, it says {self.said()!r}",
+        )
 
     def said(self) -> str:
         return str(self.find(".kr-said", self.index).text)
@@ -108,7 +117,7 @@ class Panel(Notebook):
         """Save, and load the page anew."""
         self.driver.execute_script("return window.jupyterapp.commands.execute('docmanager:save')")
         self.driver.refresh()
-        wait_until(lambda: len(self.cells()) >= len(CELLS), 60, "the notebook does not open")
+        wait_until(lambda: len(self.cells()) >= len(CELLS), PATIENCE, "the notebook does not open")
 
     def interrupt(self) -> None:
         self.driver.execute_script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
@@ -119,7 +128,7 @@ class Panel(Notebook):
         )
         script = "return document.body.dataset.jpThemeLight === arguments[0] && !document.querySelector('#jupyterlab-splash')"
         light = str(name == LIGHT).lower()
-        wait_until(lambda: self.driver.execute_script(script, light), 20, f"no theme {name}")
+        wait_until(lambda: self.driver.execute_script(script, light), PATIENCE, f"no theme {name}")
 
 
 CELLS = ("data = [1, 2, 3]", "data.append(4); extra = 'x'", "data = data * 2", "%snapshots", "len(data)")
@@ -151,7 +160,7 @@ def test_pin_and_drop(panel):
     assert not panel.button("Drop").is_enabled(), "what is pinned is not dropped"
     panel.press_panel("Unpin", "no longer pinned")
     panel.press_panel("Drop", "#2 is dropped")
-    wait_until(lambda: len(panel.rows()) == 2, 20, "it is still there")
+    wait_until(lambda: len(panel.rows()) == 2, PATIENCE, "it is still there")
     assert panel.run(4, "8"), "dropping a snapshot leaves the state alone"
 
 
@@ -184,6 +193,7 @@ def test_it_is_live_while_a_cell_runs_and_says_why_not(panel):
     panel.press_panel("Pin", "#1 is kept")
     panel.interrupt()
     panel.expect(5, "KeyboardInterrupt")
+    panel.wait_idle()  # the error is seen before the cell is over
     panel.press_panel("Restore", "#1 is back")
 
 
@@ -240,10 +250,11 @@ def test_after_a_restart_of_the_kernel_a_new_panel_opens(panel):
     panel.run(0)
     panel.show(3)
     panel.wait_rows("#1")
+    states = panel.note_states()
     panel.press("restart")
     panel.confirm()
-    wait_until(lambda: panel.status() != "idle", 30, "it does not restart")
-    panel.wait_idle(60)
+    wait_until(lambda: "restarting" in states(), PATIENCE, "it does not restart")
+    panel.wait_idle()
     panel.run(0)
     panel.run(1)
     panel.show(3)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.journeys.kernels import check_alive, explained, front_of, result, started
-from tests.journeys.processes import pss
+from tests.journeys.processes import memory_of
 from tests.jupyter.kernels import PATIENCE, Kernel, Message, text_of
 
 if TYPE_CHECKING:
@@ -191,12 +191,12 @@ FLOODS = {
 
 @pytest.mark.parametrize("code", FLOODS.values(), ids=FLOODS.keys())
 def test_a_flood_is_cut_with_a_notice(kernel, code):
-    before = pss(front_of(kernel))
+    before = memory_of(front_of(kernel))
     _reply, outputs = kernel.run(code)
     size = sum(len(str(m["content"])) for m in outputs)
     assert size < 3 * 4 * 1024**2 * 1.5, "the limit is 4 MB; text forms of it may be somewhat larger"
     assert re.search(r"omitted|limit", whole_text(outputs)), "nothing says that output is missing"
-    assert pss(front_of(kernel)) - before < 150 * 1024**2
+    assert memory_of(front_of(kernel)) - before < 150 * 1024**2
     check_alive(kernel)
 
 
@@ -216,7 +216,7 @@ STUBBORN = {
     "ignores SIGINT": "import signal, time\nsignal.signal(2, signal.SIG_IGN)\nprint('running')\nwhile True: time.sleep(1)",
     "blocks SIGINT": "import signal, time\nsignal.pthread_sigmask(0, [2])\nprint('running')\nwhile True: time.sleep(1)",
     "catches KeyboardInterrupt": (
-        "import time\nprint('running')\nwhile True:\n    try:\n        while True: time.sleep(0.1)\n"
+        "import time\nwhile True:\n    try:\n        print('running')\n        while True: time.sleep(0.1)\n"
         "    except BaseException: pass"
     ),
     "stops itself": "import os, signal, sys\nprint('running'); sys.stdout.flush()\nos.kill(os.getpid(), signal.SIGSTOP)",

@@ -68,15 +68,16 @@ def test_a_breakpoint_set_while_a_cell_runs(debugger: Client) -> None:
 
 
 def test_pause(debugger: Client) -> None:
-    code = "import time\ngo = True\nwhile go:\n    time.sleep(0.01)"
+    code = "import time\ngo = True\nwhile go:\n    time.sleep(0.01); print('on', flush=True)"
+    path = debugger.body("dumpCell", code=code)["sourcePath"]
     cell = debugger.kernel.kc.execute(code)
     debugger.event("thread")
-    time.sleep(0.2)
+    debugger.kernel.until(cell, "stream")  # it runs
     debugger.body("pause", threadId=1)
     stopped = debugger.event("stopped")
     assert stopped["reason"] == "pause"
-    frames = debugger.frames(stopped["threadId"])
-    debugger.body("setExpression", expression="go", value="False", frameId=frames[0]["id"])
+    frame = next(each for each in debugger.frames(stopped["threadId"]) if each["source"]["path"] == path)
+    debugger.body("setExpression", expression="go", value="False", frameId=frame["id"])
     assert debugger.go_on(stopped["threadId"], cell)["status"] == "ok"
 
 

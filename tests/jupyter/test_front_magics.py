@@ -8,7 +8,7 @@ import pytest
 
 from kernel_runtime.domain.magics import FRONT
 from kernel_runtime.jupyter.bench import MAGICS
-from tests.jupyter.kernels import Kernel, kinds, running, text_of
+from tests.jupyter.kernels import PATIENCE, Kernel, kinds, running, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,16 @@ def refused(kernel: Kernel, code: str) -> str:
     assert len(reply["content"]["traceback"]) == 1
     assert "\n" not in reply["content"]["evalue"]
     return f"{reply['content']['ename']}: {reply['content']['evalue']}"
+
+
+def in_line(kernel: Kernel, first: str, *others: str) -> list[str]:
+    """How cells end of which the ``others`` have come while the first one ran."""
+    cells = [kernel.kc.execute(f"ask when?\n{first}", allow_stdin=True)]
+    cells += [kernel.kc.execute(code) for code in others]
+    kernel.ask("shell", "kernel_info_request")  # behind them all on the same socket: they have arrived
+    kernel.kc.get_stdin_msg(timeout=PATIENCE)
+    kernel.kc.input("now")
+    return [kernel.reply(cell)["content"]["status"] for cell in cells]
 
 
 def completed(kernel: Kernel, code: str) -> tuple[list[str], str]:
@@ -111,17 +121,13 @@ def test_counts_go_on_and_the_magics_are_in_the_history(kernel: Kernel) -> None:
 
 def test_they_wait_for_the_cells_before_them(kernel: Kernel) -> None:
     kernel.run("say a")
-    slow = kernel.kc.execute("sleep 0.5\nsay b")
-    kept = kernel.kc.execute("%snapshot after")
-    assert kernel.reply(slow)["content"]["status"] == "ok"
-    assert "after cell 3" in str(kernel.finish(kept)[1])
+    assert in_line(kernel, "say b", "%snapshot after") == ["ok", "ok"]
+    assert "after  (after cell 3" in shown(kernel, "%snapshots")
 
 
 def test_an_error_before_them_aborts_them_and_theirs_what_comes_after(kernel: Kernel) -> None:
-    asked = [kernel.kc.execute(code) for code in ("sleep 0.2\nraise", "%snapshot a", "say b")]
-    assert [kernel.reply(one)["content"]["status"] for one in asked] == ["error", "aborted", "aborted"]
-    asked = [kernel.kc.execute(code) for code in ("sleep 0.2", "%restore nothing", "say b")]
-    assert [kernel.reply(one)["content"]["status"] for one in asked] == ["ok", "error", "aborted"]
+    assert in_line(kernel, "raise", "%snapshot a", "say b") == ["error", "aborted", "aborted"]
+    assert in_line(kernel, "say a", "%restore nothing", "say b") == ["ok", "error", "aborted"]
 
 
 def test_several_lines_are_performed_until_one_fails(kernel: Kernel) -> None:

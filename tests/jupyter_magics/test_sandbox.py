@@ -15,6 +15,7 @@ from IPython.core.error import UsageError
 from kernel_runtime.cli.terminal import harmless
 from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.showing import NO_WIDGETS, SandboxError
+from kernel_runtime.workers import limiter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,11 +135,12 @@ def test_a_killed_guest_says_why_and_the_next_cell_works(
     assert capsys.readouterr().out == "alive\n"
 
 
-def test_a_limit_says_why(shell: InteractiveShell) -> None:
+def test_a_limit_says_why(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limiter, "LIMIT_GRACE", 60.0)
     with pytest.raises(
-        SandboxError, match=r"WallLimitExceeded.*longer than its limit of 1 s.*variables are kept"
+        SandboxError, match=r"WallLimitExceeded.*longer than its limit of 3 s.*variables are kept"
     ):
-        run(shell, "--time 1s", "x = 1\nwhile True: pass")
+        run(shell, "--time 3s", "x = 1\nwhile True: pass")
     run(shell, "", "assert x == 1")
 
 

@@ -12,6 +12,7 @@ import pytest
 from kernel_runtime.client import Session
 from kernel_runtime.domain.verdict import Reason
 from kernel_runtime.workers.meter import world
+from tests.journeys.processes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -267,7 +268,8 @@ def test_rlimits_descriptors_end(house: House, code: str) -> None:
         other.answer("import os, subprocess; subprocess.run(['echo', 'x'], capture_output=True).stdout")
         == "b'x\\n'"
     )
-    assert psutil.Process().num_fds() == before
+    # Fewer there may be: guests of earlier tests were on their way out when they were counted.
+    assert eventually(lambda: psutil.Process().num_fds() <= before, 60), (psutil.Process().num_fds(), before)
     guest.close()
     other.close()
     if psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[1] > 5000:
@@ -326,7 +328,7 @@ while True:
 
 
 def test_the_clock_of_a_limit_is_the_hosts(open_guest: Callable[..., Guest]) -> None:
-    guest = open_guest(wall="1s")
+    guest = open_guest(wall="3s")
     result = guest.run(CLOCK)
     assert result.verdict is not None
     assert result.verdict.reason is Reason.WALL

@@ -83,7 +83,7 @@ print(json.dumps([int(os.read(reading, 99))]))
 
 @pytest.mark.parametrize("how", ["signal.signal(n, signal.SIG_IGN)", "signal.pthread_sigmask(0, {n})"])
 def test_ignored_signals_end_nothing_but_the_branch(open_guest: Callable[..., Guest], how: str) -> None:
-    guest = open_guest(wall="1s")
+    guest = open_guest(wall="3s")
     code = f"""
 import signal
 for n in set(range(1, 65)) - {{9, 19, 32, 33}}:

@@ -64,9 +64,10 @@ CAUSES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "cpu": ({"cpu": "1s"}, "while True: pass", {"reason": "cpu", "limit": 1.0, "survived": True}),
     "cpu, signals ignored": ({"cpu": "1s"}, _STUBBORN + "while True: pass", {
         "reason": "cpu", "limit": 1.0, "survived": False}),
-    "wall": ({"wall": "1s"}, "import time; time.sleep(60)", {"reason": "wall", "survived": True}),
-    "wall, signals ignored": ({"wall": "1s"}, _STUBBORN + "import time\nwhile True: time.sleep(1)", {
-        "reason": "wall", "limit": 1.0, "survived": False}),
+    # Its handlers must stand by then; and the cell that comes after it has the same limit.
+    "wall": ({"wall": "3s"}, "import time; time.sleep(60)", {"reason": "wall", "survived": True}),
+    "wall, signals ignored": ({"wall": "3s"}, _STUBBORN + "import time\nwhile True: time.sleep(1)", {
+        "reason": "wall", "limit": 3.0, "survived": False}),
     "wall, then memory": ({"wall": "3s", "memory": "128M"}, _AT_ONCE, {  # its handler must stand by then
         "reason": "wall", "limit": 3.0, "survived": False}),
     "disk": ({"disk": "4M"}, "for i in range(9): open(f'/tmp/{i}', 'wb').write(bytes(2**20))", {

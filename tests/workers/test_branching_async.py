@@ -11,6 +11,7 @@ from kernel_runtime.domain.errors import ExternalStateError
 if TYPE_CHECKING:
     import kernel_runtime
 
+#: Nothing ends in its first second and a half: so long may a busy machine take to freeze it and bring it back.
 PENDING = """
 import asyncio, collections
 log = collections.defaultdict(list)
@@ -29,7 +30,7 @@ async def timer(name, moments):
 async def produce(queue):
     for n in range(6):
         await queue.put(n * n)
-        await until(0.1 * n)
+        await until(0.3 * n)
     await queue.put(None)
 
 async def consume(queue):
@@ -40,12 +41,12 @@ async def consume(queue):
 async def contend(name, lock):
     async with lock:
         log['lock'].append(name)
-        await until(0.2)
+        await until(1.5)
     return name
 
 async def numbers():
     for n in range(4):
-        await until(0.1 * n)
+        await until(0.5 * n)
         yield n
 
 async def gather_numbers():
@@ -55,15 +56,15 @@ async def gather_numbers():
 
 async def expire():
     try:
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(1.5):
             await asyncio.Event().wait()
     except TimeoutError:
         return 'expired'
 
 queue, lock = asyncio.Queue(maxsize=2), asyncio.Lock()
 called = loop.create_future()
-_ = loop.call_later(0.25, called.set_result, 'called')
-work = [timer('fast', [0.1, 0.2, 0.3]), timer('slow', [0.3, 0.5]), produce(queue), consume(queue),
+_ = loop.call_later(1.5, called.set_result, 'called')
+work = [timer('fast', [0.1, 0.2, 1.5]), timer('slow', [1.5, 1.6]), produce(queue), consume(queue),
         contend('first', lock), contend('second', lock), gather_numbers(), expire()]
 tasks = [asyncio.ensure_future(one) for one in work] + [called]
 await until(0.05)
@@ -88,7 +89,7 @@ def test_pending_work_finishes_alike_in_every_branch(session: kernel_runtime.Ses
     assert first["lock"] == ["first", "second"]
     assert first["numbers"] == [0, 1, 2, 3]
     for _ in range(2):
-        session.run("import time; time.sleep(0.6)")  # frozen for longer than any of the timers
+        session.run("import time; time.sleep(1.8)")  # frozen for longer than any of the timers
         restored = session.restore("pending")
         assert restored.external == []
         assert session.run("'slow' in log, any(t.done() for t in tasks)").result == "(False, False)"

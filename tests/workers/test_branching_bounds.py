@@ -215,7 +215,12 @@ def test_the_memory_of_snapshots_is_bounded(open_session: Callable[..., kernel_r
     assert all((one.size or 0) > 50 << 20 for one in kept)
 
 
-_OVERWRITE = "for n in range(0, len(x), 4096): x[n] = (x[n] + 1) % 256"
+#: Slowly: it is the order of things that is tested here, and a busy host has its turn within a second.
+_OVERWRITE = """
+for n in range(0, len(x), 4096):
+    x[n] = (x[n] + 1) % 256
+    if n % (4 << 20) == 0: time.sleep(0.04)
+"""
 
 
 def _ended_by(session: kernel_runtime.Session) -> object:

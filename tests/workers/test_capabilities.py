@@ -317,7 +317,7 @@ def test_calls_end_with_the_guest_that_made_them(place: Path, open_session: Open
 def test_a_flood_of_calls_is_answered_and_the_session_goes_on(granted: kernel_runtime.Session) -> None:
     done = granted.run(
         "import asyncio\nfrom kernel_runtime.sdk import events, door\nheard = events.subscribe('t')\n"
-        "poll = door.Ask('events', 'poll', {'subscription': heard._number, 'wait': 5.0}, door.same)\n"
+        "poll = door.Ask('events', 'poll', {'subscription': heard._number, 'wait': 60.0}, door.same)\n"
         "calls = [asyncio.ensure_future(door.awaited(poll)) for _ in range(1500)]\n"
         "done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)\n"
         "while len(done) < 476: done, waiting = await asyncio.wait(calls, timeout=0.1)\n"

@@ -141,11 +141,14 @@ def test_budget_zero_restoring_while_code_runs_and_two_restores_at_once(director
         async with AsyncSession(memory="512M", workdir=directory) as session:
             await session.run("x = 1")
             await session.snapshot("a")
-            running = asyncio.create_task(session.run("import time; time.sleep(1)\nx = 2"))
-            await asyncio.sleep(0.3)
+            begun = asyncio.Event()
+            code = "try:\n    print('on')\n    while True: pass\nexcept KeyboardInterrupt: x = 2"
+            running = asyncio.create_task(session.run(code, on_output=lambda _: begun.set()))
+            await begun.wait()
             for refused in (session.restore("a"), session.snapshot("b"), session.diff("a"), session.undo()):
                 with pytest.raises(Conflict, match="a cell is running"):
                     await refused
+            session.interrupt()
             await running
             assert await session.value("x") == 2
             both = await asyncio.gather(session.restore("a"), session.restore("a"), return_exceptions=True)

@@ -144,7 +144,7 @@ def test_a_resumed_cell_is_held_to_its_limits(directory: Path) -> None:
         assert str(verdict.reason) == "wall"
         assert await guest.api.value("kept") == 1
 
-    with_guest(directory, work, wall="2s")
+    with_guest(directory, work, wall="4s")
 
 
 def test_without_a_budget_the_cell_goes_on_and_says_why(directory: Path) -> None:
@@ -197,11 +197,14 @@ def test_what_is_no_copy_of_a_gate_is_refused(directory: Path) -> None:
         await guest.run("total(1)")
         with pytest.raises(Conflict, match="%gate resume"):
             await guest.api.restore(guest.copies[0])
-        running = asyncio.create_task(guest.api.run("import time; time.sleep(1.5)"))
-        await asyncio.sleep(0.5)
+        begun = asyncio.Event()
+        code = "print('on')\nwhile True: pass"
+        running = asyncio.create_task(guest.api.run(code, check=False, on_output=lambda _: begun.set()))
+        await begun.wait()
         with pytest.raises(Conflict, match="a cell is running"):
             await guest.resumed(guest.copies[0])
-        await running
+        guest.api.interrupt()
+        assert "KeyboardInterrupt" in str((await running).error)
         await guest.api.drop(guest.copies[0])
         assert guest.copies == []
 

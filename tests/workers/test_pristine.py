@@ -112,9 +112,9 @@ _ENDS: list[tuple[str, Reason, dict[str, Any]]] = [
     ("import os; os._exit(7)", Reason.EXIT, {}),
     ("import ctypes; ctypes.string_at(0)", Reason.SIGNAL, {}),
     ("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", Reason.CPU, {"cpu": "1s"}),
-    ("import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)", Reason.WALL, {"wall": "1s"}),
+    ("import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)", Reason.WALL, {"wall": "3s"}),
     ("import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 2**24)); kept[-1].write(b'x' * 2**24)", Reason.MEMORY, {}),
-    ("import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except OSError: pass", Reason.WALL, {"wall": "2s", "pids": 48}),
+    ("import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except OSError: pass", Reason.WALL, {"wall": "3s", "pids": 48}),
     ("import os\nif os.fork() == 0: os._exit(0)\nos.kill(-1, 9)\nos._exit(1)", Reason.EXIT, {}),
 ]  # fmt: skip
 

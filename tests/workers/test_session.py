@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -18,6 +17,7 @@ from kernel_runtime.workers.branch import Branch
 from tests.journeys.processes import eventually, groups_of, living
 from tests.walls.escape import escaped
 from tests.workers.branches import inner_of, only_live_runs
+from tests.workers.pressing import at_first_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_what_shows_no_error_has_failed_all_the_same(
 def test_outputs_come_while_the_code_runs(session: kernel_runtime.Session) -> None:
     """The first of them ends the waiting, which would never end by itself."""
     code = "import time\nprint('a', flush=True)\ntime.sleep(100_000)"
-    result = session.run(code, check=False, on_output=_at_first_output(session.interrupt))
+    result = session.run(code, check=False, on_output=at_first_output(session.interrupt))
     assert (result.stdout, result.error and result.error.ename) == ("a\n", "KeyboardInterrupt")
 
 
@@ -157,8 +157,9 @@ def test_memory_that_no_rlimit_counts_is_killed(
     open_session: Callable[..., kernel_runtime.Session], cgroup_world: str
 ) -> None:
     session = open_session(memory="128M")
-    session.run("import mmap; m = mmap.mmap(-1, 1_000_000_000)")
-    result = session.run("for i in range(0, 1_000_000_000, 4096): m[i] = 1", check=False)
+    session.run("import mmap, time; m = mmap.mmap(-1, 1_000_000_000)")
+    fill = "for i in range(0, 1_000_000_000, 4096): m[i] = 1\nwhile True: time.sleep(1)"
+    result = session.run(fill, check=False)  # what it has filled it keeps, until the host looks
     assert result.verdict is not None
     assert (result.verdict.reason, result.verdict.limit) == (Reason.MEMORY, 128 * 2**20)
     assert session.run("1 + 1").result == "2"
@@ -168,7 +169,7 @@ def test_wall_time_interrupts_first_and_keeps_state(
     open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limiter, "LIMIT_GRACE", 60.0)
-    session = open_session(wall="1s")
+    session = open_session(wall="3s")
     session.run("x = 7")
     with pytest.raises(LimitExceeded) as caught:
         session.run("import time; time.sleep(60)")
@@ -179,7 +180,7 @@ def test_wall_time_interrupts_first_and_keeps_state(
 def test_wall_time_kills_what_ignores_the_interrupt(
     open_session: Callable[..., kernel_runtime.Session],
 ) -> None:
-    session = open_session(wall="1s")
+    session = open_session(wall="3s")
     stubborn = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)"
     result = session.run(stubborn, check=False)
     assert result.verdict is not None
@@ -316,7 +317,7 @@ def test_the_zygote_killed_is_an_error_of_its_own_and_the_next_run_works(
 def test_a_stopped_guest_is_interrupted_killed_and_replaced(
     open_session: Callable[..., kernel_runtime.Session],
 ) -> None:
-    session = open_session(wall="1s")
+    session = open_session(wall="3s")
     result = session.run("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", check=False)
     assert result.verdict is not None
     assert result.verdict.reason is Reason.WALL
@@ -326,7 +327,7 @@ def test_a_stopped_guest_is_interrupted_killed_and_replaced(
 def test_interrupt_keeps_state(session: kernel_runtime.Session) -> None:
     session.run("x = 5")
     with pytest.raises(GuestCodeError, match="KeyboardInterrupt"):
-        session.run("print('running')\nwhile True: pass", on_output=_at_first_output(session.interrupt))
+        session.run("print('running')\nwhile True: pass", on_output=at_first_output(session.interrupt))
     assert session.value("x") == 5
 
 
@@ -343,7 +344,7 @@ def test_an_interrupt_is_followed_by_what_wakes_a_call_that_missed_it(
         "while not woken: time.sleep(0.01)\n"
         "'woken'"
     )
-    result = session.run(code, on_output=_at_first_output(session.interrupt))
+    result = session.run(code, on_output=at_first_output(session.interrupt))
     assert result.result == "'woken'"
 
 
@@ -368,7 +369,8 @@ def test_closed_means_no_process_and_no_descriptor_left(
         session = open_session()
         session.run("1")
         session.close()
-    assert eventually(lambda: _own_state() == before, 60), (_own_state(), before)
+    assert eventually(lambda: _own_state()[1:] == (0, []), 60), _own_state()
+    assert eventually(lambda: _own_state()[0] <= before[0], 60), (_own_state(), before)
 
 
 def test_a_closed_session_says_so(open_session: Callable[..., kernel_runtime.Session]) -> None:
@@ -404,18 +406,6 @@ def test_async_sessions_run_side_by_side(directory: Path) -> None:
             return [result.result for result in results]
 
     assert asyncio.run(both()) == ["True", "False"]
-
-
-def _at_first_output(act: Callable[[], None]) -> Callable[[object], None]:
-    """Do it once, in a thread: what is told of outputs may not wait for the session itself."""
-    begun = threading.Event()
-
-    def note(_: object) -> None:
-        if not begun.is_set():
-            begun.set()
-            threading.Thread(target=act).start()
-
-    return note
 
 
 def _zygote_launchers() -> list[psutil.Process]:

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import kernel_runtime
 from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.workers import kept
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
 
-def test_a_listener_hears_of_each_kind_of_change(directory: Path) -> None:
+
+def test_a_listener_hears_of_each_kind_of_change(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "WEIGH_SECONDS", 1000.0)  # when it is told to
+
     async def story() -> None:
         budget = Budget(pause=3600)
         async with kernel_runtime.AsyncSession(
