@@ -32,6 +32,7 @@ class Automatic:
         self._kept = kept
         self._told: set[str] = set()
         self._refusal = ""
+        self._costs_of = 0
 
     def close(self) -> None:
         """Let go of the session."""
@@ -43,6 +44,10 @@ class Automatic:
         self.last = None
         if not self.on or busy or self._live.rung is not Rung.NAMESPACES:
             return ""
+        if (
+            branch.number != self._costs_of
+        ):  # what another process has said of its copies says nothing of this one's
+            self._costs_of, self.cost = branch.number, Cost()
         if branch.pristine is not None:
             self._record(branch.pristine, count)
             return ""

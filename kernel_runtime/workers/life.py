@@ -252,8 +252,7 @@ class Life(Keeper, Owner):
             old.end(old.cause or causes.ended("it ended"))
         if how.resumed is not None:
             new.take_over(how.resumed)
-        if new.pristine is None:  # else it waits for nothing
-            new.send(wire.Go())
+        new.link.send(wire.Go())
         return new
 
     async def restart(self) -> None:

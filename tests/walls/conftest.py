@@ -22,6 +22,7 @@ from kernel_runtime.client import AsyncSession, Result
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import parse_limits
 from kernel_runtime.runtime import Runtime, Settings
+from kernel_runtime.workers import frozen
 from kernel_runtime.workers.portal import Portal
 
 if TYPE_CHECKING:
@@ -188,6 +189,17 @@ def open_guest(house: House) -> Iterator[Callable[..., Guest]]:
     for guest in opened:
         guest.close()
         house._guests.remove(guest)
+
+
+@pytest.fixture
+def host_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a host that is an ordinary user's: what frozen branches hold, it must ask them."""
+
+    def refused(rollup: int) -> int:
+        os.close(rollup)
+        raise PermissionError
+
+    monkeypatch.setattr(frozen, "share", refused)
 
 
 @pytest.fixture
