@@ -143,12 +143,15 @@ class Frozen:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 
-    async def _answered(self, order: wire.Weigh | wire.Read | wire.Touch) -> wire.Weighed | wire.Told:
+    async def _answered(
+        self, order: wire.Weigh | wire.Read | wire.Touch | wire.Write, fds: list[int] | None = None
+    ) -> wire.Weighed | wire.Told:
+        """It runs until it has answered."""
         await self.wait()
         answer: Future[wire.Weighed | wire.Told] = asyncio.get_running_loop().create_future()
         self._answer = answer
-        self._ask(order)
         try:
+            self._ask(order, fds)
             async with _answering():
                 return await answer
         finally:
@@ -250,8 +253,10 @@ class Frozen:
     async def write(self, sock: socket.socket) -> None:
         """Have it fork a writer of a checkpoint, which serves ``sock``."""
         async with self._lock:
-            await self.wait()
-            self._ask(wire.Write(), [sock.fileno()])
+            try:
+                await self._answered(wire.Write(), [sock.fileno()])
+            except OSError as error:
+                raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
 
     def drop(self) -> None:
         """End it, and its spare. One that has not said its pid yet sees its socket close."""
