@@ -118,6 +118,7 @@ class Session(Life):
             await _passed_on(pending)
             return verdict
         self.used = True
+        self._mention(self.take_unseen(), pending)
         return await self._see_through(branch, pending, note)
 
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:

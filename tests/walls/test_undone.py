@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.workers.init import Init
 from tests.walls.test_branches import FIND, GRASP, GRASPED
 from tests.workers.branches import only_live_runs, processes
@@ -248,3 +249,44 @@ def test_what_an_undone_cell_says_of_the_cost_of_copies_holds_for_its_own_state(
     assert _copied(guest) == 0, "the control"
     guest.restore("point")
     assert _copied(guest) == 3
+
+
+#: Comes back, says so, and ends: at once, or a moment later.
+ENDS = """
+import time
+from kernel_runtime.guest import connection
+wait = connection.Connection.wait_to_go
+def wait_to_go(self):
+    WHEN
+    os._exit(7)
+connection.Connection.wait_to_go = wait_to_go
+"""
+WHEN = {"at once": "pass", "when it is alone": "wait(self)", "later": "wait(self); time.sleep(0.2)"}
+
+
+@pytest.mark.parametrize("name", WHEN)
+def test_a_state_that_ends_when_it_has_come_back_is_not_gone_back_to_for_ever(
+    open_guest: Callable[..., Guest], name: str
+) -> None:
+    guest = open_guest(automatic=False)
+    guest.run(FIND + "x = 1")
+    guest.snapshot("honest")
+    guest.run(ENDS.replace("WHEN", WHEN[name]) + "x = 2")
+    guest.snapshot("hostile")
+    told = ""
+    try:
+        guest.restore("hostile")
+    except KernelRuntimeError as error:
+        told = str(error)
+    deadline = time.monotonic() + 60
+    while not (guest.inner.is_ready and "'honest'" in guest.inner.state) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    count = guest.inner._count
+    assert count <= 12
+    first = guest.run("x")
+    assert first.result == "1"
+    assert "with status 7, while no cell ran. The variables are as they were after cell 1" in first.stderr
+    assert "status 7" in told or name != "at once"
+    assert guest.inner._count == count
+    assert {one.name for one in guest.inner.snapshots.listing()} >= {"honest", "hostile"}
+    assert only_live_runs(guest.inner), processes(guest.inner)

@@ -67,6 +67,43 @@ def test_the_state_before_the_cell_is_back(
     assert inner.snapshots.pids, "the control: frozen branches stay"
 
 
+def _ends_by_itself(session: kernel_runtime.Session) -> None:
+    """A moment after its cell; returns when the next branch stands."""
+    inner = inner_of(session)
+    inner.state = ""
+    session.run("x = 5\nimport os, threading\nthreading.Timer(0.05, os._exit, (3,)).start()")
+    deadline = time.monotonic() + 60
+    while not inner.state and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_an_end_while_no_cell_runs_is_told_with_the_next_cell(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(snapshots=Budget(pause=60))
+    session.run("x = 1")
+    session.run("x = 2")
+    _ends_by_itself(session)
+    result = session.run("x")
+    assert result.result == "2"
+    assert (
+        "exited with status 3, while no cell ran. The variables are as they were after cell 2."
+        in result.stderr
+    )
+    assert session.run("x").stderr == "", "once"
+
+
+def test_where_nothing_can_be_brought_back_that_is_told_and_not_after_a_restart(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(snapshots=Budget(automatic=0))
+    _ends_by_itself(session)
+    assert "while no cell ran. There was no snapshot to go back to" in session.run("1 + 1").stderr
+    _ends_by_itself(session)
+    session.restart()
+    assert session.run("1 + 1").stderr == ""
+
+
 def test_memory_that_is_refused_is_an_error_and_the_state_goes_on(session: kernel_runtime.Session) -> None:
     session.run("x = 1")
     result = session.run("x = 2\nkept = []\nwhile True: kept.append(bytearray(2**24))", check=False)
