@@ -248,6 +248,11 @@ class Init:
                     namespace.send(os.kill, pid, frame.number)
 
     def _rest(self, pid: int) -> None:
+        """One that leads no session is no frozen branch, but what the kernel could let go on when another one ends."""
+        if not namespace.leads_a_session(pid):
+            self._forget(pid)
+            namespace.send(os.kill, pid, signal.SIGKILL)
+            return
         self._frozen.add(pid)
         self._awake.discard(pid)
         namespace.send(os.kill, pid, signal.SIGSTOP)

@@ -85,6 +85,13 @@ def _stopped_and_condemned(spare: set[int], *, soon: bool) -> list[int]:
     ]
 
 
+def leads_a_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
 def _stop_once() -> None:
     send(os.kill, -1, signal.SIGSTOP)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
 from kernel_runtime.workers.init import Init
 from tests.walls.test_branches import FIND, GRASP, GRASPED
 from tests.workers.branches import only_live_runs, processes
@@ -46,32 +47,38 @@ def test_a_process_without_its_first_thread_ends_too(open_guest: Callable[..., G
     assert only_live_runs(guest.inner), processes(guest.inner)
 
 
-#: A copy that stays in the session of the original, and hears when the kernel hangs up on its group.
+#: A copy that runs when the kernel hangs up on its group of processes.
 HANGS_ON = """
 from kernel_runtime.guest import forking, frozen as copies
-forking._lead_a_session = lambda group: None
 def runs(*_):
     while True:
         with open('/tmp/alive', 'ab') as file: file.write(b'x')
 wait = copies.FrozenCopy._wait
 def _wait(*arguments):
     signal.signal(signal.SIGHUP, runs)
+    MORE
     return wait(*arguments)
 copies.FrozenCopy._wait = _wait
 """
+#: A child in another group of its session, whose own child is in the copy's group: the kernel hangs up when the first one ends.
+FAMILY = """own = os.getpid()
+    if os.fork() == 0:
+        os.setpgid(0, 0)
+        if os.fork() == 0: os.setpgid(0, own)
+        while True: signal.pause()"""
 ALIVE = "os.path.getsize('/tmp/alive') if os.path.exists('/tmp/alive') else 0"
 #: So that ends are waited for, and so that they are not.
 MADE = {"waited for": "held = os.pipe()", "not": "pass"}
 
 
 @pytest.mark.parametrize("held", MADE.values(), ids=MADE.keys())
-def test_a_copy_that_the_kernel_lets_go_on_when_the_original_ends_is_stopped_again(
+def test_a_copy_that_the_kernel_lets_go_on_when_another_process_ends_is_stopped_again(
     open_guest: Callable[..., Guest], held: str
 ) -> None:
     guest = open_guest(automatic=False)
     guest.run(FIND)
     guest.snapshot("point")
-    guest.run(f"{HANGS_ON}\n{held}")
+    guest.run(f"{HANGS_ON.replace('MORE', FAMILY)}\n{held}")
     guest.snapshot("hostile")
     guest.restore("point")
     written = guest.answer(ALIVE)
@@ -83,6 +90,22 @@ def test_a_copy_that_the_kernel_lets_go_on_when_the_original_ends_is_stopped_aga
     assert guest.answer(f"while ({ALIVE}) == {written}: pass\n6 * 7") == "42", (
         "the control: it runs when it can"
     )
+
+
+def test_a_copy_in_the_session_of_another_process_is_none(open_guest: Callable[..., Guest]) -> None:
+    """It could be let go on by the end of any copy there, for which nobody looks."""
+    guest = open_guest(automatic=False)
+    guest.run(FIND)
+    guest.snapshot("point")
+    guest.run(HANGS_ON.replace("MORE", "pass") + "forking._lead_a_session = lambda group: None")
+    with contextlib.suppress(KernelRuntimeError):
+        guest.snapshot("hostile")
+    guest.restore("point")
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    assert guest.answer(ALIVE) == "0"
+    with pytest.raises(NotFound):
+        guest.restore("hostile")
+    assert only_live_runs(guest.inner), processes(guest.inner)
 
 
 #: Whoever is asked for its weight leaves a child behind.
