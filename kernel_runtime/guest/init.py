@@ -255,6 +255,7 @@ class Init:
             return
         self._frozen.add(pid)
         self._awake.discard(pid)
+        self._strangers = deque((each for each in self._strangers if each[0] != pid), _REMEMBERED)
         namespace.send(os.kill, pid, signal.SIGSTOP)
 
     def _forget(self, pid: int) -> None:

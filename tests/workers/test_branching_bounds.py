@@ -273,6 +273,28 @@ def test_a_copy_that_never_answers_is_a_clear_error(
     assert only_live_runs(inner_of(session))
 
 
+def test_copies_that_are_never_made_are_not_ordered_without_end(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each order takes a descriptor of the host's, and room for a process of the guest's."""
+    monkeypatch.setattr(module, "COMING_SECONDS", 0.0)
+    session = open_session()
+    session.run("from kernel_runtime.guest.branching import Branching")
+    session.run("kept = []\nBranching.freeze = lambda self, order, fd: kept.append(fd)")
+    inner = inner_of(session)
+    assert inner.init is not None
+    before = inner.init.meter._copies
+    told = [session.run("1 + 1").stderr for _ in range(40)]
+    assert 4 < inner.init.meter._copies - before <= 16
+    assert sum("the guest does not make the last ones" in text for text in told) == 1
+    session.restart()
+    session.run("x = 1")
+    session.run("x = 2")
+    session.undo()
+    assert session.value("x") == 1
+    assert inner.init.meter._copies < before + 4
+
+
 def test_where_no_descriptor_can_be_sent_there_is_no_copy_and_nothing_is_left_of_it(
     session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
