@@ -22,8 +22,8 @@ from kernel_runtime.client import AsyncSession, Result
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import parse_limits
 from kernel_runtime.runtime import Runtime, Settings
-from kernel_runtime.workers import frozen
 from kernel_runtime.workers.portal import Portal
+from tests.workers.branches import refuse_to_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,13 +193,8 @@ def open_guest(house: House) -> Iterator[Callable[..., Guest]]:
 
 @pytest.fixture
 def host_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a host that is an ordinary user's: what frozen branches hold, it must ask them."""
-
-    def refused(rollup: int) -> int:
-        os.close(rollup)
-        raise PermissionError
-
-    monkeypatch.setattr(frozen, "share", refused)
+    """What frozen branches hold, they are asked for."""
+    refuse_to_look(monkeypatch)
 
 
 @pytest.fixture
