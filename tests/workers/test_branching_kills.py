@@ -77,10 +77,12 @@ def _ends_by_itself(session: kernel_runtime.Session) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("warned", [{}, {"on_warning": print}], ids=["on stderr", "elsewhere"])
 def test_an_end_while_no_cell_runs_is_told_with_the_next_cell(
-    open_session: Callable[..., kernel_runtime.Session],
+    open_session: Callable[..., kernel_runtime.Session], warned: dict[str, Any]
 ) -> None:
-    session = open_session(snapshots=Budget(pause=60))
+    """Whoever wants to be warned of limits elsewhere is told here, too."""
+    session = open_session(snapshots=Budget(pause=60), **warned)
     session.run("x = 1")
     session.run("x = 2")
     _ends_by_itself(session)
