@@ -222,3 +222,15 @@ def test_ids_are_short() -> None:
 def test_what_a_branch_says_beside_its_content_is_short(frame):
     with pytest.raises(ProtocolViolation, match="length"):
         wire.decode(wire.decode_from_branch, wire.pack(frame)[4:])
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -float("inf"), -1.0, 1e9])
+@pytest.mark.parametrize("name", ["pause", "spent"])
+def test_what_a_copy_is_said_to_have_taken_is_a_time(seconds: float, name: str) -> None:
+    def decoded(said: float) -> wire.Froze:
+        frame = wire.Froze(parent="1", **{name: said})
+        return wire.decode(wire.decode_from_branch, wire.pack(frame)[4:])
+
+    assert getattr(decoded(0.5), name) == 0.5, "the control"
+    with pytest.raises(ProtocolViolation, match="float"):
+        decoded(seconds)

@@ -62,6 +62,7 @@ class Connection:
         self.on_backlog: Callable[[], None] = lambda: None
         self.on_called: Callable[[wire.Called, int | None], None] = _unasked
         self.on_renewed: Callable[[], None] = lambda: None
+        self.on_go: Callable[[], None] = lambda: None
         self.loop: object = None
         self.silent = False
         self._interrupted = ""
@@ -133,6 +134,7 @@ class Connection:
                 self._answers[frame.id] = frame.text
             elif isinstance(frame, wire.Go):
                 self._told_to_go = True
+                self.on_go()
             elif isinstance(frame, wire.Interrupt):
                 self._interrupted = frame.id
             elif isinstance(frame, wire.Freeze) and frame.gate:

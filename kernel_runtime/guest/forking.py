@@ -38,13 +38,14 @@ class Forking:
 
 def _lead_a_session(group: int) -> None:
     """One of its own, or the kernel would hang it up when the original ends: it does so with what is
-    stopped. The leader of a group, which the original may have made of it, cannot: it goes back first.
-    Where the original has ended already, with its group, there is nothing left that hangs up."""
+    stopped. The leader of a group, which the original may have made of it, cannot: it goes back first,
+    or goes on in a child where the original has ended already, with its group."""
     try:
         os.setsid()
     except PermissionError:
         try:
             os.setpgid(0, group)
         except PermissionError:
-            return
+            if os.fork():
+                os._exit(0)
         os.setsid()

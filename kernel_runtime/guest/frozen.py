@@ -145,6 +145,7 @@ class FrozenCopy:
         if pid:
             self._forking.copies.add(pid)
             os.close(fd)
+            channel.send(wire.Told())
             return
         try:
             channel.close()

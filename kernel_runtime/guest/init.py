@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.guest import headroom
+from kernel_runtime.guest import headroom, namespace
 from kernel_runtime.guest.scores import OOM_SCORE_LIVE, set_oom_score
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 _BRANCH_FDS = 3
 #: How long killed processes may take to be gone, before there is none to be had.
 _ROOM_SECONDS = 5.0
-#: In ``/proc/PID/stat``, behind the name: the state, and the kernel's flags; PF_EXITING among them.
-_STATE, _FLAGS, _EXITING = 0, 6, 0x4
 #: Ends of processes that were no branch then, and may turn out to be one that was just thawed.
 _REMEMBERED = 64
 
@@ -63,7 +61,7 @@ def serve(
     because a guest imports none of the host's rooms. ``layers``: what ``born`` says lies beside it.
     """
     status = 1
-    kill_others = kill_others or _kill_namespace
+    kill_others = kill_others or namespace.end
     try:
         set_dumpable(False)
         _say_born(control, born, layers or [])
@@ -92,41 +90,6 @@ def _say_born(control: Channel, born: wire.Born, layers: list[int]) -> None:
         os.close(fd)
 
 
-def _kill_namespace(spare: set[int], *, soon: bool = False) -> None:
-    """Every process of this pid namespace but those to spare; pid 1 is spared by the kernel. ``soon``: until
-    they run no code, though the kernel may still be at their memory.
-
-    With some to spare, all are stopped first, so that none can fork away while the others are
-    looked for; the spared ones stay stopped.
-    """
-    if os.getpid() != 1:  # elsewhere it would be every process of the user
-        return
-    if not spare:
-        _kill(os.kill, -1, signal.SIGKILL)
-        return
-    _kill(os.kill, -1, signal.SIGSTOP)
-    while condemned := _others(soon=soon) - spare:
-        for pid in condemned:
-            _kill(os.kill, pid, signal.SIGKILL)
-        time.sleep(0.0005)  # they are on their way out
-
-
-def _others(*, soon: bool = False) -> set[int]:
-    """Every process of this namespace that has not ended (``soon``: is not ending), but pid 1."""
-    found = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            ending = soon and int(fields[_FLAGS]) & _EXITING
-            if fields[_STATE] not in (b"Z", b"X") and not ending:
-                found.add(int(name))
-    return found
-
-
 class Init:
     """The loop of pid 1: the host's frames and the children's ends."""
 
@@ -137,7 +100,7 @@ class Init:
         set_dumpable: Callable[[bool], None],
         remove_ipc: Callable[[], None],
         denials: Denials | None = None,
-        kill_others: Callable[[set[int]], None] = _kill_namespace,
+        kill_others: Callable[[set[int]], None] = namespace.end,
     ) -> None:
         self.set_apart: Callable[[], None] = lambda: None
         self._denials = denials
@@ -195,11 +158,11 @@ class Init:
             self._rest(frame.pid)
         elif isinstance(frame, wire.Wake):
             self._awake.add(frame.pid)
-            _kill(os.kill, frame.pid, signal.SIGCONT)
+            namespace.send(os.kill, frame.pid, signal.SIGCONT)
         elif isinstance(frame, wire.Drop):
             if frame.pid in self._frozen:
                 self._forget(frame.pid)
-                _kill(os.kill, frame.pid, signal.SIGKILL)
+                namespace.send(os.kill, frame.pid, signal.SIGKILL)
         elif isinstance(frame, wire.Adopt):
             self._adopt(frame)
         elif isinstance(frame, wire.Pause):
@@ -242,7 +205,8 @@ class Init:
     def _become_live(self, frame: wire.Fork, fds: list[int]) -> NoReturn:
         try:
             self._forget_init()
-            self._set_dumpable(True)  # so that the host can measure it
+            if not frame.beside:  # else it hides from what is left of the other one
+                self._set_dumpable(True)  # so that the host can measure it
             self.set_apart()
             sock_fd, out, err = fds
             _set_stdio(out, err)
@@ -255,6 +219,7 @@ class Init:
                 socket.socket(fileno=sock_fd),
                 begin,
                 lambda hidden: self._set_dumpable(not hidden),
+                hidden=frame.beside,
             )
         except BaseException:  # noqa: BLE001 — nothing may ever return into the loop of pid 1
             sys.excepthook(*sys.exc_info())
@@ -278,14 +243,20 @@ class Init:
         """To the branch's process group, so that what it runs in the foreground hears it, too."""
         for pid, branch in self._branches.items():
             if branch == frame.branch:
-                _kill(os.killpg, pid, frame.number)
+                namespace.send(os.killpg, pid, frame.number)
                 if not _leads_its_group(pid):
-                    _kill(os.kill, pid, frame.number)
+                    namespace.send(os.kill, pid, frame.number)
 
     def _rest(self, pid: int) -> None:
+        """One that leads no session is no frozen branch, but what the kernel could let go on when another one ends."""
+        if not namespace.leads_a_session(pid):
+            self._forget(pid)
+            namespace.send(os.kill, pid, signal.SIGKILL)
+            return
         self._frozen.add(pid)
         self._awake.discard(pid)
-        _kill(os.kill, pid, signal.SIGSTOP)
+        self._strangers = deque((each for each in self._strangers if each[0] != pid), _REMEMBERED)
+        namespace.send(os.kill, pid, signal.SIGSTOP)
 
     def _forget(self, pid: int) -> None:
         self._frozen.discard(pid)
@@ -305,51 +276,59 @@ class Init:
         forked inherits a stop, and would keep it if it were taken back from its parent meanwhile."""
         if frame.paused:
             if os.getpid() == 1:
-                _kill(os.kill, -1, signal.SIGSTOP)
+                namespace.stop()
             self._control.send(wire.Ended(number=frame.number))
         elif os.getpid() == 1:
-            for pid in _others() - (self._frozen - self._awake):
-                _kill(os.kill, pid, signal.SIGCONT)
+            for pid in namespace.others().keys() - (self._frozen - self._awake):
+                namespace.send(os.kill, pid, signal.SIGCONT)
 
     def _end(self, frame: wire.End) -> None:
         """Every process but this one, the frozen branches and those to spare."""
         live = {pid for pid, branch in self._branches.items() if branch in frame.spare}
         if frame.soon:
-            _kill_namespace(live | self._frozen, soon=True)
+            namespace.end(live | self._frozen, soon=True)
         else:
             self._kill_others(live | self._frozen)
-        for pid in self._branches.keys() - live:  # should it not have found them
-            if not _kill(os.kill, pid, signal.SIGKILL):
-                self._report(pid, -signal.SIGKILL)  # somebody else has buried it
-        while self._branches.keys() - live and not frame.soon:
-            self._reap(block=True)
+        for pid in self._branches.keys() - live:
+            namespace.send(os.kill, pid, signal.SIGKILL)  # should it not have been found
+            self._bury(pid, block=not frame.soon)
         self._remove_ipc()
         for pid in live | self._awake:
-            _kill(os.kill, pid, signal.SIGCONT)
+            namespace.send(os.kill, pid, signal.SIGCONT)
         self._control.send(wire.Ended(number=frame.number))
 
-    def _reap(self, *, block: bool = False) -> None:
+    def _bury(self, pid: int, *, block: bool) -> None:
+        """A branch that was killed. One that another process has for its child, which may be a frozen branch, is
+        never heard of again."""
+        try:
+            buried, status = os.waitpid(pid, 0 if block else os.WNOHANG)
+        except ChildProcessError:
+            self._report(pid, -signal.SIGKILL)
+            return
+        if buried:
+            self._forget(pid)
+            self._report(pid, os.waitstatus_to_exitcode(status))
+
+    def _reap(self) -> None:
         """Bury what has ended. What an ended branch has started is the host's to end (``End``)."""
         while True:
             try:
-                pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 self._branches.clear()
                 return
             if pid == 0:
                 return
             self._forget(pid)
-            if self._report(pid, os.waitstatus_to_exitcode(status)) and block:
-                return
+            self._report(pid, os.waitstatus_to_exitcode(status))
 
-    def _report(self, pid: int, code: int) -> bool:
-        """Whether it was a live branch: then the host is told of its end."""
+    def _report(self, pid: int, code: int) -> None:
+        """The host is told of a live branch's end."""
         branch = self._branches.pop(pid, None)
         if branch is None:
             self._strangers.append((pid, code))
-            return False
-        self._control.send(wire.Exited(branch=branch, status=code))
-        return True
+        else:
+            self._control.send(wire.Exited(branch=branch, status=code))
 
 
 def _wakeup_pipe() -> tuple[int, int]:
@@ -361,15 +340,6 @@ def _wakeup_pipe() -> tuple[int, int]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     return read, write
-
-
-def _kill(how: Callable[[int, int], None], target: int, number: int) -> bool:
-    """False when there is no such process: it has ended, and the reaper says so."""
-    try:
-        how(target, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 def _leads_its_group(pid: int) -> bool:

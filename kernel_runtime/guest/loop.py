@@ -42,9 +42,14 @@ _COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
 def live(
-    shell: Shell, sock: socket.socket, begin: wire.Begin, hide: Callable[[bool], None] = lambda _: None
+    shell: Shell,
+    sock: socket.socket,
+    begin: wire.Begin,
+    hide: Callable[[bool], None] = lambda _: None,
+    *,
+    hidden: bool = False,
 ) -> NoReturn:
-    """Be the live branch; ends with the process. ``hide``: see ``frozen.FrozenCopy``."""
+    """Be the live branch; ends with the process. ``hide``: see ``frozen.FrozenCopy``. ``hidden``: it hides until ``Go``."""
     interrupts = Interrupts()
     interrupts.install()
     connection = Connection(sock, interrupts)
@@ -58,6 +63,8 @@ def live(
     reader = Reader(shell.namespace, shell.hidden)
     forking = Forking()
     frozen = FrozenCopy(loop, connection, mending, hide, reader, forking)
+    if hidden:
+        connection.on_go = frozen.show
     _import_from_directory()
     Branch(shell, connection, console, interrupts, begin, loop, frozen, forking).run()
     os._exit(0)

@@ -18,6 +18,7 @@ from kernel_runtime.wire.words import (
     Id,
     Name,
     Names,
+    Seconds,
     Value,
     Word,
 )
@@ -119,7 +120,7 @@ class Called(Frame, frozen=True, tag="called"):
 
 
 class Go(Frame, frozen=True, tag="go"):
-    """To a branch that was thawed and said ``Ready``: the one before it has ended."""
+    """To a branch that has said ``Ready`` beside another one: that has ended. Until then it hides."""
 
 
 # -- live branch → host -----------------------------------------------------------------------
@@ -143,8 +144,8 @@ class Froze(Frame, frozen=True, tag="froze"):
     """
 
     parent: Id
-    pause: float = 0.0
-    spent: float = 0.0
+    pause: Seconds = 0.0
+    spent: Seconds = 0.0
     threads: Names = []
     external: Names = []
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""

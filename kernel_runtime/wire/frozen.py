@@ -36,7 +36,7 @@ class Touch(Frame, frozen=True, tag="touch"):
 
 
 class Write(Frame, frozen=True, tag="write"):
-    """Fork a writer of a checkpoint, which serves the socket that lies beside."""
+    """Fork a writer of a checkpoint, which serves the socket that lies beside; answered by ``Told``."""
 
 
 class Weigh(Frame, frozen=True, tag="weigh"):
@@ -69,7 +69,7 @@ class Weighed(Frame, frozen=True, tag="weighed"):
 
 
 class Told(Frame, frozen=True, tag="told"):
-    """Answer to ``Read`` (and ``Touch``): JSON, or why there is none."""
+    """Answer to ``Read`` (and ``Touch``, ``Write``): JSON, or why there is none."""
 
     data: Annotated[bytes, msgspec.Meta(max_length=MAX_TOLD)] = b""
     error: Annotated[str, msgspec.Meta(max_length=MAX_SAID)] = ""

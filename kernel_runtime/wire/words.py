@@ -30,6 +30,8 @@ VariableName = Annotated[str, msgspec.Meta(max_length=256)]
 Reason = Annotated[str, msgspec.Meta(max_length=2000)]
 #: Names of packages and their versions.
 Packages = Annotated[dict[Name, Name], msgspec.Meta(max_length=1000)]
+#: What a guest says that something took.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 #: Chunks of a checkpoint: digests one after another, 16 bytes each.
 Digests = Annotated[bytes, msgspec.Meta(max_length=32 * MIB)]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.kept import Kept
 
 
+#: So many may be on their way: each takes a descriptor here, and room for a process there.
+_MOST = 16
+
+
 class Automatic:
     """``on``: whether there is to be one before each cell. ``last``: the number of the one that was ordered before
     the last cell; ``coming``: the one that is just being made."""
@@ -32,6 +36,8 @@ class Automatic:
         self._kept = kept
         self._told: set[str] = set()
         self._refusal = ""
+        self._costs_of = 0
+        self._unanswered = 0
 
     def close(self) -> None:
         """Let go of the session."""
@@ -43,11 +49,17 @@ class Automatic:
         self.last = None
         if not self.on or busy or self._live.rung is not Rung.NAMESPACES:
             return ""
+        if (
+            branch.number != self._costs_of
+        ):  # what another process has said of its copies says nothing of this one's
+            self._costs_of, self.cost = branch.number, Cost()
         if branch.pristine is not None:
             self._record(branch.pristine, count)
             return ""
         if self._live.init is not None and self._live.init.meter.is_nearly_full():
             return self._tell("memory is nearly used up: no automatic snapshot before this cell")
+        if self._unanswered >= _MOST:
+            return self._tell("the guest does not make the last ones: no automatic snapshot before this cell")
         ordered = self._kept.present.take(branch)
         if ordered is None and not self.cost.pays(self._kept.budget):
             self.cost.forget()
@@ -59,7 +71,12 @@ class Automatic:
         draft = self._kept.draft(automatic=True)
         self.last = draft.number
         self.coming = self._kept.tend(self._make(self.coming, draft, ordered, count))
+        self._unanswered += 1
+        self.coming.add_done_callback(self._answered)
         return ""
+
+    def _answered(self, _: asyncio.Task[None]) -> None:
+        self._unanswered -= 1
 
     def _record(self, begin: wire.Begin, count: int) -> None:
         """Of a branch in which nothing was done yet there is no copy: pid 1 can fork it at any time."""

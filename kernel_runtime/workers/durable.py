@@ -132,6 +132,11 @@ class Durable:
         )
         try:
             branch.begin(pending, request, [guest.fileno()])
+        except OSError as error:
+            host.close()
+            raise Conflict(
+                f"the guest does not read what it is sent ({error}): nothing was restored"
+            ) from None
         finally:
             guest.close()
         try:

@@ -117,9 +117,9 @@ class Freezing:
         order = Order(frozen, request, disclosed)
         try:
             branch.begin(order.pending, request, [frozen.guest_fd()])
-        except BlockingIOError:
+        except OSError as error:
             frozen.drop()
-            raise Conflict("the guest does not read what it is sent: no snapshot now") from None
+            raise Conflict(f"the guest does not read what it is sent ({error}): no snapshot now") from None
         frozen.let_go()
         return order
 

@@ -12,21 +12,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from kernel_runtime import wire
+from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.workers import thawing, written
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
-from kernel_runtime.workers.processes import pid_within
+from kernel_runtime.workers.processes import ROLLUP, pid_within, share
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from kernel_runtime.domain.disclosed import Disclosed
     from kernel_runtime.workers.branch import Branch
@@ -42,6 +44,8 @@ SPARE_SECONDS = 2.0
 _COPIED_AT_ONCE, _MAPPED_AT_ONCE = 256, 4096
 #: Frames a second that a frozen branch may send: it answers, and says nothing by itself.
 _RATE = 1000.0
+#: The longest is what it tells of its state. The beginning of one costs the host as much, for each snapshot.
+_FRAME = wire.MAX_TOLD + MIB
 
 
 class Frozen:
@@ -66,7 +70,13 @@ class Frozen:
         self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
         host, self._guest_socket = socket.socketpair()
         self._link = Link(
-            host, wire.decode_from_frozen, self._on_frame, self._on_closed, names_sender=True, rate=_RATE
+            host,
+            wire.decode_from_frozen,
+            self._on_frame,
+            self._on_closed,
+            names_sender=True,
+            rate=_RATE,
+            limit=_FRAME,
         )
 
     @property
@@ -93,18 +103,27 @@ class Frozen:
 
     async def wait(self) -> None:
         """Until it waits at its socket; ``GuestLost`` when it never will."""
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with _answering():
             await asyncio.shield(self.ready)
         if self.gone:  # between its word and now
             raise GuestLost(_lost("its process ended"))
 
-    async def weigh(self) -> int:
-        """Bytes that it holds, and its spare, by their own measure: pages that several hold divided among them."""
+    async def weigh(self, *, ask: bool) -> int | None:
+        """Bytes that it holds, and its spare, pages that several hold divided among them. Where this host may not look,
+        they have to run for it, and are asked if they may be; else None."""
         async with self._lock:
-            held, spare = await self._weighed(), self._spare
-            return held + (await spare._weighed() if spare is not None else 0)
+            held, spare = await self._weighed(ask=ask), self._spare
+            more = await spare._weighed(ask=ask) if spare is not None else 0
+            return None if held is None or more is None else held + more
 
-    async def _weighed(self) -> int:
+    async def _weighed(self, *, ask: bool) -> int | None:
+        await self.wait()
+        try:
+            return await asyncio.to_thread(share, self._init.meter.processes.open(self.pid, ROLLUP))
+        except OSError:
+            return await self._told_weight() if ask else None
+
+    async def _told_weight(self) -> int:
         weighed = await self._answered(wire.Weigh())
         if not isinstance(weighed, wire.Weighed):
             raise ProtocolViolation("a frozen branch answered what was not asked")
@@ -124,12 +143,17 @@ class Frozen:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
 
-    async def _answered(self, order: wire.Weigh | wire.Read | wire.Touch) -> wire.Weighed | wire.Told:
+    async def _answered(
+        self, order: wire.Weigh | wire.Read | wire.Touch | wire.Write, fds: list[int] | None = None
+    ) -> wire.Weighed | wire.Told:
+        """It runs until it has answered."""
         await self.wait()
-        answer = self._answer = asyncio.get_running_loop().create_future()
-        self._ask(order)
+        answer: Future[wire.Weighed | wire.Told] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
-            return await asyncio.wait_for(answer, ANSWER_SECONDS)
+            self._ask(order, fds)
+            async with _answering():
+                return await answer
         finally:
             self._answer = None
             self._rest()
@@ -229,8 +253,10 @@ class Frozen:
     async def write(self, sock: socket.socket) -> None:
         """Have it fork a writer of a checkpoint, which serves ``sock``."""
         async with self._lock:
-            await self.wait()
-            self._ask(wire.Write(), [sock.fileno()])
+            try:
+                await self._answered(wire.Write(), [sock.fileno()])
+            except OSError as error:
+                raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
 
     def drop(self) -> None:
         """End it, and its spare. One that has not said its pid yet sees its socket close."""
@@ -314,6 +340,16 @@ class Frozen:
         if self.ready.done() and not self.ready.exception():
             self.ready = asyncio.get_running_loop().create_future()
             _set_exception(self.ready, error)
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """What is awaited here has to come in time."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except TimeoutError:
+        raise GuestLost(_lost(f"it did not answer for {ANSWER_SECONDS:g} s")) from None
 
 
 def _lost(evidence: str) -> Verdict:

@@ -217,11 +217,16 @@ class Kept:
             await self._measure()
         self.keep_budget()
 
+    def _may_run(self, number: int) -> bool:
+        """Whether the present state comes from this one, which cannot do to it then what it could not before: others may
+        be what a hostile cell has left, and undone."""
+        return any(snapshot.number == number for snapshot in self.tree.ancestors())
+
     async def _measure(self) -> None:
         for number, frozen in list(self._frozen.items()):
             try:
-                size = await frozen.weigh()
-            except (KernelRuntimeError, TimeoutError):
+                size = await frozen.weigh(ask=self._may_run(number))
+            except KernelRuntimeError:
                 continue
-            if number in self.tree.known:
+            if size is not None and number in self.tree.known:
                 self.become(self.tree.marked(number, size=size))

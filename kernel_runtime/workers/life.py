@@ -72,6 +72,7 @@ class Life(Keeper, Owner):
         self.paused = False
         self._stopping: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
+        self._unseen: Verdict | None = None
         self.disclosed = Disclosed()
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self.state = ""
@@ -192,19 +193,21 @@ class Life(Keeper, Owner):
             raise GuestLost(causes.broken(f"it did not start: {error}")) from error
 
     async def _recover(self) -> Branch | None:
-        """The live branch ended by itself or was killed: its newest moment that comes back."""
-        if not self._losing:
-            return None
-        self._losing = False
-        restoration = await self.snapshots.recover()
-        if restoration is None:
-            self.state = f"There was no snapshot to go back to: {_GONE}"
-            return None
-        branch, before = self._branch, self.snapshots.before
-        self.state = state_after(restoration, before)
-        if branch is not None and branch.pristine and restoration.snapshot.number != before:
-            self.state = f"Nothing but the beginning could be brought back: {_GONE}"
-        return branch
+        """The live branch ended by itself or was killed: its newest moment that comes back, and does not end at once."""
+        while self._losing:
+            self._losing = False
+            restoration = await self.snapshots.recover()
+            branch = self._branch
+            if restoration is None:
+                self.state = f"There was no snapshot to go back to: {_GONE}"
+                return None
+            if branch is not None:
+                before = None if self._unseen else self.snapshots.before
+                self.state = state_after(restoration, before)
+                if branch.pristine and restoration.snapshot.number != before:
+                    self.state = f"Nothing but the beginning could be brought back: {_GONE}"
+                return branch
+        return None
 
     async def _first_process(self) -> Init:
         """A first process, behind its walls and in its control groups."""
@@ -255,8 +258,11 @@ class Life(Keeper, Owner):
             old.end(old.cause or causes.ended("it ended"))
         if how.resumed is not None:
             new.take_over(how.resumed)
-        if new.pristine is None:  # else it waits for nothing
-            new.send(wire.Go())
+        new.link.send(wire.Go())
+        if self._branch is not new:
+            if self._ending is not None:
+                await self._ending  # or it would end the next one, too
+            raise GuestLost(new.cause or causes.ended("it ended when it came back"))
         return new
 
     async def restart(self) -> None:
@@ -265,7 +271,7 @@ class Life(Keeper, Owner):
         Every process of the guest ends; what it wrote to its layer stays until it is closed.
         """
         self.execution_count = 0
-        self.used = False
+        self.used, self._unseen = False, None
         self.snapshots.restarted()
         if self._starting is not None:
             await asyncio.wait([self._starting])
@@ -310,6 +316,16 @@ class Life(Keeper, Owner):
         """Hold it to so many cores' worth of CPU time from now on, also after a restart; never to more
         than its limit. None: to its limit alone."""
         self._first.throttle(cpus)
+
+    def _note(self, branch: Branch) -> None:
+        """It has ended: while no cell runs, nobody hears of it before the next one."""
+        if self.used and not branch.executing:
+            self._unseen = branch.cause
+
+    def take_unseen(self) -> str:
+        """An end while no cell ran, and what it left, if that has not been told."""
+        cause, self._unseen = self._unseen, None
+        return f"{GuestLost(cause)}, while no cell ran. {self.state or _GONE.capitalize()}" if cause else ""
 
     def resume(self) -> None:
         """Let a paused guest go on."""
@@ -383,6 +399,7 @@ class Life(Keeper, Owner):
         branch, init = self._branch, self.init
         if branch is not None and init is not None:
             branch.cause = branch.cause or verdict
+            self._note(branch)
             self._drop_init()
             self._begin_again()
 
@@ -421,6 +438,8 @@ class Life(Keeper, Owner):
         if branch is not self._branch:
             return
         self._branch, self._losing, self.state = None, losing, ""
+        if losing:
+            self._note(branch)
         self.paused = False
         if self.init is not None and not self.init.closed:
             self._ending = asyncio.get_running_loop().create_task(self._end_what_it_started(self.init))

@@ -62,13 +62,14 @@ class Link:
         takes_fds: bool = False,
         names_sender: bool = False,
         rate: float | None = None,
+        limit: int = wire.MAX_FRAME,
     ) -> None:
         sock.setblocking(False)
         if names_sender:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
-        self._reader = wire.FrameReader(decoder)
+        self._reader = wire.FrameReader(decoder, limit)
         self._on_frame = on_frame
         self._on_closed = on_closed
         self._takes_fds = takes_fds

@@ -18,12 +18,13 @@ from kernel_runtime.workers import tree
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_ROLLUP = 4096
+#: What the kernel sums up of a process's memory.
+ROLLUP, _ROLLUP_BYTES = "smaps_rollup", 4096
 
 
 class Process(msgspec.Struct, frozen=True):
     """One look at a process: its pid in the /proc it was found in, ``state`` (``T`` stopped, ``Z``
-    ended), ``cpu`` seconds with those of children it waited for, ``threads``, ``resident`` bytes.
+    ended with all of its threads), ``cpu`` seconds with those of children it waited for, ``threads``, ``resident`` bytes.
     """
 
     pid: int
@@ -172,20 +173,24 @@ class Processes:
         except OSError:
             return None
         times = sum(map(int, fields[11:15]))
-        return Process(pid, fields[0].decode(), times / _TICKS, int(fields[17]), int(fields[21]) * _PAGE)
+        goes_on = fields[0] in b"ZX" and not tree.has_ended(fields)
+        return Process(
+            pid,
+            "R" if goes_on else fields[0].decode(),
+            times / _TICKS,
+            int(fields[17]),
+            int(fields[21]) * _PAGE,
+        )
 
     def _proportional(self, process: Process) -> int:
         """Its PSS; all that it has where it keeps us from reading it, as any process can by not being
         dumpable: it must not hide what it uses. (The first one does, and runs no code of the guest.)"""
         try:
-            for line in self._text(process.pid, "smaps_rollup", _ROLLUP).splitlines():
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
+            return share(self.open(process.pid, ROLLUP))
         except PermissionError:
             return 0 if process.pid == self._first() else process.resident
         except OSError:
-            pass  # it has just ended
-        return 0
+            return 0  # it has just ended
 
     def _descriptors(self, pid: int) -> int:
         try:
@@ -198,6 +203,17 @@ class Processes:
             return 0
         finally:
             os.close(fd)
+
+
+def share(rollup: int) -> int:
+    """The PSS that this descriptor of the kernel's summary tells, which is closed; raises ``OSError``."""
+    try:
+        for line in os.read(rollup, _ROLLUP_BYTES).splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    finally:
+        os.close(rollup)
+    return 0
 
 
 def pid_within(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.restoration import Restoration
 
 
+#: How often a moment is gone back to that ends before a cell begins in it.
+_TRIES = 3
+
+
 class Take(Protocol):
     """See ``Snapshots.take``."""
 
@@ -38,6 +43,7 @@ class Restoring:
         self._live = live
         self._kept = kept
         self._take = take
+        self._ended = Counter[int]()
 
     def close(self) -> None:
         """Let go of the session."""
@@ -150,9 +156,16 @@ class Restoring:
         kept.become(kept.tree.back_at(snapshot))
         return new
 
+    def begins(self) -> None:
+        """A cell begins: what has come back is alive."""
+        self._ended.clear()
+
     async def recover(self) -> Restoration | None:
         begun = time.monotonic()
         for snapshot in self._kept.tree.ancestors():
+            self._ended[snapshot.number] += 1
+            if self._ended[snapshot.number] > _TRIES:
+                continue
             try:
                 new = await self._thaw(snapshot)
             except (KernelRuntimeError, TimeoutError):

@@ -118,6 +118,7 @@ class Session(Life):
             await _passed_on(pending)
             return verdict
         self.used = True
+        _tell(self.take_unseen(), pending)
         return await self._see_through(branch, pending, note)
 
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
@@ -152,9 +153,9 @@ class Session(Life):
                 self.snapshots.cell_took(time.monotonic() - begun, pending.count)
 
     def _mention(self, note: str, pending: Pending) -> None:
-        """A line on the cell's stderr."""
-        if note and self.terms.notices:
-            pending.sink(wire.Stream(parent=pending.id, name="stderr", text=f"kernel_runtime: {note}\n"))
+        """As ``_tell``, where such lines are wanted."""
+        if self.terms.notices:
+            _tell(note, pending)
 
     async def _with_state(self, verdict: Verdict) -> Verdict:
         """The verdict, when the next live branch stands, with the state that it has."""
@@ -378,6 +379,12 @@ class Session(Life):
             return self._limiter.on_limited(self.init.meter, pending.limited)
         killed = self._limiter.killed_inside(self.init.meter, pending.kills)
         return killed or self._limiter.stopped_outside(pending.refusals)
+
+
+def _tell(note: str, pending: Pending) -> None:
+    """A line on the cell's stderr."""
+    if note:
+        pending.sink(wire.Stream(parent=pending.id, name="stderr", text=f"kernel_runtime: {note}\n"))
 
 
 async def _passed_on(pending: Pending) -> None:

@@ -230,6 +230,7 @@ class Snapshots:
         """Order the automatic one, to be made before the cell whose request is sent next. Returns
         what a person should be told: that there is none, and why (each reason once). ``count``: the
         cell's execution count, if it has one."""
+        self._restoring.begins()
         self.kept.become(self.kept.tree.without_future())
         return self._automatic.order(branch, count, busy=self._restoring.under_way)
 

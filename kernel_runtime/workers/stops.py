@@ -44,12 +44,14 @@ class Stops:
         try:
             if pending is None or not pending.executes:
                 raise Conflict("only a cell that runs stops at a gate")
-            if self._asked.get(pending.id, 0) >= MOST_OF_A_CELL:
+            asked = self._asked.get(pending.id, 0)
+            if asked >= MOST_OF_A_CELL:
                 raise Conflict(f"the cell has stopped {MOST_OF_A_CELL} times; no more copies of it")
         except Conflict as refused:
             branch.send(wire.Answer(id=frame.id, text=str(refused)))
             return
-        self._asked = {pending.id: self._asked.get(pending.id, 0) + 1}
+        running = {cell: count for cell, count in self._asked.items() if cell in branch.pending}
+        self._asked = running | {pending.id: asked + 1}
         before = self._snapshots.at_gate
         making = self._make(branch, frame, pending, before)
         self._snapshots.at_gate = asyncio.get_running_loop().create_task(making)

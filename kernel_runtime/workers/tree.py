@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PATIENCE_SECONDS = 5.0
+_THREADS = 17
 
 
 def descendants(root: int, *, zombies: bool = False) -> set[int]:
@@ -48,9 +49,14 @@ def _parents(*, zombies: bool = False) -> Iterable[tuple[int, int]]:
         if name.isdigit():
             with contextlib.suppress(OSError):  # it has just ended
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    state, parent = file.read().rpartition(b")")[2].split()[:2]
-                if zombies or state not in (b"Z", b"X"):
-                    yield int(name), int(parent)
+                    fields = file.read().rpartition(b")")[2].split()
+                if zombies or not has_ended(fields):
+                    yield int(name), int(fields[1])
+
+
+def has_ended(fields: list[bytes]) -> bool:
+    """By those of a ``/proc/PID/stat`` behind the name: also without its first thread it goes on with others."""
+    return fields[0] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
 
 
 def end_below(root: int) -> bool:

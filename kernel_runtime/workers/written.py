@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 PAGE = os.sysconf("SC_PAGESIZE")
 #: So many pages are copied in advance, at most, and so many of files mapped; a longer stretch is data.
 COPIED, _MAPPED, _LONGEST = 8 * MIB // PAGE, 128 * MIB // PAGE, 64
-#: Looking for them takes no longer, in seconds of CPU time.
-_SECONDS = 0.1
-_ENTRY, _TOGETHER = 8, 4096
+#: Looking for them takes no longer, in seconds of CPU time, and no more bytes of the list of mappings.
+_SECONDS, _MAPS = 0.1, 4 * MIB
+_ENTRY, _TOGETHER, _READ = 8, 4096, 1 << 16
 #: Bits of each entry of a pagemap: the page is there; it is a file's; it is in this address space alone.
 _PRESENT, _FILE, _OURS = 63, 61, 56
 _LOWEST = int.from_bytes((1).to_bytes(_ENTRY, "little") * _TOGETHER, "little")
@@ -45,7 +45,7 @@ def pages(maps: FileIO, pagemap: FileIO) -> Pages:
     written, mapped = list[int](), list[int]()
     until = time.thread_time() + _SECONDS
     with maps, pagemap:
-        for found in _PRIVATE.finditer(maps.readall()):
+        for found in _PRIVATE.finditer(_read(maps, until)):
             end = int(found[2], 16) // PAGE
             for first in range(int(found[1], 16) // PAGE, end, _TOGETHER):
                 if time.thread_time() > until:
@@ -57,6 +57,15 @@ def pages(maps: FileIO, pagemap: FileIO) -> Pages:
                 mapped += (first + index for index in _indices(there & files))
     short = (range(first, first + count) for first, count in stretches(written) if count <= _LONGEST)
     return Pages(list(itertools.islice(itertools.chain.from_iterable(short), COPIED)), mapped[:_MAPPED])
+
+
+def _read(maps: FileIO, until: float) -> bytes:
+    """All, as far as it is soon read: a guest has thousands of mappings, each with a name as long as it likes."""
+    parts, size = list[bytes](), 0
+    while size < _MAPS and time.thread_time() < until and (part := maps.read(_READ)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 def stretches(numbers: Iterable[int]) -> Iterator[Stretch]:

@@ -23,6 +23,7 @@ from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import parse_limits
 from kernel_runtime.runtime import Runtime, Settings
 from kernel_runtime.workers.portal import Portal
+from tests.workers.branches import refuse_to_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,6 +189,12 @@ def open_guest(house: House) -> Iterator[Callable[..., Guest]]:
     for guest in opened:
         guest.close()
         house._guests.remove(guest)
+
+
+@pytest.fixture
+def host_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What frozen branches hold, they are asked for."""
+    refuse_to_look(monkeypatch)
 
 
 @pytest.fixture

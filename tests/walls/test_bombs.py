@@ -117,10 +117,10 @@ def test_not_dumpable_processes_are_measured(open_guest: Callable[..., Guest]) -
 def test_what_cannot_be_read_counts_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ordinary front without control groups may not read their shares: then all that they hold counts."""
 
-    def closed(*_: object) -> bytes:
+    def closed(*_: object) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(Processes, "_text", closed)
+    monkeypatch.setattr(Processes, "open", closed)
     first, other = (Process(pid, "S", 0.0, 1, pid << 20) for pid in (1, 2))
     assert Processes(1).shared_out([]) == 0
     assert Processes(1).shared_out([first, other]) == 2 << 20

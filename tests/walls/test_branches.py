@@ -218,6 +218,7 @@ FREEZING = {
 }
 
 
+@pytest.mark.usefixtures("host_may_not_look")
 @pytest.mark.parametrize("name", FREEZING)
 def test_a_copy_that_lies_is_none(
     open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
@@ -239,6 +240,17 @@ def test_a_copy_that_lies_is_none(
     guest.restore("honest")
     assert guest.answer("x") == "1"
     assert only_live_runs(guest.inner), processes(guest.inner)
+
+
+def test_a_copy_that_begins_a_long_frame_takes_none_of_the_hosts_memory(
+    open_guest: Callable[..., Guest],
+) -> None:
+    """Each snapshot may have begun one, and the host would keep what has come."""
+    guest = open_guest(automatic=False)
+    begin = "channel._socket.sendall((2 ** 25).to_bytes(4, 'big')); waits_for_ever(channel)"
+    guest.run(LIAR.replace("WHAT", begin))
+    with pytest.raises(KernelRuntimeError, match="exceeds the limit"):
+        guest.snapshot("lie")
 
 
 THAWING = {
@@ -291,6 +303,7 @@ frozen.FrozenCopy._leave_spare = lie
 """
 
 
+@pytest.mark.usefixtures("host_may_not_look")
 @pytest.mark.parametrize("name", FALSE_SPARES)
 def test_a_spare_that_lies_is_none(
     open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch, name: str
@@ -324,6 +337,7 @@ WEIGHING = {
 }
 
 
+@pytest.mark.usefixtures("host_may_not_look")
 @pytest.mark.parametrize("name", WEIGHING)
 def test_a_branch_that_lies_about_its_weight_loses_nothing_but_itself(
     open_guest: Callable[..., Guest], name: str

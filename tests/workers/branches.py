@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
+from kernel_runtime.workers import frozen
+
 if TYPE_CHECKING:
+    import pytest
+
     import kernel_runtime
     from kernel_runtime.workers.processes import Process
     from kernel_runtime.workers.session import Session as Inner
@@ -34,6 +39,16 @@ def strays(inner: Inner) -> list[Process]:
 def only_live_runs(inner: Inner, seconds: float = 20) -> bool:
     """Whether it comes to that: the first process, one live branch, and stopped frozen ones of the host's."""
     return run_beside(inner, 0, seconds)
+
+
+def refuse_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a host that is an ordinary user's: what frozen branches hold, it must ask them."""
+
+    def refused(rollup: int) -> int:
+        os.close(rollup)
+        raise PermissionError
+
+    monkeypatch.setattr(frozen, "share", refused)
 
 
 def run_beside(inner: Inner, count: int, seconds: float = 20) -> bool:

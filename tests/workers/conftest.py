@@ -9,6 +9,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime.workers import meter, pristine, spares
+from tests.workers.branches import refuse_to_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +55,12 @@ def spares_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spares, "WORTH", 0)
     # While a guest's memory is put together into huge pages, its present is not copied.
     monkeypatch.setattr(pristine, "are_huge_allowed", lambda: False)
+
+
+@pytest.fixture
+def host_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What frozen branches hold, they are asked for."""
+    refuse_to_look(monkeypatch)
 
 
 @pytest.fixture(params=["cgroup", "no cgroup"])

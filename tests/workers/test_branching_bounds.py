@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 import kernel_runtime
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot
-from kernel_runtime.workers import meter, pressure
+from kernel_runtime.workers import frozen, link, meter, pressure
 from kernel_runtime.workers import snapshots as module
 from tests.workers.branches import inner_of, only_live_runs, run_beside
 
@@ -259,6 +260,68 @@ def test_a_guest_that_makes_no_copy_is_waited_for_in_vain(
     assert [one.name for one in session.snapshots() if not one.automatic] == []
     assert session.run("6 * 7").result == "42"
     assert only_live_runs(inner_of(session))
+
+
+def test_a_copy_that_never_answers_is_a_clear_error(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.run("import time\nfrom kernel_runtime.guest import frozen\nx = 1")
+    session.snapshot("honest")
+    session.run("frozen.FrozenCopy._wait = lambda *_: time.sleep(1000)")
+    monkeypatch.setattr(frozen, "ANSWER_SECONDS", 0.3)
+    with pytest.raises(KernelRuntimeError, match=r"did not answer for 0\.3 s"):
+        session.diff("honest")
+    assert "did not answer for 0.3 s" in session.run("x = 2").stderr + session.run("x = 3").stderr
+    assert session.value("x") == 3
+    session.restore("honest")
+    assert session.value("x") == 1
+    assert only_live_runs(inner_of(session))
+
+
+def test_copies_that_are_never_made_are_not_ordered_without_end(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each order takes a descriptor of the host's, and room for a process of the guest's."""
+    monkeypatch.setattr(module, "COMING_SECONDS", 0.0)
+    session = open_session()
+    session.run("from kernel_runtime.guest.branching import Branching")
+    session.run("kept = []\nBranching.freeze = lambda self, order, fd: kept.append(fd)")
+    inner = inner_of(session)
+    assert inner.init is not None
+    before = inner.init.meter._copies
+    told = [session.run("1 + 1").stderr for _ in range(40)]
+    assert 4 < inner.init.meter._copies - before <= 16
+    assert sum("the guest does not make the last ones" in text for text in told) == 1
+    session.restart()
+    session.run("x = 1")
+    session.run("x = 2")
+    session.undo()
+    assert session.value("x") == 1
+    assert inner.init.meter._copies < before + 4
+
+
+def test_where_no_descriptor_can_be_sent_there_is_no_copy_and_nothing_is_left_of_it(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many are on their way is counted over all guests of a user: one of them may have used them up."""
+    session.run("x = 1")
+    inner = inner_of(session)
+    assert inner.init is not None
+    copies = inner.init.meter._copies
+    with monkeypatch.context() as patch:
+        patch.setattr(link.Link, "_send_now", _too_many)
+        with pytest.raises(Conflict, match="no snapshot now"):
+            session.snapshot("none")
+        assert session.run("x = 2").result is None, "and no automatic one"
+    assert inner.init.meter._copies == copies
+    session.snapshot("one")
+    assert session.value("x") == 2
+
+
+def _too_many(sender: link.Link, data: bytes | memoryview, fds: list[int] | None) -> int:
+    if fds:
+        raise OSError(errno.ETOOMANYREFS, "Too many references")
+    return sender._socket.send(data)
 
 
 def test_hooks_close_and_open_again(session: kernel_runtime.Session) -> None:

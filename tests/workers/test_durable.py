@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import kernel_runtime
 from kernel_runtime import Conflict, NotFound, UnsafeThreads
 from kernel_runtime.domain.snapshot import Saving
 from kernel_runtime.runtime import Runtime, Settings
+from kernel_runtime.workers import link
 from tests.journeys.processes import eventually
-from tests.workers.branches import inner_of, only_live_runs
+from tests.workers.branches import inner_of, only_live_runs, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +137,59 @@ def test_the_writer_leaves_nothing_behind(session: kernel_runtime.Session) -> No
         session.checkpoint(f"number{number}")
     assert eventually(lambda: only_live_runs(inner_of(session)), 60)
     assert [s for s in session.snapshots() if not s.automatic] == []
+
+
+#: Is pickled once a file is there.
+WAITS = """
+import os, time
+class Waits:
+    def __reduce__(self):
+        while not os.path.exists("/tmp/go"): time.sleep(0.01)
+        return int, ()
+waits = Waits()
+"""
+
+
+def test_the_copy_that_a_writer_comes_from_stands_still_while_it_writes(
+    session: kernel_runtime.Session,
+) -> None:
+    session.run(WAITS)
+    inner = inner_of(session)
+    kept: list[object] = []
+    saving = threading.Thread(target=lambda: kept.append(session.checkpoint("slow")))
+    saving.start()
+
+    def beside() -> list[str]:
+        return sorted(one.state for one in processes(inner)[2:] if one.pid not in inner.snapshots.pids)
+
+    assert eventually(lambda: "T" in beside(), 60), beside()
+    assert {"R", "S"} & set(beside()), "the control: the writer waits"
+    assert not kept
+    session.run("open('/tmp/go', 'w').close()")
+    saving.join(60)
+    assert kept
+
+
+def test_where_no_descriptor_can_be_passed_nothing_is_saved_or_loaded(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.run("x = 1")
+    session.checkpoint("one")
+    send = link.Link._send_now
+
+    def few(sender: link.Link, data: bytes | memoryview, fds: list[int] | None) -> int:
+        if fds and len(fds) == 1:
+            raise BlockingIOError
+        return send(sender, data, fds)
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(link.Link, "_send_now", few)
+        for refused in (session.checkpoint, session.load):
+            with pytest.raises(kernel_runtime.KernelRuntimeError, match="does not read what it is sent"):
+                refused("two" if refused is session.checkpoint else "one")
+    assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= before, 60)
+    assert session.load("one").names == ["x"]
 
 
 def test_code_that_runs_while_it_is_pickled_hurts_nobody(session: kernel_runtime.Session) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from kernel_runtime import AsyncSession, Budget, Conflict, Invalid, wire
+from kernel_runtime.workers.branch import Pending
+from kernel_runtime.workers.stops import MOST_OF_A_CELL, Stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from kernel_runtime.workers.session import Session
+    from kernel_runtime.workers.snapshots import Snapshots
 
 SUM = """
 def total(n):
@@ -224,6 +227,38 @@ def test_a_guest_that_pretends_to_be_at_gates_gets_a_bounded_number_of_copies(di
         assert await guest.run("print('on')") == "on\n"
 
     with_guest(directory, work)
+
+
+class Refusing:
+    """As the snapshots of a session whose budget is 0."""
+
+    at_gate: asyncio.Task[None] | None = None
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def take_at_gate(self, *_: object) -> None:
+        self.asked += 1
+        raise Conflict("no copy")
+
+
+def test_cells_that_run_beside_each_other_get_no_more_copies_than_each_alone() -> None:
+    async def work() -> int:
+        session = AsyncSession()
+        async with session:
+            branch, board = await session._open.ready(), Refusing()
+            for cell in ("one", "two"):
+                branch.take_over(Pending(wire.Request(id=cell, kind="execute_request", content=b"{}"), print))
+            stops = Stops(cast("Snapshots", board))
+            for number in range(4 * MOST_OF_A_CELL):
+                cell = ("one", "two")[number % 2]
+                stops.reached(branch, wire.Gated(parent=cell, id=str(number), function="f", line=1))
+            assert board.at_gate is not None
+            await board.at_gate
+            branch.pending.clear()
+            return board.asked
+
+    assert asyncio.run(work()) == 2 * MOST_OF_A_CELL
 
 
 def test_level_strict_has_no_gates(directory: Path) -> None:

@@ -41,10 +41,10 @@ def spared(guest: Guest, pressure: Pressure) -> bool:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, guest: Guest) -> Pressure:
-    def closed(*_: object) -> bytes:
+    def closed(*_: object) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(Processes, "_text", closed)
+    monkeypatch.setattr(Processes, "open", closed)
     return Pressure(cast("Any", guest), cast("Any", guest))
 
 

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from kernel_runtime.workers import tree
+from kernel_runtime.workers.processes import Processes
 
 #: A root that adopts its orphans, with a daemon below it and a child that ignores what it can.
 PROGRAM = """
@@ -70,6 +72,31 @@ def test_children_count_as_zombies_too() -> None:
     assert pid in tree.children(os.getpid())
     assert pid not in tree.descendants(os.getpid())
     os.waitpid(pid, 0)
+
+
+#: Its first thread ends before the other one: the kernel calls it a zombie.
+HEADLESS = """
+import ctypes, os, signal, threading
+threading.Thread(target=lambda: (os.write(1, b'ready\\n'), signal.pause())).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)
+"""
+
+
+def test_a_process_without_its_first_thread_is_ended_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", HEADLESS], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        stat = Path(f"/proc/{process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.005)
+        assert process.pid in tree.descendants(os.getpid())
+        look = {one.pid: one for one in Processes(os.getpid()).look()}
+        assert look[process.pid].state == "R"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.pid not in tree.descendants(os.getpid()), "the control: now it has ended"
+        look = {one.pid: one for one in Processes(os.getpid()).look()}
+        assert look[process.pid].state == "Z"
 
 
 def test_a_users_processes_and_threads_are_counted() -> None:
