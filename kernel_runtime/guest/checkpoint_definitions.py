@@ -145,10 +145,14 @@ def _function(code: types.CodeType, name: str, closure: Any) -> types.FunctionTy
 
 
 def fill_function(function: types.FunctionType, state: Any) -> None:
-    attributes, own = state
+    """With attributes, what is in its ``__dict__``, and (where they are not the namespace) globals."""
+    attributes, own, *others = state
     for name, value in attributes.items():
         setattr(function, name, value)
     function.__dict__.update(own)
+    if others:
+        function.__globals__.update(others[0])
+        function.__globals__["__builtins__"] = __builtins__
 
 
 def reduce_cell(cell: types.CellType) -> Reduced:

@@ -152,10 +152,14 @@ def _recipe_of(kind: type) -> Recipe | None:
 
 
 def _with_cells(function: types.FunctionType, reduced: Any) -> Any:
-    """A function with other globals; it has its cells at once, which are filled by themselves."""
-    make, arguments, (state, attributes), *rest = reduced
+    """A function with other globals; its cells are filled by themselves."""
+    make, arguments, (own, state), *_ = reduced
+    attributes = dict(state)
+    modules = {"": attributes.pop("_cloudpickle_submodules")}  # they are imported
+    others = attributes.pop("__globals__")
+    del attributes["__closure__"]
     arguments = (*arguments[:-1], function.__closure__)
-    return make, arguments, (state, {**attributes, "__closure__": None}), *rest
+    return make, arguments, (attributes, own, others, modules), None, None, definitions.fill_function
 
 
 def _rebuilt(recipe: Recipe, value: Any) -> Any:
