@@ -15,7 +15,6 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
-from kernel_runtime.domain.checkpoint import Group
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest.checkpoint_ahead import Ahead, Outcome, is_large
 from kernel_runtime.guest.checkpoint_draft import Draft
@@ -32,6 +31,7 @@ from kernel_runtime.sdk.checkpoint import recipes
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from kernel_runtime.domain.checkpoint import Group
     from kernel_runtime.guest.channel import Channel
     from kernel_runtime.guest.checkpoint_plain import Texts
 
