@@ -30,6 +30,8 @@ _LEAVES = (
     types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType,
     types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
     weakref.ref, weakref.ProxyType,
+    # No pickle brings these back: what their frames hold is no reason to save it as one.
+    types.FrameType, types.TracebackType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType,
 )  # fmt: skip
 
 
@@ -92,12 +94,12 @@ class Groups:
         self._walk(name, [], self._interesting(gc.get_referents(self._namespace[name])))
 
     def lists(self) -> dict[str, list[str]]:
-        """Groups by their first name; ``DEFINED`` has those that the definitions draw in."""
+        """Groups by their first name; ``DEFINED`` has the definitions' names, and what these draw in."""
         self._walk_definitions()
         found: dict[str, list[str]] = {DEFINED: []}
         leader = self._find(DEFINED)
-        for name in self._namespace:
-            first = self._find(name)
+        for name, value in self._namespace.items():
+            first = leader if definitions.is_definition(value) else self._find(name)
             found.setdefault(DEFINED if first == leader else first, []).append(name)
         return {min(names) if key else key: sorted(names) for key, names in found.items()}
 

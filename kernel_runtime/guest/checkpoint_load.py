@@ -1,7 +1,8 @@
 """Loading: a fresh branch unpickles what the host sends; the only place where that happens.
 
-Group 0 comes first: what the notebook had defined. A group that fails is told by the names of its
-variables, and the others go on. Large buffers are mapped from a descriptor: they are copied page
+Group 0 is what the notebook had defined; before it come groups that need nothing of it, and after it the
+others, in an order in which they could be loaded when they were saved. A group that fails is told by the
+names of its variables, and the others go on. Large buffers are mapped from a descriptor: they are copied page
 by page when they are written.
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import About, misfits
-from kernel_runtime.guest.checkpoint_definitions import Restoring
+from kernel_runtime.guest.checkpoint_definitions import Restoring, restore_into
 from kernel_runtime.guest.checkpoint_memory import Mapped
 from kernel_runtime.guest.checkpoint_pickler import version_of
 from kernel_runtime.sdk import checkpoint as checkpoint_hooks
@@ -63,7 +64,7 @@ class _Load:
         self._channel = channel
         self._namespace = namespace
         self._arena = arena
-        Restoring.namespace, Restoring.definitions = namespace, {}
+        restore_into(namespace)
 
     def run(self, groups: int) -> None:
         loaded: list[str] = []
@@ -71,6 +72,7 @@ class _Load:
         for _ in range(groups):
             group = self._receive(wire.LoadGroup)
             parts = self._parts(group.parts)
+            Restoring.names = group.names
             try:
                 values = self._unpickle(group.number, parts)
             except Exception as error:  # noqa: BLE001 — user code runs in it

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import io
@@ -16,6 +18,7 @@ import cloudpickle
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_memory as memory
 from kernel_runtime.guest.checkpoint_memory import Unsaveable
+from kernel_runtime.guest.checkpoint_steps import Shells
 from kernel_runtime.sdk.checkpoint import Recipe, recipes
 
 if TYPE_CHECKING:
@@ -32,8 +35,12 @@ _HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__ge
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
-    """Pickles one group. ``packages`` and ``doubtful`` tell afterwards what it met: versions of
-    the types' packages, and types whose own pickling hooks had better be tried out.
+    """Pickles one group. ``packages``, ``doubtful``, ``refers`` and ``rebuilds`` tell afterwards what it met:
+    the types' packages, types whose hooks had better be tried out, whether it refers to definitions, and
+    whether a registered function is to make something of it.
+
+    ``defining``: it writes the definitions themselves. ``trial``: it is unpickled here, where the registered
+    functions are not called (they open what is outside): what they would make stands for itself.
     """
 
     def __init__(
@@ -45,16 +52,20 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
         *,
         defining: bool = False,
         refused: Mapping[str, str] = MappingProxyType({}),
+        trial: bool = False,
     ) -> None:
         super().__init__(file, protocol=PROTOCOL, buffer_callback=on_buffer)
         self._namespace = namespace
         self._definitions = known
-        self._defining = defining
+        self.shells = Shells() if defining else None
+        self._trial = trial
         self._refused = refused
         self._reducers: dict[type, Reducer] = {}
         self._memory = memory.reducers()
         self.packages: set[str] = set()
         self.doubtful: set[type] = set()
+        self.refers = False
+        self.rebuilds = False
 
     def reducer_override(self, obj: Any) -> Any:
         """Called for every value that is not of a builtin type."""
@@ -67,7 +78,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
     def _choose(self, kind: type) -> Reducer:
         recipe = _recipe_of(kind)
         if recipe is not None:
-            return lambda value: (recipe.rebuild, (recipe.save(value),))
+            self.rebuilds = True
+            return definitions.reduce_kept if self._trial else lambda value: _rebuilt(recipe, value)
         if issubclass(kind, types.ModuleType):
             return self._module
         if issubclass(kind, type) or kind in (types.FunctionType, definitions.CACHED):
@@ -76,6 +88,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
             (how for base, how in self._memory if issubclass(kind, base)), None
         )
         self._note(kind)
+        if kind is types.CellType and self.shells is not None:
+            return self._cell
         if found is not None:
             return found
         if issubclass(kind, BaseException):
@@ -94,16 +108,26 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
         if not definitions.is_definition(value):
             self._note_package(value)
             return super().reducer_override(value)
-        if not self._defining:
-            token = self._definitions.token(value)
-            if token in self._refused:
-                raise Unsaveable(f"it needs {token}, which cannot be saved: {self._refused[token]}")
+        token = self._definitions.token(value)
+        if token in self._refused:
+            raise Unsaveable(f"it needs {token}, which cannot be saved: {self._refused[token]}")
+        if self.shells is None:
+            self.refers = True
             return definitions.definition, (token,)
+        reduced = self._by_value(value)
+        return self.shells.of(value, reduced, token) if isinstance(reduced, tuple) else reduced
+
+    def _by_value(self, value: Any) -> Any:
         if isinstance(value, definitions.CACHED):
             return definitions.reduce_cached(value)
         if isinstance(value, types.FunctionType) and value.__globals__ is self._namespace:
             return definitions.reduce_function(value)
-        return super().reducer_override(value)
+        reduced = super().reducer_override(value)
+        return _with_cells(value, reduced) if isinstance(value, types.FunctionType) else reduced
+
+    def _cell(self, cell: types.CellType) -> Any:
+        reduced = definitions.reduce_cell(cell)
+        return self.shells.of(cell, reduced) if self.shells is not None and len(reduced) > 2 else reduced
 
     def _note_package(self, value: Any) -> str:
         """The package that a class or function is of; its version matters for what is saved."""
@@ -127,10 +151,31 @@ def _recipe_of(kind: type) -> Recipe | None:
     return next((recipes[base] for base in kind.__mro__ if base in recipes), None)
 
 
+def _with_cells(function: types.FunctionType, reduced: Any) -> Any:
+    """A function with other globals; its cells are filled by themselves."""
+    make, arguments, (own, state), *_ = reduced
+    attributes = dict(state)
+    modules = {"": attributes.pop("_cloudpickle_submodules")}  # they are imported
+    others = attributes.pop("__globals__")
+    del attributes["__closure__"]
+    arguments = (*arguments[:-1], function.__closure__)
+    return make, arguments, (attributes, own, others, modules), None, None, definitions.fill_function
+
+
+def _rebuilt(recipe: Recipe, value: Any) -> Any:
+    return recipe.rebuild, (recipe.save(value),)
+
+
 def _is_plain(kind: type) -> bool:
     """Whether pickle copies attributes and nothing else: there is no hook that could go wrong."""
     hooks = all(getattr(kind, name, None) is getattr(object, name, None) for name in _HOOKS)
-    return hooks and not hasattr(kind, "__setstate__") and _is_python(kind)
+    return hooks and not hasattr(kind, "__setstate__") and _is_python(kind) and not _is_hashed(kind)
+
+
+def _is_hashed(kind: type) -> bool:
+    """Whether a key of this type calls a function that somebody wrote (dataclasses make their own)."""
+    code = getattr(kind.__hash__, "__code__", None)
+    return code is not None and not (dataclasses.is_dataclass(kind) and code.co_filename == "<string>")
 
 
 def _is_python(kind: type) -> bool:
@@ -178,7 +223,12 @@ def _view(base: Any, form: str, shape: list[int], readonly: bool) -> memoryview:
     return view.toreadonly() if readonly else view
 
 
-_BY_TYPE: dict[type, Reducer] = {types.CellType: definitions.reduce_cell, memoryview: _reduce_view}
+_BY_TYPE: dict[type, Reducer] = {
+    types.CellType: definitions.reduce_cell,
+    memoryview: _reduce_view,
+    functools.cached_property: definitions.reduce_cached_property,
+    **dict.fromkeys(definitions.SENTINELS, definitions.reduce_sentinel),
+}
 
 
 # -- packages -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime.sdk.checkpoint import recipes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _ATOMS = (int, float, complex, str, bytes, bytearray, bool, type(None), range, slice, array.array)
 _SAME = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -29,8 +29,11 @@ class Differs(Exception):
     """The copy is not what was saved."""
 
 
-def compare(value: Any, copy: Any, doubtful: Iterable[type]) -> str | None:
-    """How ``copy`` differs from ``value``; None where it does not."""
+def compare(
+    value: Any, copy: Any, doubtful: Iterable[type], is_same: Callable[[type, type], bool]
+) -> str | None:
+    """How ``copy`` differs from ``value``; None where it does not. ``is_same``: whether a type is that
+    of which the other is the copy."""
     kinds = tuple(doubtful)
     todo: list[_Pair] = [(value, copy)]
     seen: set[int] = set()
@@ -40,6 +43,8 @@ def compare(value: Any, copy: Any, doubtful: Iterable[type]) -> str | None:
             one, other = todo.pop()
             if id(one) not in seen:
                 seen.add(id(one))
+                if not is_same(type(one), type(other)):
+                    raise Differs(f"a {type(one).__name__} comes back as a {type(other).__name__}")
                 pairs = list(_pairs(one, other, kinds))
                 kept.append(pairs)
                 todo += pairs
@@ -51,8 +56,6 @@ def compare(value: Any, copy: Any, doubtful: Iterable[type]) -> str | None:
 def _pairs(one: Any, other: Any, doubtful: tuple[type, ...]) -> Iterable[_Pair]:
     if isinstance(one, _SAME) or one is other or any(base in recipes for base in type(one).__mro__):
         return ()
-    if type(one) is not type(other):
-        raise Differs(f"a {type(one).__name__} comes back as a {type(other).__name__}")
     if isinstance(one, _ATOMS):
         return _equal(one, other)
     if isinstance(one, list | tuple | dict | set | frozenset) and len(one) != len(other):
