@@ -37,11 +37,11 @@ def prune(store: Shelf, retention: Retention, now: float) -> Freed:
                 _rewrite(store, number, name, dead, made)
             for name in dead.packs:
                 packs.unsettle(store.packs, name)
+        for pack in made:
+            pack.publish()
     except BaseException:
         _clear_up(store, dead, made)
         raise
-    for pack in made:
-        pack.publish()
     for name in dead.packs:
         packs.remove(store.packs, name)
     store.manifest.rows("PRAGMA wal_checkpoint(TRUNCATE)")
