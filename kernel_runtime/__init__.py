@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernel_runtime.client import AsyncSession, Session
+    from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.errors import (
         CapabilityDenied,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Reason, Verdict
     from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
     from kernel_runtime.result import Result
+    from kernel_runtime.workers.checkpoints import Restored
+    from kernel_runtime.workers.restoration import Restoration
 
 __version__ = "0.1.0"
 
@@ -45,6 +48,7 @@ _HOMES = {
     "Result": "kernel_runtime.result",
     "Session": "kernel_runtime.client",
     "CapabilityDenied": _ERRORS,
+    "Checkpoint": "kernel_runtime.domain.checkpoint",
     "Conflict": _ERRORS,
     "Difference": "kernel_runtime.domain.difference",
     "ExternalStateError": _ERRORS,
@@ -64,6 +68,8 @@ _HOMES = {
     "Nearly": "kernel_runtime.domain.usage",
     "Budget": "kernel_runtime.domain.snapshot",
     "Reason": "kernel_runtime.domain.verdict",
+    "Restoration": "kernel_runtime.workers.restoration",
+    "Restored": "kernel_runtime.workers.checkpoints",
     "Snapshot": "kernel_runtime.domain.snapshot",
     "Usage": "kernel_runtime.domain.usage",
     "Verdict": "kernel_runtime.domain.verdict",
@@ -76,6 +82,7 @@ __all__ = [
     "AsyncSession",
     "Budget",
     "CapabilityDenied",
+    "Checkpoint",
     "Conflict",
     "Difference",
     "ExternalStateError",
@@ -90,6 +97,8 @@ __all__ = [
     "NotFound",
     "ProtocolViolation",
     "Reason",
+    "Restoration",
+    "Restored",
     "Result",
     "Session",
     "Snapshot",

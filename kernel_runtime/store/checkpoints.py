@@ -69,17 +69,19 @@ class DiskStore(Shelf):
             self.manifest.change("DELETE FROM checkpoints WHERE id = ?", identity)
         self.forget()
 
-    def prune(self, retention: Retention, clock: Callable[[], float] | None = None) -> Freed:
+    def prune(
+        self, retention: Retention, clock: Callable[[], float] | None = None, key: str | None = None
+    ) -> Freed:
         self.forget()
         try:
-            return pruning.prune(self, retention, (clock or time.time)())
+            return pruning.prune(self, retention, (clock or time.time)(), key)
         except OSError as error:
             raise failed(error, str(self.packs)) from None
 
     # -- reading -------------------------------------------------------------------------------
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        return choose(self.checkpoints(), name)
+    def checkpoint(self, name: str, own: str = "") -> Checkpoint:
+        return choose(self.checkpoints(), name, own)
 
     def groups(self, identity: str) -> list[Group]:
         return [stored.group() for stored in self.record(identity).groups]

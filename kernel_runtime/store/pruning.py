@@ -8,7 +8,6 @@ file is removed: what a crash leaves behind is garbage that tells itself, never 
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.checkpoint import Freed, outdated
@@ -17,21 +16,22 @@ from kernel_runtime.store import packs
 from kernel_runtime.store.packs import PackReader, PackWriter, Place
 
 if TYPE_CHECKING:
-    from kernel_runtime.domain.checkpoint import Checkpoint, Retention
+    from kernel_runtime.domain.checkpoint import Retention
     from kernel_runtime.store.shelf import Shelf
 
 #: A pack of which less than this part is alive is written anew.
 _SPARSE = 0.5
 
 
-def prune(store: Shelf, retention: Retention, now: float) -> Freed:
-    """Remove outdated checkpoints of each key, then dead chunks and packs."""
+def prune(store: Shelf, retention: Retention, now: float, key: str | None = None) -> Freed:
+    """Remove outdated checkpoints (of ``key`` alone, or of each), then dead chunks and packs."""
     before = _size(store)
     made: list[PackWriter] = []
     dead = _Dead()
     try:
         with store.manifest.writing():
-            gone = _remove_outdated(store, retention, now)
+            gone = [one.id for one in outdated(store.checkpoints(key), retention, now)]
+            store.manifest.change_all("DELETE FROM checkpoints WHERE id = ?", [(one,) for one in gone])
             _drop_chunks(store, dead)
             for number, name in dead.sparse:
                 _rewrite(store, number, name, dead, made)
@@ -65,18 +65,6 @@ class _Dead:
 
 def _size(store: Shelf) -> int:
     return sum(path.stat().st_size for path in store.packs.glob("*.pack"))
-
-
-def _remove_outdated(store: Shelf, retention: Retention, now: float) -> list[str]:
-    def key_of(one: Checkpoint) -> str:
-        return one.key
-
-    gone: list[str] = []
-    for _, kept in groupby(sorted(store.checkpoints(), key=key_of), key_of):
-        gone += outdated(list(kept), retention, now)
-    for identity in gone:
-        store.manifest.change("DELETE FROM checkpoints WHERE id = ?", identity)
-    return gone
 
 
 def _drop_chunks(store: Shelf, dead: _Dead) -> None:

@@ -202,6 +202,18 @@ def test_an_altered_record_is_refused_and_listed_without_its_content(place):
     store.close()
 
 
+def test_what_cannot_be_read_is_not_pruned_for_want_of_a_label(tmp_path):
+    """Its label is in what is encrypted."""
+    with closing(DiskStore(tmp_path / "store", Key(b"k" * 32))) as sealed:
+        named, loose = keep(sealed, VALUES, label="monday"), keep(sealed, VALUES)
+    with closing(DiskStore(tmp_path / "store", NoKey())) as store:
+        keep(store, {"open": b"o"}, parent="")
+        assert store.prune(Retention(count=1, age=0)).checkpoints == []
+    with closing(DiskStore(tmp_path / "store", Key(b"k" * 32))) as sealed:  # the control
+        assert sealed.prune(Retention(count=1)).checkpoints == [loose.id]
+        assert content(sealed, named.id) == VALUES
+
+
 def _emptied(manifest):
     manifest.write_bytes(b"")
 
