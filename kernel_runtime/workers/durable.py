@@ -14,6 +14,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.checkpoint import AUTOMATIC, Retention, check_names
 from kernel_runtime.domain.errors import (
     Conflict,
+    Damaged,
     GuestLost,
     Invalid,
     KernelRuntimeError,
@@ -198,6 +199,8 @@ class Durable:
         """One line for whoever begins anew where a checkpoint is kept; "" where none is."""
         try:
             kept = await self.newest()
+        except Damaged as error:
+            return f"no checkpoint can be brought back: {error}"
         except (KernelRuntimeError, OSError):
             return ""
         if kept is None:

@@ -321,6 +321,27 @@ def test_without_a_store_nothing_is_made_by_asking(tmp_path: Path, monkeypatch: 
     asyncio.run(story())
 
 
+def test_packs_without_their_manifest_are_told_to_who_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    async def story(begun: bool) -> str:
+        runtime = Runtime(Settings(warm=()))
+        try:
+            session = _session(runtime, key="book")
+            if not begun:
+                await session.run("x = 1")
+                await session.checkpoint("monday")
+            return await session.watched.offer()
+        finally:
+            await runtime.close()
+
+    assert "%restore monday" in asyncio.run(story(False))
+    (tmp_path / "kernel-runtime/checkpoints/manifest.sqlite").write_bytes(b"")
+    assert "Nothing was removed" in asyncio.run(story(True))
+
+
 def test_a_running_cell_is_not_written(session: kernel_runtime.Session) -> None:
     started = threading.Event()
     runner = threading.Thread(
