@@ -240,9 +240,11 @@ def test_packs_beside_a_manifest_that_is_not_theirs_are_told_and_stay(place, tmp
     before = {path: path.read_bytes() for path in (place / "packs").iterdir()}
     assert len(before) == 2
     replace(manifest)
+    put = manifest.read_bytes() if manifest.exists() else b""
     for _ in range(2):  # the first try has not made it look right
         with pytest.raises(Damaged, match=r"(empty or gone|does not know).*Nothing was removed"):
             DiskStore(place, NoKey())
+        assert (manifest.read_bytes() if manifest.exists() else b"") == put
     assert {path: path.read_bytes() for path in (place / "packs").iterdir()} == before
     shutil.copy(saved, manifest)
     with closing(DiskStore(place, NoKey())) as store:  # the control
