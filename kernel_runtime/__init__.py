@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernel_runtime.client import AsyncSession, Session
+    from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.errors import (
         CapabilityDenied,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Reason, Verdict
     from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
     from kernel_runtime.result import Result
+    from kernel_runtime.workers.checkpoints import Restored
+    from kernel_runtime.workers.restoration import Restoration
 
 __version__ = "0.1.0"
 
@@ -47,6 +50,7 @@ _HOMES = {
     "Result": "kernel_runtime.result",
     "Session": "kernel_runtime.client",
     "CapabilityDenied": _ERRORS,
+    "Checkpoint": "kernel_runtime.domain.checkpoint",
     "Conflict": _ERRORS,
     "Difference": "kernel_runtime.domain.difference",
     "ExternalStateError": _ERRORS,
@@ -67,6 +71,8 @@ _HOMES = {
     "Budget": "kernel_runtime.domain.snapshot",
     "Question": "kernel_runtime.domain.question",
     "Reason": "kernel_runtime.domain.verdict",
+    "Restoration": "kernel_runtime.workers.restoration",
+    "Restored": "kernel_runtime.workers.checkpoints",
     "Snapshot": "kernel_runtime.domain.snapshot",
     "Span": "kernel_runtime.domain.rules",
     "Usage": "kernel_runtime.domain.usage",
@@ -80,6 +86,7 @@ __all__ = [
     "AsyncSession",
     "Budget",
     "CapabilityDenied",
+    "Checkpoint",
     "Conflict",
     "Difference",
     "ExternalStateError",
@@ -95,6 +102,8 @@ __all__ = [
     "ProtocolViolation",
     "Question",
     "Reason",
+    "Restoration",
+    "Restored",
     "Result",
     "Session",
     "Snapshot",

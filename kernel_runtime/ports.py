@@ -61,8 +61,10 @@ class CheckpointStore(Protocol):
     def checkpoints(self, key: str | None = None) -> list[Checkpoint]:
         """What is kept, newest first."""
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        """By id, by the beginning of one, or by label (the newest); ``NotFound``, ``Conflict``."""
+    def checkpoint(self, name: str, own: str = "") -> Checkpoint:
+        """By id, by label (the newest of the key ``own``; else of the only key that has one), or by the beginning of
+        an id; ``NotFound`` says what there is, ``Conflict`` which ones it could be.
+        """
 
     def groups(self, identity: str) -> list[Group]:
         """The groups of a checkpoint, number 0 first."""
@@ -73,8 +75,10 @@ class CheckpointStore(Protocol):
     def remove(self, identity: str) -> None:
         """Forget a checkpoint; ``prune`` frees what only it used."""
 
-    def prune(self, retention: Retention, clock: Callable[[], float] | None = None) -> Freed:
-        """Remove what retention lets go, and free what nothing refers to."""
+    def prune(
+        self, retention: Retention, clock: Callable[[], float] | None = None, key: str | None = None
+    ) -> Freed:
+        """Remove what retention lets go (of ``key``, or of each), and free what nothing refers to."""
 
     def close(self) -> None:
         """Let go of files; harmless twice."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +14,16 @@ import click
 import msgspec
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.checkpoint import Retention
+from kernel_runtime.domain.checkpoint import Retention, outdated
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.limits import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.store.checkpoints import DiskStore
+
+_DAY = 86_400
+_DAYS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([dw])", re.ASCII)
 
 
 @click.group("checkpoints")
@@ -31,7 +36,8 @@ if TYPE_CHECKING:
 def checkpoints_command(context: click.Context, directory: Path | None) -> None:
     """List, carry and prune the checkpoints that sessions have saved on disk.
 
-    A checkpoint is named by its id, the beginning of it, or its label. Encrypted ones need the key
+    A checkpoint is named by its id, the beginning of it, or its label, where only one session or notebook has one of
+    that label. Encrypted ones need the key
     in KERNEL_RUNTIME_CHECKPOINT_KEY, or in the file that KERNEL_RUNTIME_CHECKPOINT_KEY_FILE names.
     """
     context.obj = directory
@@ -82,7 +88,7 @@ def _print(kept: list[Checkpoint]) -> None:
 
 
 def _variables(one: Checkpoint) -> str:
-    if not one.about.python:
+    if not one.readable:
         return "encrypted" if one.sealed else "damaged"
     return f"{len(one.names)}, {len(one.skipped)} not" if one.skipped else str(len(one.names))
 
@@ -147,28 +153,69 @@ def import_command(directory: Path | None, file: Path) -> None:
 
 @checkpoints_command.command("prune")
 @click.option("--count", type=click.IntRange(min=1), help="Keep so many of each session or notebook.")
-@click.option("--age", help="Keep those that are younger, for instance 7d or 12h.")
+@click.option("--age", help="Keep those that are younger, for instance 12h, 7d or 2w.")
 @click.option("--bytes", "size", help="Keep those that took so much on disk, newest first, for instance 10G.")
+@click.option("--key", help="Only those of this session or notebook.")
+@click.option("--labelled", is_flag=True, help="Also those that have a label.")
+@click.option(
+    "--newest", is_flag=True, help="Also the newest of a session or notebook, if it is too old or large."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.pass_obj
-def prune_command(directory: Path | None, count: int | None, age: str | None, size: str | None) -> None:
-    """Remove old checkpoints (the newest of each stays), and give back what nothing refers to."""
+def prune_command(
+    directory: Path | None,
+    count: int | None,
+    age: str | None,
+    size: str | None,
+    key: str | None,
+    labelled: bool,
+    newest: bool,
+    dry_run: bool,
+) -> None:
+    """Remove old checkpoints, and give back what nothing refers to.
+
+    Those that have a label stay, and so does the newest of the others of each session or notebook.
+    """
     retention = Retention(
         count=count,
         age=None if age is None else _seconds(age),
         bytes=None if size is None else parse_bytes(size),
+        labelled=labelled,
+        newest=newest,
     )
     with _open(directory) as store:
-        freed = store.prune(retention)
-    click.echo(f"removed {len(freed.checkpoints)} checkpoints, {show_bytes(freed.bytes)} are free again")
+        kept = store.checkpoints(key)
+        gone = outdated(kept, retention, time.time())
+        if not dry_run:
+            freed = store.prune(retention, key=key)
+            gone = [one for one in kept if one.id in set(freed.checkpoints)]
+    if gone:
+        _print(gone)
+    if dry_run:
+        click.echo(f"would remove {len(gone)} checkpoints; nothing was removed")
+    else:
+        click.echo(f"removed {len(gone)} checkpoints, {show_bytes(freed.bytes)} are free again")
+    staying = _staying(kept, gone, retention)
+    if staying:
+        click.echo(f"{staying} more that have a label stay; --labelled takes them, too")
+
+
+def _staying(kept: list[Checkpoint], gone: list[Checkpoint], retention: Retention) -> int:
+    """How many are not let go for their label alone."""
+    if retention.labelled:
+        return 0
+    all_of_them = msgspec.structs.replace(retention, labelled=True)
+    return sum(one.labelled and one not in gone for one in outdated(kept, all_of_them, time.time()))
 
 
 def _seconds(text: str) -> float:
-    if text.endswith("d"):
-        try:
-            return float(text[:-1]) * 86_400
-        except ValueError:
-            raise Invalid(f"--age {text}: not a number of days") from None
-    return parse_seconds(text)
+    days = _DAYS.fullmatch(text)
+    try:
+        return float(days[1]) * _DAY * (7 if days[2] == "w" else 1) if days else parse_seconds(text)
+    except Invalid:
+        raise Invalid(
+            f"--age: {text!r} is not a time; write a number with ms, s, m, h, d or w, like 12h or 30d"
+        ) from None
 
 
 @checkpoints_command.command("restore")
@@ -193,7 +240,10 @@ def restore_command(
     with Session(name="restore", automatic=False) as guest:
         restored = guest.load(name, names=names or None, force=force)
         click.echo(
-            f"{len(restored.names)} variables are back: {one_line(', '.join(restored.names))}", err=True
+            one_line(
+                f"{len(restored.names)} variables of {restored.of} are back: {', '.join(restored.names)}"
+            ),
+            err=True,
         )
         for variable, reason in restored.failed.items():
             click.echo(one_line(f"not back: {variable}: {reason}"), err=True)

@@ -253,14 +253,20 @@ class AsyncSession:
 
     # -- snapshots -------------------------------------------------------------------------------
 
-    async def snapshot(self, name: str = "", *, pin: bool = False, refuse: bool = False) -> Snapshot:
+    async def snapshot(
+        self, name: str = "", *, pin: bool = False, refuse: bool = False, durable: bool = False
+    ) -> Snapshot:
         """Keep the present state. ``pin``: whatever the budget says; ``refuse``: raise
         ``ExternalStateError`` while the code holds sockets or child processes, which no copy has.
+        ``durable``: on disk as well, as ``checkpoint(name)`` does, which is in the snapshot's ``checkpoint``; where
+        that fails the snapshot is there all the same.
 
         Raises ``UnsafeThreads`` naming the threads that run beside the code, ``Conflict`` while code
         runs or for a name that is taken, ``Invalid`` for one that is no name.
         """
-        return await self._open.snapshots.take(name, pinned=pin, refuse=refuse)
+        session = self._open
+        made = await session.snapshots.take(name, pinned=pin, refuse=refuse)
+        return msgspec.structs.replace(made, checkpoint=await session.checkpoint(name)) if durable else made
 
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
         """Go back to a snapshot, by name or number; as often as you like. ``reseed``: random
@@ -308,14 +314,18 @@ class AsyncSession:
 
     async def checkpoint(self, label: str = "") -> Checkpoint:
         """Write the variables to disk, where they survive this process: what has not changed since
-        the last time is not written again. ``skipped`` names what cannot be saved, with the reason."""
+        the last time is not written again. ``skipped`` names what cannot be saved, with the reason. One with a
+        label stays until it is removed; others go when there are more than 20 of this session."""
         return await self._open.durable.save(label)
 
     async def load(
         self, checkpoint: str, *, names: Iterable[str] | None = None, force: bool = False
     ) -> Restored:
         """Bring the variables of a checkpoint back, by id, beginning of an id, or label. ``names``:
-        only these. ``Conflict`` for another Python or other packages, unless ``force``."""
+        only these; ``NotFound`` for one that is not inside. ``Conflict`` for another Python or other packages,
+        unless ``force``. A label means this session's own newest, or the newest of the only other session or notebook
+        that has one (then ``Restored.of`` says whose it is; several are a ``Conflict`` that lists them). So a session
+        without a name finds what an earlier one has kept."""
         return (await self._open.durable.load(checkpoint, names=names, force=force))[1]
 
     async def diff(self, a: str | int, b: str | int | None = None) -> Difference:

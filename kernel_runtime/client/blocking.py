@@ -161,9 +161,11 @@ class Session:
         """What the guest uses now, measured from outside (from another thread: also during a run)."""
         return self._portal.call(self._session.usage())
 
-    def snapshot(self, name: str = "", *, pin: bool = False, refuse: bool = False) -> Snapshot:
+    def snapshot(
+        self, name: str = "", *, pin: bool = False, refuse: bool = False, durable: bool = False
+    ) -> Snapshot:
         """Keep the present state; see ``AsyncSession.snapshot``."""
-        return self._portal.call(self._session.snapshot(name, pin=pin, refuse=refuse))
+        return self._portal.call(self._session.snapshot(name, pin=pin, refuse=refuse, durable=durable))
 
     def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
         """Go back to a snapshot; see ``AsyncSession.restore``."""

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel_runtime.domain.amounts import GIB
+from kernel_runtime.domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: Bytes of the digest by which a writer and the host compare chunks (xxh3-128).
 DIGEST = 16
+#: Label of those that nobody asked for.
+AUTOMATIC = "automatic"
+_SHOWN = 8
 _DIGESTS = struct.Struct(f"{DIGEST}s")
 
 
@@ -56,6 +60,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A kept checkpoint, as it is listed. ``size`` is what it restores, ``added`` what it took on
     disk; ``made`` is seconds since the epoch; ``sealed`` names the key that encrypts it ("" none).
+    ``readable``: whether its record could be read; what is in there is empty otherwise.
     """
 
     id: str
@@ -69,6 +74,17 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     names: list[str]
     skipped: dict[str, str]
     sealed: str = ""
+    readable: bool = True
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a person has named it, or may have: who cannot read it does not know."""
+        return not self.readable or self.label not in ("", AUTOMATIC)
+
+    @property
+    def title(self) -> str:
+        """What people call it: its label, or its id."""
+        return self.label if self.readable and self.labelled else self.id
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,12 +97,15 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How many checkpoints of one key are kept, how long (seconds), and in how many bytes; None:
-    not limited. The newest of a key is always kept.
+    not limited. Those that a person has labelled stay, and are not counted, unless ``labelled`` says that they may go,
+    too; of the others the newest of a key stays, unless ``newest``.
     """
 
     count: int | None = 20
     age: float | None = None
     bytes: int | None = None
+    labelled: bool = False
+    newest: bool = False
 
 
 class Freed(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,14 +131,44 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def outdated(kept: Sequence[Checkpoint], retention: Retention, now: float) -> list[str]:
-    """The ids of one key's checkpoints (newest first) that retention lets go."""
-    gone, total = [], 0
+def outdated(kept: Iterable[Checkpoint], retention: Retention, now: float) -> list[Checkpoint]:
+    """Those of ``kept`` (newest first, of any keys) that retention lets go."""
+    loose: dict[str, list[Checkpoint]] = {}
+    for one in kept:
+        if retention.labelled or not one.labelled:
+            loose.setdefault(one.key, []).append(one)
+    return [one for of_one_key in loose.values() for one in _outdated(of_one_key, retention, now)]
+
+
+def _outdated(kept: Sequence[Checkpoint], retention: Retention, now: float) -> Iterator[Checkpoint]:
+    total = 0
     for place, one in enumerate(kept):
         total += one.added
         too_many = retention.count is not None and place >= retention.count
         too_old = retention.age is not None and now - one.made > retention.age
         too_much = retention.bytes is not None and total > retention.bytes
-        if place > 0 and (too_many or too_old or too_much):
-            gone.append(one.id)
-    return gone
+        if (place > 0 or retention.newest) and (too_many or too_old or too_much):
+            yield one
+
+
+def check_names(checkpoint: Checkpoint, names: Iterable[str]) -> None:
+    """``NotFound`` for a variable that is not inside: why it is not, or which ones have a name like it."""
+    for name in names if checkpoint.readable else ():
+        if name in checkpoint.skipped:
+            raise NotFound(
+                f"{name!r} could not be saved in checkpoint {checkpoint.title!r}: {checkpoint.skipped[name]}"
+            )
+        if name not in checkpoint.names:
+            there = nearest(name, checkpoint.names)
+            raise NotFound(f"checkpoint {checkpoint.title!r} has no variable {name!r}; {there}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """``did you mean …?``, or what there is, in a line."""
+    import difflib  # not for each guest
+
+    near = [repr(one) for one in difflib.get_close_matches(name, known, 3)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    shown = ", ".join(map(repr, known[:_SHOWN])) or "none"
+    return f"there are {shown}" + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")

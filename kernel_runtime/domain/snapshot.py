@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime.domain.amounts import GIB, show_amount
-from kernel_runtime.domain.checkpoint import Retention
+from kernel_runtime.domain.checkpoint import Checkpoint, Retention
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_seconds, parse_share
 
@@ -24,7 +24,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     undo, not by a person; ``pause``: seconds that the session stood still for it; ``size``: bytes it
     holds (its share of pages that several hold), None while not measured; ``external``: what it
     does not have that the session had (sockets, child processes); ``gate``: where in the code, if it
-    was made at a gate.
+    was made at a gate; ``checkpoint``: what was kept on disk with it, told to who asked for both.
     """
 
     number: int
@@ -39,6 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     external: list[str] = []
     gate: str = ""
+    checkpoint: Checkpoint | None = None
 
     @property
     def title(self) -> str:

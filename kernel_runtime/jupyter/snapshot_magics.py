@@ -50,9 +50,12 @@ def _restore_parser() -> Parser:
     parser = Parser(
         "restore",
         "Go back (or over) to a snapshot, as often as you like. %redo brings back the state that you "
-        "leave, until the next cell runs. Files that were written stay written.",
+        "leave, until the next cell runs. Files that were written stay written.\n"
+        "Where there is no snapshot of that name: bring the variables of the checkpoint NAME back from disk.",
     )
-    parser.add_argument("name", metavar="NAME", help="a snapshot's name or number")
+    parser.add_argument(
+        "name", metavar="NAME", help="a snapshot's name or number, or a checkpoint's name or id"
+    )
     parser.add_argument("--reseed", action="store_true", help="random generators begin anew")
     return parser
 
@@ -72,9 +75,9 @@ async def _from_disk(session: Session, name: str, missing: NotFound) -> Bundle:
     """A checkpoint of that name, if there is one: its variables come into the present state."""
     try:
         kept, restored = await session.revive(name)
-    except NotFound:
-        raise missing from None
-    return text(*state_text.revived(kept, restored.names, restored.failed))
+    except NotFound as neither:
+        raise NotFound(f"{missing}. On disk: {neither}") from None
+    return text(*state_text.revived(kept, restored.names, restored.failed, restored.of))
 
 
 async def went_back(session: Session, what: str, restoration: Restoration) -> Bundle:
@@ -204,8 +207,9 @@ def names(session: Session, words: list[str]) -> list[str]:
     return [snapshot.name or str(snapshot.number) for snapshot in session.snapshots.listing()]
 
 
-def _name_once(session: Session, words: list[str]) -> list[str]:
-    return [] if [word for word in words if not word.startswith("-")] else names(session, words)
+def _restorable(session: Session, words: list[str]) -> list[str]:
+    named = [word for word in words if not word.startswith("-")]
+    return [] if named else [*names(session, words), *session.checkpoint_titles]
 
 
 def _lines(session: Session, words: list[str]) -> list[str]:
@@ -223,7 +227,7 @@ def _two_names(session: Session, words: list[str]) -> list[str]:
 MAGICS = (
     Magic(name="undo", parser=_undo_parser, run=_undo),
     Magic(name="redo", parser=_redo_parser, run=_redo),
-    Magic(name="restore", parser=_restore_parser, run=_restore, offers=_name_once),
+    Magic(name="restore", parser=_restore_parser, run=_restore, offers=_restorable),
     Magic(name="snapshot", parser=_snapshot_parser, run=_snapshot),
     Magic(name="snapshots", parser=_snapshots_parser, run=_snapshots, offers=_actions),
     Magic(name="branch", parser=_branch_parser, run=_branch, offers=_lines),

@@ -62,10 +62,14 @@ def kept(checkpoint: Checkpoint) -> list[str]:
     return lines + _without("not kept", checkpoint.skipped)
 
 
-def revived(checkpoint: Checkpoint, names: Sequence[str], failed: Mapping[str, str]) -> list[str]:
-    """What of a checkpoint is back in the present state."""
+def revived(
+    checkpoint: Checkpoint, names: Sequence[str], failed: Mapping[str, str], of: str = ""
+) -> list[str]:
+    """What of a checkpoint is back in the present state. ``of``: whose it is, if it is not one's own."""
     name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
     lines = [f"{len(names)} variables of checkpoint {name} are back; %undo takes that back"]
+    if of:
+        lines.append(f"it is not this notebook's own: {said(of)} has kept it")
     return lines + _without("not kept", checkpoint.skipped) + _without("not back", failed)
 
 

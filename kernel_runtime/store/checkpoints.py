@@ -1,14 +1,16 @@
 """The store on disk: packs beside a manifest, in a private directory.
 
-Writing: chunks go into a new pack, the pack is synchronised and named, and one transaction of the
-manifest makes the checkpoint visible. Until then all of it is garbage, which the next opening
-removes. Chunks are named by a cryptographic hash that is computed here.
+Writing: chunks go into a new pack, the pack is synchronised, and one transaction of the manifest makes
+the checkpoint visible; the pack is named after it. Until then all of it is garbage, which the next
+opening removes. Chunks are named by a cryptographic hash that is computed here.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.checkpoint import Freed, Quota
 from kernel_runtime.domain.errors import Damaged, NotFound
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kernel_runtime.domain.checkpoint import Checkpoint, Group, Retention
-    from kernel_runtime.store.keys import Key, NoKey
     from kernel_runtime.store.record import Record
+
+
+_CHUNKS = (
+    "SELECT c.id, c.name, c.block, c.start, c.size, p.name, p.sealed FROM chunks c "
+    "JOIN packs p ON p.id = c.pack WHERE c.id IN"
+)
 
 
 class DiskStore(Shelf):
@@ -62,17 +69,19 @@ class DiskStore(Shelf):
             self.manifest.change("DELETE FROM checkpoints WHERE id = ?", identity)
         self.forget()
 
-    def prune(self, retention: Retention, clock: Callable[[], float] | None = None) -> Freed:
+    def prune(
+        self, retention: Retention, clock: Callable[[], float] | None = None, key: str | None = None
+    ) -> Freed:
         self.forget()
         try:
-            return pruning.prune(self, retention, (clock or time.time)())
+            return pruning.prune(self, retention, (clock or time.time)(), key)
         except OSError as error:
             raise failed(error, str(self.packs)) from None
 
     # -- reading -------------------------------------------------------------------------------
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        return choose(self.checkpoints(), name)
+    def checkpoint(self, name: str, own: str = "") -> Checkpoint:
+        return choose(self.checkpoints(), name, own)
 
     def groups(self, identity: str) -> list[Group]:
         return [stored.group() for stored in self.record(identity).groups]
@@ -89,23 +98,15 @@ class DiskStore(Shelf):
 
     def chunks(self, numbers: Sequence[int]) -> Iterator[bytes]:
         """Contents by number, each compared with its name."""
-        rows = self.manifest.rows_of(
-            "SELECT c.id, c.name, c.block, c.start, c.size, p.name, p.sealed FROM chunks c "
-            "JOIN packs p ON p.id = c.pack WHERE c.id IN",
-            set(numbers),
-        )
-        found = {row[0]: row[1:] for row in rows}
         readers: dict[str, PackReader] = {}
         try:
+            found, readers = self._opened(set(numbers))
             for number in numbers:
                 if number not in found:
                     raise Damaged("a chunk is missing in the manifest")
                 name, block, start, size, pack, sealed = found[number]
-                key = self.key_for(sealed)
-                if pack not in readers:
-                    readers[pack] = self._reader(pack, key)
                 data = readers[pack].chunk(Place(block, start, size))
-                if key.name(data) != name:
+                if self.key_for(sealed).name(data) != name:
                     raise Damaged(f"pack {pack} was altered")
                 yield data
         except OSError as error:
@@ -114,8 +115,22 @@ class DiskStore(Shelf):
             for reader in readers.values():
                 reader.close()
 
-    def _reader(self, pack: str, key: Key | NoKey) -> PackReader:
-        try:
-            return PackReader(self.packs / f"{pack}.pack", key)
-        except FileNotFoundError:
-            raise Damaged(f"pack {pack} is missing") from None
+    def _opened(self, numbers: set[int]) -> tuple[dict[int, Sequence[Any]], dict[str, PackReader]]:
+        """Where chunks lie, and their packs, opened: what is pruned after that can be read all the same."""
+        lost = ""
+        for _ in range(2):  # pruning may write a pack anew just then: its chunks lie elsewhere
+            found = {row[0]: row[1:] for row in self.manifest.rows_of(_CHUNKS, numbers)}
+            try:
+                return found, self._readers({(pack, sealed) for *_, pack, sealed in found.values()})
+            except FileNotFoundError as error:
+                lost = Path(error.filename).stem
+        raise Damaged(f"pack {lost} is missing")
+
+    def _readers(self, wanted: set[tuple[str, str]]) -> dict[str, PackReader]:
+        readers: dict[str, PackReader] = {}
+        with ExitStack() as opened:
+            for name, sealed in wanted:
+                readers[name] = PackReader(self.packs, name, self.key_for(sealed))
+                opened.callback(readers[name].close)
+            opened.pop_all()
+        return readers

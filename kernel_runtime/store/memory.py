@@ -52,8 +52,8 @@ class MemoryStore:
         found = [kept.checkpoint for kept in reversed(self._kept.values())]
         return [one for one in found if key is None or one.key == key]
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        return choose(self.checkpoints(), name)
+    def checkpoint(self, name: str, own: str = "") -> Checkpoint:
+        return choose(self.checkpoints(), name, own)
 
     def groups(self, identity: str) -> list[Group]:
         return self._of(identity).groups
@@ -71,12 +71,12 @@ class MemoryStore:
         self._of(identity)
         del self._kept[identity]
 
-    def prune(self, retention: Retention, clock: Callable[[], float] | None = None) -> Freed:
-        now = (clock or time.time)()
-        keys = {kept.checkpoint.key for kept in self._kept.values()}
-        gone = [identity for key in keys for identity in outdated(self.checkpoints(key), retention, now)]
-        freed = sum(self._kept.pop(identity).checkpoint.added for identity in gone)
-        return Freed(checkpoints=gone, bytes=freed)
+    def prune(
+        self, retention: Retention, clock: Callable[[], float] | None = None, key: str | None = None
+    ) -> Freed:
+        gone = outdated(self.checkpoints(key), retention, (clock or time.time)())
+        freed = sum(self._kept.pop(one.id).checkpoint.added for one in gone)
+        return Freed(checkpoints=[one.id for one in gone], bytes=freed)
 
     def close(self) -> None:
         """Nothing to let go of."""

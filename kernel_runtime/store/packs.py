@@ -1,7 +1,8 @@
 """Pack files: blocks of chunks, compressed, encrypted when there is a key.
 
-A pack is written once, under a temporary name, and gets its own when all of it is on disk. Small
-chunks share a block, so that compression finds what they have in common.
+A pack is written once, under a temporary name, and gets its own when the manifest lists it; before the manifest
+forgets it, it has a temporary one again. So a pack under its own name is never garbage, whatever the manifest
+says. Small chunks share a block, so that compression finds what they have in common.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import struct
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,21 +53,15 @@ class PackWriter:
         self._key = key
         self._pending: list[tuple[bytes, bytes]] = []
         self._held = 0
-        self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed, no other process takes it for garbage
+        self._fd = os.open(
+            temporary(directory, self.name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed, no other process judges it
         try:
             self._write(_MAGIC)
         except BaseException:
             self.discard()
             raise
-
-    @property
-    def _temporary(self) -> Path:
-        return self._directory / f".{self.name}.tmp"
-
-    @property
-    def path(self) -> Path:
-        return self._directory / f"{self.name}.pack"
 
     def add(self, name: bytes, chunk: bytes) -> None:
         """Take a chunk; it is written together with its neighbours."""
@@ -94,33 +90,36 @@ class PackWriter:
         self.size += len(data)
 
     def finish(self) -> None:
-        """All on disk, under its own name."""
+        """All on disk, under its temporary name still: the manifest comes next."""
         if self._pending:
             self._flush()
         os.fsync(self._fd)
-        os.rename(self._temporary, self.path)
         sync_directory(self._directory)
 
+    def publish(self) -> None:
+        """The manifest lists it: it has its own name, and the lock is let go."""
+        settle(self._directory, self.name)
+        self.close()
+
     def close(self) -> None:
-        """Let go of the lock: from now on it is in the manifest, or garbage."""
+        """Let go of the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def discard(self) -> None:
         """Remove whatever there is of it."""
-        for path in (self._temporary, self.path):
-            path.unlink(missing_ok=True)
+        remove(self._directory, self.name)
         self.close()
 
 
 class PackReader:
     """Reads chunks of one pack; the last block is kept, for neighbours are asked for in order."""
 
-    def __init__(self, path: Path, key: Key | NoKey) -> None:
-        self._name = path.stem
+    def __init__(self, directory: Path, name: str, key: Key | NoKey) -> None:
+        self._name = name
         self._key = key
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = _open(directory, name)
         self._at = -1
         self._block = b""
 
@@ -153,8 +152,45 @@ class PackReader:
         os.close(self._fd)
 
 
+def own(directory: Path, name: str) -> Path:
+    """Where a pack lies that the manifest lists."""
+    return directory / f"{name}.pack"
+
+
+def temporary(directory: Path, name: str) -> Path:
+    """Where it lies before that, and after."""
+    return directory / f".{name}.tmp"
+
+
+def settle(directory: Path, name: str) -> None:
+    """Give a pack that is listed its own name; a disk that does not let us leaves that to the next opening."""
+    with suppress(OSError):
+        os.rename(temporary(directory, name), own(directory, name))
+
+
+def unsettle(directory: Path, name: str) -> None:
+    """Take its own name from a pack that is about to be listed no more."""
+    with suppress(FileNotFoundError):
+        os.rename(own(directory, name), temporary(directory, name))
+
+
+def remove(directory: Path, name: str) -> None:
+    """Remove a pack that is not listed. The temporary name first: meanwhile it may be given its own."""
+    temporary(directory, name).unlink(missing_ok=True)
+    own(directory, name).unlink(missing_ok=True)
+
+
+def _open(directory: Path, name: str) -> int:
+    """Under whichever name; it may get the other one while we look."""
+    last = own(directory, name)
+    for path in (last, temporary(directory, name)):
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(last, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def is_abandoned(path: Path) -> bool:
-    """Whether no living writer holds this pack (or what was to become one)."""
+    """Whether no living writer holds what was to become a pack."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

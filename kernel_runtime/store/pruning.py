@@ -1,48 +1,60 @@
 """Letting checkpoints go, and giving back what only they used.
 
 A chunk goes when no record names it, a pack when no chunk is left in it; a pack that is mostly
-dead is written anew. The manifest is committed before a file is removed: what a crash leaves
-behind is garbage, never a gap.
+dead is written anew. Such a pack loses its own name first, then the manifest is committed, then the
+file is removed: what a crash leaves behind is garbage that tells itself, never a gap.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
-from itertools import groupby
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.checkpoint import Freed, outdated
-from kernel_runtime.domain.errors import Damaged
+from kernel_runtime.domain.errors import Damaged, KernelRuntimeError
+from kernel_runtime.store import packs
 from kernel_runtime.store.packs import PackReader, PackWriter, Place
 
 if TYPE_CHECKING:
-    from kernel_runtime.domain.checkpoint import Checkpoint, Retention
+    from kernel_runtime.domain.checkpoint import Retention
     from kernel_runtime.store.shelf import Shelf
 
 #: A pack of which less than this part is alive is written anew.
 _SPARSE = 0.5
 
 
-def prune(store: Shelf, retention: Retention, now: float) -> Freed:
-    """Remove outdated checkpoints of each key, then dead chunks and packs."""
+def prune(store: Shelf, retention: Retention, now: float, key: str | None = None) -> Freed:
+    """Remove outdated checkpoints (of ``key`` alone, or of each), then dead chunks and packs."""
     before = _size(store)
     made: list[PackWriter] = []
+    dead = _Dead()
     try:
         with store.manifest.writing():
-            gone = _remove_outdated(store, retention, now)
-            dead = _drop_chunks(store)
+            gone = [one.id for one in outdated(store.checkpoints(key), retention, now)]
+            store.manifest.change_all("DELETE FROM checkpoints WHERE id = ?", [(one,) for one in gone])
+            _drop_chunks(store, dead)
             for number, name in dead.sparse:
                 _rewrite(store, number, name, dead, made)
+            for name in dead.packs:
+                packs.unsettle(store.packs, name)
         for pack in made:
-            pack.close()
+            pack.publish()
     except BaseException:
-        for pack in made:
-            pack.discard()
+        _clear_up(store, dead, made)
         raise
     for name in dead.packs:
-        (store.packs / f"{name}.pack").unlink(missing_ok=True)
+        packs.remove(store.packs, name)
     store.manifest.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     return Freed(checkpoints=gone, bytes=max(0, before - _size(store)))
+
+
+def _clear_up(store: Shelf, dead: _Dead, made: list[PackWriter]) -> None:
+    """After an error, before the manifest was committed or after."""
+    with suppress(KernelRuntimeError):  # the next opening does it
+        for name in (*dead.packs, *(pack.name for pack in made)):
+            store.judge(name)
+    for pack in made:
+        pack.close()
 
 
 class _Dead:
@@ -55,21 +67,9 @@ def _size(store: Shelf) -> int:
     return sum(path.stat().st_size for path in store.packs.glob("*.pack"))
 
 
-def _remove_outdated(store: Shelf, retention: Retention, now: float) -> list[str]:
-    def key_of(one: Checkpoint) -> str:
-        return one.key
-
-    gone: list[str] = []
-    for _, kept in groupby(sorted(store.checkpoints(), key=key_of), key_of):
-        gone += outdated(list(kept), retention, now)
-    for identity in gone:
-        store.manifest.change("DELETE FROM checkpoints WHERE id = ?", identity)
-    return gone
-
-
-def _drop_chunks(store: Shelf) -> _Dead:
+def _drop_chunks(store: Shelf, dead: _Dead) -> None:
     """Chunks that nothing names. Packs of a key that is not here stay while a checkpoint has it."""
-    manifest, dead = store.manifest, _Dead()
+    manifest = store.manifest
     rows = manifest.rows("SELECT id, sealed FROM checkpoints")
     readable = {"", store.key.id}
     live = {
@@ -91,7 +91,6 @@ def _drop_chunks(store: Shelf) -> _Dead:
             dead.packs.append(name)
         elif kept < _SPARSE * sum(size for _, size in chunks):
             dead.sparse.append((number, name))
-    return dead
 
 
 def _rewrite(store: Shelf, number: int, name: str, dead: _Dead, made: list[PackWriter]) -> None:
@@ -116,7 +115,7 @@ def _rewrite(store: Shelf, number: int, name: str, dead: _Dead, made: list[PackW
 def _copy(store: Shelf, number: int, name: str, rows: list[tuple[bytes, int, int, int]]) -> PackWriter:
     ((sealed,),) = store.manifest.rows("SELECT sealed FROM packs WHERE id = ?", number)
     key = store.key_for(sealed)
-    with closing(PackReader(store.packs / f"{name}.pack", key)) as reader:
+    with closing(PackReader(store.packs, name, key)) as reader:
         writer = PackWriter(store.packs, key)
         try:
             for chunk, block, start, size in rows:

@@ -81,5 +81,5 @@ def nameless(
     """What can be said of a checkpoint without its key."""
     return Checkpoint(
         id=identity, key=key, parent=parent, label="", made=made, size=size, added=added,
-        about=About(python=""), names=[], skipped={}, sealed=sealed,
+        about=About(python=""), names=[], skipped={}, sealed=sealed, readable=False,
     )  # fmt: skip

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.errors import Conflict, Damaged, NotFound
-from kernel_runtime.store import keys
+from kernel_runtime.store import keys, packs
 from kernel_runtime.store.manifest import Manifest
-from kernel_runtime.store.packs import is_abandoned
 from kernel_runtime.store.place import default_directory, make_private
 from kernel_runtime.store.record import nameless, unpack
 
@@ -18,28 +17,68 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.store.record import Record
 
+_ADVICE = (
+    "Nothing was removed. Put the manifest back that belongs to them (with its -wal file, if it had one), "
+    "or move the packs away"
+)
 _COLUMNS = "id, key, parent, made, size, added, sealed, digest, record"
 
 
 class Shelf:
-    """An opened directory; opening removes what writers that died have left."""
+    """An opened directory; opening removes what writers that died have left. ``Damaged`` where packs lie beside a
+    manifest that is not theirs: none of them is touched.
+    """
 
     def __init__(self, directory: Path | None = None, key: keys.Key | keys.NoKey | None = None) -> None:
         self.directory = make_private(directory or default_directory())
         self.packs = make_private(self.directory / "packs")
         self.key = keys.configured() if key is None else key
-        self.manifest = Manifest(self.directory / "manifest.sqlite")
         self._last: Record | None = None
-        self._remove_garbage()
+        self.manifest = self._open_manifest()
+        try:
+            self._check_packs()
+            self._tidy()
+        except BaseException:
+            self.manifest.close()
+            raise
 
-    def _remove_garbage(self) -> None:
-        """Packs of writers that died before they committed."""
-        for path in (*self.packs.glob("*.pack"), *self.packs.glob(".*.tmp")):
-            if not self._is_listed(path) and is_abandoned(path) and not self._is_listed(path):
-                path.unlink(missing_ok=True)
+    def _open_manifest(self) -> Manifest:
+        path = self.directory / "manifest.sqlite"
+        there = [
+            pack.name for pack in self.packs.iterdir()
+        ]  # asked for first: the manifest is older than any pack
+        new = not path.exists() or path.stat().st_size == 0
+        if new and there:
+            raise Damaged(f"{path} is empty or gone, but {len(there)} packs are there. {_ADVICE}")
+        manifest = Manifest(path)
+        if new:
+            packs.sync_directory(self.directory)
+        return manifest
 
-    def _is_listed(self, path: Path) -> bool:
-        return bool(self.manifest.rows("SELECT 1 FROM packs WHERE name = ?", path.stem))
+    def _check_packs(self) -> None:
+        """Each pack under its own name is in the manifest, or this is not their manifest."""
+        found = [path for path in self.packs.glob("*.pack") if not self._is_listed(path.stem)]
+        found = [path for path in found if path.exists()]  # not pruned meanwhile
+        if found:
+            raise Damaged(
+                f"{self.directory} has {len(found)} packs that its manifest does not know ({found[0].name}): "
+                f"it was replaced by another one, or an older one. {_ADVICE}"
+            )
+
+    def _tidy(self) -> None:
+        """What a crash has left under a temporary name: its own name where the manifest lists it, and else no more."""
+        for path in self.packs.glob(".*.tmp"):
+            name = path.stem.removeprefix(".")
+            if packs.is_abandoned(path):
+                with self.manifest.writing():
+                    self.judge(name)
+
+    def judge(self, name: str) -> None:
+        """A pack that is listed has its own name; one that is not is removed."""
+        (packs.settle if self._is_listed(name) else packs.remove)(self.packs, name)
+
+    def _is_listed(self, name: str) -> bool:
+        return bool(self.manifest.rows("SELECT 1 FROM packs WHERE name = ?", name))
 
     def checkpoints(self, key: str | None = None) -> list[Checkpoint]:
         where = "" if key is None else "WHERE key = ?"

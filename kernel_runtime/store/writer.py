@@ -6,12 +6,12 @@ import secrets
 import struct
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.checkpoint import Checkpoint, split
-from kernel_runtime.domain.errors import Conflict, ProtocolViolation
+from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
 from kernel_runtime.store.bounds import Bounds, check_sizes
 from kernel_runtime.store.packs import PackWriter, failed
 from kernel_runtime.store.record import Record, StoredGroup, StoredPart, pack
@@ -113,7 +113,7 @@ class DiskWriter:
                 self._numbers |= {digest: numbers[name] for digest, name in self._names.items()}
                 checkpoint = self._insert(about, names)
             if self._pack is not None:
-                self._pack.close()
+                self._pack.publish()
                 self._pack = None
         return checkpoint
 
@@ -164,9 +164,11 @@ class DiskWriter:
         return StoredGroup(group.number, group.names, group.packages, parts)
 
     def abort(self) -> None:
-        if self._pack is not None:
-            self._pack.discard()
-            self._pack = None
+        pack, self._pack = self._pack, None
+        if pack is not None:
+            with suppress(KernelRuntimeError):  # the next opening does it
+                self._store.judge(pack.name)
+            pack.close()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

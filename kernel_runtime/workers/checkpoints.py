@@ -53,10 +53,14 @@ class SaveOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """What is back, and what is not, with the reason."""
+    """What is back, and what is not, with the reason. ``id``: of which checkpoint; ``of``: the session or notebook that
+    it is of, where that is another one than asked ("" where it is not).
+    """
 
     names: list[str]
     failed: dict[str, str]
+    id: str = ""
+    of: str = ""
 
 
 async def receive_checkpoint(sock: socket.socket, store: CheckpointStore, order: SaveOrder) -> Checkpoint:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import socket
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
-from kernel_runtime.domain.checkpoint import Retention
-from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.domain.checkpoint import AUTOMATIC, Retention, check_names
+from kernel_runtime.domain.errors import (
+    Conflict,
+    Damaged,
+    GuestLost,
+    Invalid,
+    KernelRuntimeError,
+    NotFound,
+    ProtocolViolation,
+)
 from kernel_runtime.domain.snapshot import check_name
 from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
@@ -31,8 +40,6 @@ if TYPE_CHECKING:
 
 
 _ANSWER_SECONDS = 5.0
-#: Label of those that nobody asked for.
-AUTOMATIC = "automatic"
 
 
 class Live(Protocol):
@@ -62,12 +69,14 @@ class Durable:
         self._last = time.monotonic()
         self._cells = 0
         self._automatic: asyncio.Task[None] | None = None
+        self._unnamed = f"session-{secrets.token_hex(4)}"
         self.trouble = ""
+        self.titles: list[str] = []
 
     @property
     def key(self) -> str:
-        """The notebook or session whose checkpoints they are."""
-        return self._live.terms.key or self._live.terms.name
+        """The notebook or session whose checkpoints they are; one without a name has a key of its own."""
+        return self._live.terms.key or self._live.terms.name or self._unnamed
 
     def close(self) -> None:
         """Let go of the session."""
@@ -76,10 +85,12 @@ class Durable:
             self._automatic = None
         del self._live
 
-    def _store(self) -> CheckpointStore:
-        store = self._open(True) if self._open is not None else None
-        if store is None:
+    def _store(self, create: bool) -> CheckpointStore:
+        if self._open is None:
             raise Conflict("this session was opened without a place for checkpoints")
+        store = self._open(create)
+        if store is None:
+            raise NotFound("no checkpoint has been kept on this host yet")
         return store
 
     async def save(self, label: str = "") -> Checkpoint:
@@ -90,21 +101,37 @@ class Durable:
         """
         if label:
             check_name(label)
-        store = self._store()
+        if label == AUTOMATIC:
+            raise Invalid(f"checkpoint: {label!r} is what those are called that nobody asked for")
+        return await self._save(label)
+
+    async def _save(self, label: str) -> Checkpoint:
+        store, order = self._store(True), self._order(label)
         async with self._lock:
             frozen = await self._live.snapshots.take_aside()
             host, guest = socket.socketpair()
             try:
                 await frozen.write(guest)
                 guest.close()  # the writer alone holds it now: its end is seen here
-                kept = await receive_checkpoint(host, store, self._order(label))
+                kept = await receive_checkpoint(host, store, order)
             finally:
                 host.close()
                 guest.close()
                 frozen.drop()
             self._last, self._cells = time.monotonic(), 0
-            await asyncio.to_thread(store.prune, self._saving.retention or Retention())
+            gone = await self._prune(store, order.key)
+            titles = dict.fromkeys([kept.title, *self.titles])
+            self.titles = [title for title in titles if title not in gone]
             return kept
+
+    async def _prune(self, store: CheckpointStore, key: str) -> list[str]:
+        """Let older ones of the key go, and say which; what prevents it does not make the new one any less kept."""
+        try:
+            freed = await asyncio.to_thread(store.prune, self._saving.retention or Retention(), key=key)
+        except KernelRuntimeError as error:
+            self.trouble = f"older checkpoints were not removed: {error}"  # told with the next cell
+            return []
+        return freed.checkpoints
 
     def _order(self, label: str) -> SaveOrder:
         return SaveOrder(key=self.key, label=label, clean=self._live.disclosed.text)
@@ -113,10 +140,13 @@ class Durable:
         self, name: str, *, names: Iterable[str] | None = None, force: bool = False
     ) -> tuple[Checkpoint, Restored]:
         """Bring variables of a checkpoint back into the live branch, which unpickles them; ``undo``
-        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same).
+        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same), and
+        for a label that only several other sessions have.
         """
-        store = self._store()
-        kept = await asyncio.to_thread(store.checkpoint, name)
+        store = self._store(False)
+        kept = await asyncio.to_thread(store.checkpoint, name, self.key)
+        names = None if names is None else list(names)
+        check_names(kept, names or ())
         branch = await self._live.ready()
         if branch.executing:
             raise Conflict("a cell is running: a checkpoint is restored between cells")
@@ -150,7 +180,8 @@ class Durable:
             raise
         await pending.ended
         _check(pending, got)
-        return kept, replace(restored, failed=concealed(restored.failed, disclosed))
+        of = "" if kept.key == self.key else kept.key
+        return kept, replace(restored, failed=concealed(restored.failed, disclosed), id=kept.id, of=of)
 
     async def _answered(self, pending: Pending) -> None:
         """After a failure: the branch says what it was, or it is ended."""
@@ -162,23 +193,25 @@ class Durable:
     async def newest(self) -> Checkpoint | None:
         """The newest checkpoint of this notebook or session, if there is one."""
         opened = self._open
-        if opened is None or not self.key:
+        if opened is None:
             return None
         store = await asyncio.to_thread(opened, False)
         kept = [] if store is None else await asyncio.to_thread(store.checkpoints, self.key)
+        self.titles = list(dict.fromkeys(one.title for one in kept))
         return kept[0] if kept else None
 
     async def offer(self) -> str:
         """One line for whoever begins anew where a checkpoint is kept; "" where none is."""
         try:
             kept = await self.newest()
+        except Damaged as error:
+            return f"no checkpoint can be brought back: {error}"
         except (KernelRuntimeError, OSError):
             return ""
         if kept is None:
             return ""
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.made))
-        name = kept.label if kept.label and kept.label != AUTOMATIC else kept.id
-        return f"a checkpoint of {made} is kept ({len(kept.names)} variables): %restore {name} brings it back"
+        return f"a checkpoint of {made} is kept ({len(kept.names)} variables): %restore {kept.title} brings it back"
 
     def cell_ended(self) -> None:
         """A cell is over: make one by itself, if it is time for it."""
@@ -189,7 +222,7 @@ class Durable:
 
     async def _save_by_itself(self) -> None:
         try:
-            await self.save(AUTOMATIC)
+            await self._save(AUTOMATIC)
         except (KernelRuntimeError, OSError, TimeoutError) as error:
             self.trouble = f"no automatic checkpoint: {error}"  # told with the next cell
             self._last, self._cells = time.monotonic(), 0

@@ -273,6 +273,11 @@ class Session(Life):
         """Keep the present state on disk, where it survives this host."""
         return await self.durable.save(name)
 
+    @property
+    def checkpoint_titles(self) -> list[str]:
+        """What its checkpoints are called, as far as it is known without looking."""
+        return self.durable.titles
+
     async def revive(self, name: str) -> tuple[Checkpoint, Restored]:
         """Bring the variables of a checkpoint back into the present state."""
         return await self.durable.load(name)

@@ -62,11 +62,52 @@ def test_exported_imported_and_removed(invoke, kept, tmp_path):
     store.close()
 
 
-def test_pruned(invoke, kept):
+def _left(invoke):
+    return [one["label"] for one in json.loads(invoke("checkpoints", "list", "--json").output)]
+
+
+@pytest.fixture
+def mixed(kept):
+    """Two with a label, then two without."""
+    store = DiskStore(key=NoKey())
+    for label in ("", "automatic"):
+        keep(store, {"a": os.urandom(500)}, label=label)
+    store.close()
+
+
+def test_pruned(invoke, mixed):
     assert "removed 0" in invoke("checkpoints", "prune").output
-    assert "removed 0" in invoke("checkpoints", "prune", "--age", "7d").output
-    assert "removed 1" in invoke("checkpoints", "prune", "--count", "1").output
-    assert [one["label"] for one in json.loads(invoke("checkpoints", "list", "--json").output)] == ["tuesday"]
+    for age in ("7d", "2w", "1.5h"):
+        assert "removed 0" in invoke("checkpoints", "prune", "--age", age).output
+    assert "removed 0" in invoke("checkpoints", "prune", "--count", "1", "--key", "other").output
+    done = invoke("checkpoints", "prune", "--count", "1").output
+    assert "removed 1 checkpoints" in done and "2 more that have a label stay; --labelled" in done
+    assert _left(invoke) == ["automatic", "tuesday", "monday"]
+    done = invoke("checkpoints", "prune", "--count", "1", "--labelled").output
+    assert "removed 2 checkpoints" in done and "tuesday" in done and "monday" in done and "stay" not in done
+    assert _left(invoke) == ["automatic"]
+    assert "removed 0" in invoke("checkpoints", "prune", "--age", "0s").output
+    assert "removed 1" in invoke("checkpoints", "prune", "--age", "0s", "--newest").output
+    assert _left(invoke) == []
+
+
+def test_a_dry_run_says_what_would_go_and_removes_nothing(invoke, mixed):
+    before = json.loads(invoke("checkpoints", "list", "--json").output)
+    done = invoke("checkpoints", "prune", "--count", "1", "--dry-run").output
+    assert "would remove 1 checkpoints; nothing was removed" in done and "2 more that have a label" in done
+    assert [one["id"] in done for one in before] == [False, True, False, False]
+    assert json.loads(invoke("checkpoints", "list", "--json").output) == before
+
+
+def test_a_label_that_several_have_is_refused_with_their_ids(invoke, kept):
+    store = DiskStore(key=NoKey())
+    other = keep(store, {"a": b"b"}, key="another", label="monday")
+    store.close()
+    for words in (("show",), ("rm",), ("export",)):
+        done = invoke("checkpoints", *words, "monday", *(["file"] if words == ("export",) else []))
+        assert done.exit_code == 2 and other.id in done.output and kept[0].id in done.output
+    assert invoke("checkpoints", "rm", other.id).exit_code == 0
+    assert invoke("checkpoints", "show", "monday").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -75,6 +116,8 @@ def test_pruned(invoke, kept):
         ("show", "nothing"),
         ("rm", "nothing"),
         ("prune", "--age", "soon"),
+        ("prune", "--age", "3y"),
+        ("prune", "--age", "1hd"),
         ("prune", "--bytes", "much"),
         ("prune", "--count", "0"),
     ],
@@ -82,7 +125,18 @@ def test_pruned(invoke, kept):
 def test_bad_input_is_told_and_changes_nothing(invoke, kept, words):
     done = invoke("checkpoints", *words)
     assert done.exit_code == 2, done.output
+    assert ("ms, s, m, h, d or w" in done.output) == ("--age" in words)
     assert len(json.loads(invoke("checkpoints", "list", "--json").output)) == 2
+
+
+def test_packs_without_their_manifest_are_told(invoke, kept, tmp_path):
+    place = tmp_path / "state/kernel-runtime/checkpoints"
+    packs = sorted((place / "packs").iterdir())
+    (place / "manifest.sqlite").write_bytes(b"")
+    for words in (("list",), ("prune",), ("rm", "monday"), ("show", "monday")):
+        done = invoke("checkpoints", *words)
+        assert done.exit_code != 0 and "Nothing was removed" in done.output
+    assert sorted((place / "packs").iterdir()) == packs != []
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(invoke, kept, tmp_path):
@@ -124,6 +178,6 @@ def test_restored_in_a_guest_and_used(invoke, tmp_path, monkeypatch):
     done = invoke("checkpoints", "restore", "monday", "-c", "print(double(sum(numbers)))")
     assert done.exit_code == 0
     assert "12\n" in done.output
-    assert "are back: double, numbers" in done.stderr
+    assert "of book are back: double, numbers" in done.stderr
     assert invoke("checkpoints", "restore", "monday", "--var", "numbers", "-c", "double").exit_code == 1
     assert "no checkpoint 'friday'" in invoke("checkpoints", "restore", "friday").stderr

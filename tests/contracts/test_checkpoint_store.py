@@ -113,6 +113,82 @@ def test_retention_by_age_and_bytes_keeps_the_newest(store):
     assert content(store, kept[3].id) == {"a": b"3" * 1000}
 
 
+def test_retention_takes_none_that_a_person_has_labelled(store):
+    named = keep(store, {"a": b"0"}, label="monday")
+    made = [
+        keep(store, {"a": b"%d" % n}, label=label) for n, label in enumerate(("automatic", "", "", ""), 1)
+    ]
+    everything = Retention(count=1, age=1, bytes=1)
+    later = made[-1].made + 1000
+    assert set(store.prune(everything, lambda: later).checkpoints) == {one.id for one in made[:3]}
+    assert store.checkpoints() == [made[3], named]
+    assert content(store, named.id) == {"a": b"0"}
+    assert store.prune(Retention(count=1, labelled=True)).checkpoints == [named.id]  # the control
+
+
+def test_labelled_ones_take_nothing_from_the_count_of_the_others(store):
+    loose = [keep(store, {"a": b"%d" % n}) for n in range(2)]
+    for n in range(3):
+        keep(store, {"a": b"%d" % n}, label=f"name{n}")
+    assert store.prune(Retention(count=2)).checkpoints == []
+    assert store.prune(Retention(count=1)).checkpoints == [loose[0].id]
+
+
+def test_the_newest_of_a_key_goes_only_when_that_is_asked_for(store):
+    one = keep(store, VALUES)
+    assert store.prune(Retention(age=1), lambda: one.made + 9).checkpoints == []
+    assert store.prune(Retention(age=1, newest=True), lambda: one.made + 9).checkpoints == [one.id]
+
+
+def test_retention_of_one_key_leaves_the_others_alone(store):
+    own = [keep(store, {"a": b"%d" % n}, key="book") for n in range(2)]
+    others = [keep(store, {"a": b"%d" % n}, key="other") for n in range(2)]
+    assert store.prune(Retention(count=1), key="book").checkpoints == [own[0].id]
+    assert store.prune(Retention(count=1)).checkpoints == [others[0].id]
+
+
+def test_a_label_means_ones_own_first(store):
+    own = [keep(store, {"a": b"%d" % n}, key="mine", label="monday") for n in range(2)]
+    other = keep(store, {"a": b"3"}, key="theirs", label="monday")
+    assert store.checkpoint("monday", "mine") == own[1]
+    assert store.checkpoint("monday", "theirs") == other
+    assert store.checkpoint(own[0].id, "theirs") == own[0]  # an id is what it is
+
+
+def test_a_label_of_only_one_other_is_its_newest(store):
+    other = [keep(store, {"a": b"%d" % n}, key="theirs", label="monday") for n in range(2)]
+    assert store.checkpoint("monday", "mine") == store.checkpoint("monday") == other[1]
+
+
+def test_a_label_of_several_others_is_a_conflict_that_lists_their_newest(store):
+    older = keep(store, {"a": b"0"}, key="one", label="monday")
+    several = [keep(store, {"a": b"1"}, key=key, label="monday") for key in ("one", "x\x1b[2J", "three")]
+    with pytest.raises(Conflict, match="3 sessions or notebooks have a checkpoint 'monday'") as refused:
+        store.checkpoint("monday", "mine")
+    said = str(refused.value)
+    assert [one.id in said for one in (older, *several)] == [False, True, True, True]
+    assert "of 'one'" in said and "\x1b" not in said
+    assert store.checkpoint(several[1].id, "mine") == several[1]
+
+
+def test_a_label_goes_before_the_beginning_of_an_id(store):
+    first = keep(store, {"a": b"1"}, key="theirs")
+    named = keep(store, {"a": b"2"}, key="mine", label=first.id[:3])
+    assert store.checkpoint(first.id[:3], "mine") == named == store.checkpoint(first.id[:3], "theirs")
+    assert store.checkpoint(first.id[:4], "mine") == first
+
+
+def test_what_is_not_there_is_told_with_what_is(store):
+    with pytest.raises(NotFound, match="no checkpoint 'monday'; there are none"):
+        store.checkpoint("monday")
+    keep(store, VALUES, key="theirs", label="friday")
+    loose = keep(store, VALUES, key="mine", label="automatic")
+    with pytest.raises(NotFound, match="did you mean 'friday'"):
+        store.checkpoint("fridy", "mine")
+    with pytest.raises(NotFound, match=f"there are '{loose.id}', 'friday'"):
+        store.checkpoint("zz", "mine")
+
+
 def test_skipped_variables_are_told(store):
     writer = store.begin("book")
     writer.skip("gen", "a generator")

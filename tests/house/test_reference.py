@@ -9,6 +9,7 @@ import re
 import click
 import pytest
 
+import kernel_runtime
 from kernel_runtime import callees
 from kernel_runtime.broker import cache, call, db, events, files, host, http, log, secrets, storage
 from kernel_runtime.broker.apps import parse_apps
@@ -17,6 +18,7 @@ from kernel_runtime.cli import commands, outcome
 from kernel_runtime.cli.options import LIMIT_OPTIONS
 from kernel_runtime.domain import exchange, journey
 from kernel_runtime.domain.amounts import KIB, MIB, show_amount
+from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.domain.log import MAX_FIELDS, MAX_MESSAGE, MAX_TEXT
@@ -64,6 +66,17 @@ def test_each_setting_of_the_kernel_is_documented(root):
 def test_each_exit_code_is_documented(root):
     page = (root / "docs/reference/cli.md").read_text()
     assert [code for code in outcome.OF_STATUS.values() if f"| {code} |" not in page] == []
+
+
+def test_each_public_class_is_on_a_page(root):
+    """The errors are all on theirs: it shows the whole module."""
+    pages = "".join((root / f"docs/reference/{page}.md").read_text() for page in ("api", "errors"))
+    public = [getattr(kernel_runtime, name) for name in kernel_runtime.__all__]
+    classes = [one for one in public if inspect.isclass(one) and not issubclass(one, KernelRuntimeError)]
+    assert {"Checkpoint", "Restored", "Restoration", "Snapshot", "Budget"} <= {
+        one.__name__ for one in classes
+    }
+    assert [one for one in classes if not re.search(rf"autoclass:: (.*\.)?{one.__name__}\n", pages)] == []
 
 
 @pytest.mark.parametrize("name", commands.list_commands(CONTEXT))

@@ -170,6 +170,9 @@ def test_a_checkpoint_outlives_its_kernel(tmp_path: Path) -> None:
         assert shown(first, "%checkpoint later").startswith("kept on disk as 'later': 1 variable")
     with started(cwd=str(tmp_path)) as second:
         assert run(second, "'kept' in globals()") == "False"
+        assert second.reply(second.kc.complete("%restore la"))["content"]["matches"] == ["later"]
+        said = refused(second, "%restore tuesday")
+        assert "no snapshot 'tuesday'" in said and "no checkpoint 'tuesday'; there are 'later'" in said
         assert "later" in shown(second, "%restore later")
         assert run(second, "kept") == "{'a': [1, 2]}"
 

@@ -112,9 +112,16 @@ class ScriptedSession:
         )
 
     async def revive(self, name: str) -> tuple[Checkpoint, Any]:
-        if name != "kept":
-            raise NotFound(f"there is no checkpoint {name!r}")
-        return await self.checkpoint(name), SimpleNamespace(names=["x"], failed={"y": "it has changed"})
+        if name not in ("kept", "theirs"):
+            raise NotFound(f"there is no checkpoint {name!r}; there are 'kept', 'theirs'")
+        of = "other\x1b[2J.ipynb" if name == "theirs" else ""
+        return await self.checkpoint(name), SimpleNamespace(
+            names=["x"], failed={"y": "it has changed"}, of=of
+        )
+
+    @property
+    def checkpoint_titles(self) -> list[str]:
+        return ["kept"]
 
     async def offer(self) -> str:
         return os.environ.get("SCRIPTED_OFFER", "")

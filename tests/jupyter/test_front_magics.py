@@ -205,6 +205,20 @@ def test_a_checkpoint_is_written_and_comes_back(kernel: Kernel) -> None:
     back = shown(kernel, "%restore kept")
     assert back.startswith("1 variables of checkpoint 'kept' are back; %undo takes that back")
     assert "not back: y (it has changed)" in back
+    assert "own" not in back
+
+
+def test_whose_checkpoint_came_back_is_told(kernel: Kernel) -> None:
+    back = shown(kernel, "%restore theirs")
+    assert "it is not this notebook's own: other" in back and "has kept it" in back
+    assert "\x1b" not in back
+
+
+def test_a_name_that_nothing_has_is_told_with_what_there_is(kernel: Kernel) -> None:
+    kernel.run("%snapshot clean")
+    said = refused(kernel, "%restore tuesday")
+    assert "no snapshot 'tuesday'" in said and "clean" in said
+    assert "On disk: there is no checkpoint 'tuesday'; there are 'kept', 'theirs'" in said
 
 
 def test_a_snapshot_goes_before_a_checkpoint_of_its_name(kernel: Kernel) -> None:
@@ -289,7 +303,8 @@ def test_names_options_and_snapshots_are_completed(kernel: Kernel) -> None:
     matches, word = completed(kernel, "%restore cl")
     assert (matches, word) == (["clean"], "cl")
     assert completed(kernel, "%restore --")[0] == ["--reseed"]
-    assert completed(kernel, "%restore ")[0] == ["--reseed", "clean"]
+    assert completed(kernel, "%restore ")[0] == ["--reseed", "clean", "kept"]
+    assert completed(kernel, "%restore k")[0] == ["kept"]
     assert completed(kernel, "x = 1\n%snapshots d")[0] == ["drop"]
     assert completed(kernel, "%snapshots drop c")[0] == ["clean"]
     assert completed(kernel, "%gate resume ")[0] == ["7"]

@@ -9,12 +9,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from kernel_runtime.domain.checkpoint import Retention
 from kernel_runtime.domain.errors import Conflict, Damaged, StorageFailed
+from kernel_runtime.store import packs
 from kernel_runtime.store.checkpoints import DiskStore
 from kernel_runtime.store.keys import Key, NoKey
 from tests.store.parcels import ABOUT, add, content, group, keep, part
@@ -95,7 +97,7 @@ def test_an_abandoned_writer_leaves_nothing(place):
     store.close()
 
 
-@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["write", "fsync"])
 def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoint(place, monkeypatch, call):
     store = DiskStore(place, NoKey())
     before, kept = sorted(store.packs.iterdir()), store.checkpoints()
@@ -107,6 +109,19 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoint(place, monkeypatc
     assert store.checkpoints() == kept
     assert content(store, kept[0].id) == VALUES
     assert content(store, keep(store, {"new": b"n"}).id) == {"new": b"n"}  # room again, and it goes on
+    store.close()
+
+
+def test_a_pack_that_could_not_be_named_is_read_and_named_when_the_store_is_opened_next(place, monkeypatch):
+    store = DiskStore(place, NoKey())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        kept = keep(store, {"new": b"new" * 9000})
+    assert [path.name for path in store.packs.iterdir() if path.suffix == ".tmp"] != []
+    assert content(store, kept.id) == {"new": b"new" * 9000}
+    with closing(DiskStore(place, NoKey())) as opened:
+        assert {path.suffix for path in opened.packs.iterdir()} == {".pack"}
+        assert content(opened, kept.id) == content(store, kept.id) == {"new": b"new" * 9000}
     store.close()
 
 
@@ -187,6 +202,75 @@ def test_an_altered_record_is_refused_and_listed_without_its_content(place):
     store.close()
 
 
+def test_what_cannot_be_read_is_not_pruned_for_want_of_a_label(tmp_path):
+    """Its label is in what is encrypted."""
+    with closing(DiskStore(tmp_path / "store", Key(b"k" * 32))) as sealed:
+        named, loose = keep(sealed, VALUES, label="monday"), keep(sealed, VALUES)
+    with closing(DiskStore(tmp_path / "store", NoKey())) as store:
+        keep(store, {"open": b"o"}, parent="")
+        assert store.prune(Retention(count=1, age=0)).checkpoints == []
+    with closing(DiskStore(tmp_path / "store", Key(b"k" * 32))) as sealed:  # the control
+        assert sealed.prune(Retention(count=1)).checkpoints == [loose.id]
+        assert content(sealed, named.id) == VALUES
+
+
+def _emptied(manifest):
+    manifest.write_bytes(b"")
+
+
+def _gone(manifest):
+    manifest.unlink()
+
+
+def _of_another_store(manifest):
+    with closing(DiskStore(manifest.parent.with_name("another"), NoKey())) as other:
+        keep(other, {"other": b"other"})
+    shutil.copy(manifest.parent.with_name("another") / manifest.name, manifest)
+
+
+def _of_a_new_store(manifest):
+    DiskStore(manifest.parent.with_name("another"), NoKey()).close()
+    shutil.copy(manifest.parent.with_name("another") / manifest.name, manifest)
+
+
+@pytest.mark.parametrize("replace", [_emptied, _gone, _of_another_store, _of_a_new_store])
+def test_packs_beside_a_manifest_that_is_not_theirs_are_told_and_stay(place, tmp_path, replace):
+    manifest, saved = place / "manifest.sqlite", tmp_path / "saved"
+    shutil.copy(manifest, saved)
+    before = {path: path.read_bytes() for path in (place / "packs").iterdir()}
+    assert len(before) == 2
+    replace(manifest)
+    put = manifest.read_bytes() if manifest.exists() else b""
+    for _ in range(2):  # the first try has not made it look right
+        with pytest.raises(Damaged, match=r"(empty or gone|does not know).*Nothing was removed"):
+            DiskStore(place, NoKey())
+        assert (manifest.read_bytes() if manifest.exists() else b"") == put
+    assert {path: path.read_bytes() for path in (place / "packs").iterdir()} == before
+    shutil.copy(saved, manifest)
+    with closing(DiskStore(place, NoKey())) as store:  # the control
+        assert content(store, store.checkpoints()[0].id) == VALUES
+
+
+def test_a_manifest_from_before_the_last_checkpoint_costs_none(place, tmp_path):
+    shutil.copy(place / "manifest.sqlite", tmp_path / "old")
+    with closing(DiskStore(place, NoKey())) as store:
+        later = keep(store, {"later": os.urandom(9000)})
+    shutil.copy(place / "manifest.sqlite", tmp_path / "new")
+    shutil.copy(tmp_path / "old", place / "manifest.sqlite")
+    with pytest.raises(Damaged, match="does not know"):
+        DiskStore(place, NoKey())
+    shutil.copy(tmp_path / "new", place / "manifest.sqlite")
+    with closing(DiskStore(place, NoKey())) as store:
+        assert list(content(store, later.id)) == ["later"]
+
+
+def test_what_a_writer_that_died_has_left_is_removed(place):
+    before = sorted((place / "packs").iterdir())
+    (place / "packs" / ".left.tmp").write_bytes(b"half a pack")
+    with closing(DiskStore(place, NoKey())):
+        assert sorted((place / "packs").iterdir()) == before
+
+
 def test_what_is_no_manifest_is_told(place):
     (place / "manifest.sqlite").write_bytes(b"no database at all" * 1000)
     for path in place.glob("manifest.sqlite-*"):
@@ -215,6 +299,61 @@ def test_the_directory_is_private(tmp_path):
     (tmp_path / "store").chmod(0o700)
     with pytest.raises(Conflict, match="private"):
         DiskStore(tmp_path / "link", NoKey())
+
+
+@pytest.mark.parametrize("what", ["save", "prune"])
+def test_an_interrupt_right_after_the_commit_costs_nothing(place, monkeypatch, what):
+    store = DiskStore(place, NoKey())
+    with monkeypatch.context() as patch:
+        patch.setattr(packs.PackWriter, "publish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            keep(store, {"new": b"new" * 9000}) if what == "save" else store.prune(Retention(count=1))
+    assert [len(content(store, one.id)) for one in store.checkpoints()] == (
+        [1, 2, 2] if what == "save" else [2]
+    )
+    names = {f"{name}.pack" for (name,) in store.manifest.rows("SELECT name FROM packs")}
+    assert {path.name for path in store.packs.iterdir()} == names
+    store.close()
+
+
+def test_pruning_that_fails_leaves_each_pack_its_name(place, monkeypatch):
+    store = DiskStore(place, NoKey())
+    before, unsettle = sorted(store.packs.iterdir()), packs.unsettle
+
+    def unsettle_and_fail(*pack):
+        unsettle(*pack)
+        raise StorageFailed("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packs, "unsettle", unsettle_and_fail)
+        with pytest.raises(StorageFailed):
+            store.prune(Retention(count=1))
+    assert sorted(store.packs.iterdir()) == before
+    assert len([content(store, one.id) for one in store.checkpoints()]) == 2
+    assert len(store.prune(Retention(count=1)).checkpoints) == 1  # the control
+    assert sorted(store.packs.iterdir()) != before
+    store.close()
+
+
+def test_what_is_read_while_another_process_prunes_is_whole(tmp_path, monkeypatch):
+    """The pack is written anew between the look at the manifest and its opening."""
+    store, other = (DiskStore(tmp_path / "store", NoKey()) for _ in range(2))
+    shared = os.urandom(30_000)
+    first = keep(store, {"shared": shared, **{str(n): os.urandom(60_000) for n in range(5)}})
+    last = keep(store, {"shared": shared})
+    rows_of, pruned = store.manifest.rows_of, []
+
+    def rows_then_prune(*query):
+        found = rows_of(*query)
+        if not pruned:
+            pruned.extend(other.prune(Retention(count=1)).checkpoints)
+        return found
+
+    monkeypatch.setattr(store.manifest, "rows_of", rows_then_prune)
+    assert content(store, last.id) == {"shared": shared}
+    assert pruned == [first.id]
+    store.close()
+    other.close()
 
 
 def test_pruning_gives_back_the_room_of_mostly_dead_packs(tmp_path):

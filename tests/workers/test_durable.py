@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import kernel_runtime
-from kernel_runtime import Conflict, NotFound, UnsafeThreads
+from kernel_runtime import Conflict, Invalid, NotFound, UnsafeThreads
+from kernel_runtime.domain.checkpoint import Retention
 from kernel_runtime.domain.snapshot import Saving
 from kernel_runtime.runtime import Runtime, Settings
 from kernel_runtime.workers import link
@@ -129,6 +130,92 @@ def test_some_of_it_alone(session: kernel_runtime.Session) -> None:
     session.run("x, y = 3, 4")
     assert session.load("both", names=["y"]).names == ["y"]
     assert session.run("(x, y)").result == "(3, 2)"
+
+
+def test_a_variable_that_is_not_inside_is_told_with_one_like_it(session: kernel_runtime.Session) -> None:
+    session.run("table, stream = 1, (n for n in [1])")
+    session.checkpoint("both")
+    session.run("table = 2")
+    with pytest.raises(NotFound, match="no variable 'tabel'; did you mean 'table'"):
+        session.load("both", names=["table", "tabel"])
+    with pytest.raises(NotFound, match=r"'stream' could not be saved.*generator"):
+        session.load("both", names=["stream"])
+    assert session.run("table").result == "2"
+    assert session.load("both", names=["table"]).names == ["table"]  # the control
+    assert session.run("table").result == "1"
+
+
+def test_ones_own_comes_first_and_another_ones_is_told() -> None:
+    sessions = [kernel_runtime.Session(workdir=None, name=name) for name in ("mine-a", "mine-b", "mine-c")]
+    with sessions[0] as a, sessions[1] as b, sessions[2] as c:
+        for who in (a, b):
+            who.run(f"who = {who.name!r}")
+            who.checkpoint("sunday")
+        b.checkpoint("alone")
+        assert a.load("sunday").of == ""
+        assert a.run("who").result == "'mine-a'"
+        restored = a.load("alone")
+        assert restored.of == "mine-b"
+        assert a.run("who").result == "'mine-b'"
+        with pytest.raises(Conflict, match=r"2 sessions or notebooks.*mine-b.*mine-a"):
+            c.load("sunday")
+        assert c.load(restored.id).of == "mine-b"
+
+
+def test_sessions_without_a_name_do_not_push_each_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    async def story() -> None:
+        runtime = Runtime(Settings(warm=()))
+        try:
+            saving = Saving(retention=Retention(count=1))
+            first, second = (_session(runtime, saving=saving) for _ in range(2))
+            await first.run("x = 'precious'")
+            precious = await first.checkpoint()
+            await first.checkpoint("named")
+            for number in range(3):
+                await second.run(f"x = {number}")
+                last = await second.checkpoint()
+            store = runtime._checkpoints(False)
+            assert store is not None
+            assert {one.title for one in store.checkpoints()} == {precious.id, "named", last.id}
+            await first.close()
+            assert (await second.load("named")).of == precious.key  # as after a restart
+            assert (await second.run("x")).result == "'precious'"
+        finally:
+            await runtime.close()
+
+    asyncio.run(story())
+
+
+def _session(runtime: Runtime, **terms: Any) -> kernel_runtime.AsyncSession:
+    session = kernel_runtime.AsyncSession()
+    session._runtime, session._session = runtime, runtime.open_session(**terms)
+    return session
+
+
+def test_a_snapshot_that_is_durable_is_on_disk_as_well(session: kernel_runtime.Session) -> None:
+    session.run("x, stream = 1, (n for n in [1])")
+    made = session.snapshot("both-places", durable=True)
+    assert made.checkpoint is not None
+    assert made.checkpoint.label == made.name == "both-places"
+    assert (made.checkpoint.names, list(made.checkpoint.skipped)) == (["x"], ["stream"])
+    assert session.snapshot("here-alone").checkpoint is None
+    session.run("x = 2")
+    session.restore("both-places")
+    assert session.run("x").result == "1"
+    with kernel_runtime.Session(workdir=None, name="other") as other:
+        other.load("both-places")
+        assert other.run("x").result == "1"
+        with pytest.raises(NotFound):
+            other.load("here-alone")
+
+
+def test_what_nobody_asked_for_has_a_label_of_its_own(session: kernel_runtime.Session) -> None:
+    with pytest.raises(Invalid, match="automatic"):
+        session.checkpoint("automatic")
 
 
 def test_the_writer_leaves_nothing_behind(session: kernel_runtime.Session) -> None:
@@ -262,6 +349,9 @@ def test_made_by_itself_after_so_many_cells(tmp_path: Path, monkeypatch: pytest.
             assert newest is not None
             assert newest.names == ["x"]
             assert "%restore" in await inner.offer()
+            assert inner.checkpoint_titles == [newest.id]
+            kept = await inner.checkpoint("later")
+            assert inner.checkpoint_titles == [kept.label, newest.id]
         finally:
             await runtime.close()
 
@@ -277,11 +367,34 @@ def test_without_a_store_nothing_is_made_by_asking(tmp_path: Path, monkeypatch: 
             inner = runtime.open_session(key="book")
             await inner.ready()
             assert await inner.offer() == ""
+            with pytest.raises(NotFound, match="no checkpoint has been kept"):
+                await inner.revive("monday")
             assert list(tmp_path.iterdir()) == []
         finally:
             await runtime.close()
 
     asyncio.run(story())
+
+
+def test_packs_without_their_manifest_are_told_to_who_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    async def story(begun: bool) -> str:
+        runtime = Runtime(Settings(warm=()))
+        try:
+            session = _session(runtime, key="book")
+            if not begun:
+                await session.run("x = 1")
+                await session.checkpoint("monday")
+            return await session.watched.offer()
+        finally:
+            await runtime.close()
+
+    assert "%restore monday" in asyncio.run(story(False))
+    (tmp_path / "kernel-runtime/checkpoints/manifest.sqlite").write_bytes(b"")
+    assert "Nothing was removed" in asyncio.run(story(True))
 
 
 def test_a_running_cell_is_not_written(session: kernel_runtime.Session) -> None:
