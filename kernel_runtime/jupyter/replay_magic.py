@@ -97,7 +97,7 @@ def _shown(
     lines += ["outputs:", *(f"  {line}" for line in outputs)] if outputs else ["outputs: no difference"]
     if found is None:
         lines.append("variables: not compared, for the state after the cell is not there")
-    elif found.changes:
+    elif found.changes or found.uncompared:
         named = msgspec.structs.replace(found, a="first", b="again")
         lines += ["variables:", str(named)]
     else:
