@@ -12,6 +12,7 @@ import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.domain import transcript
+from kernel_runtime.domain.difference import show_uncompared
 from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.jupyter import state_text
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
@@ -97,11 +98,11 @@ def _shown(
     lines += ["outputs:", *(f"  {line}" for line in outputs)] if outputs else ["outputs: no difference"]
     if found is None:
         lines.append("variables: not compared, for the state after the cell is not there")
-    elif found.changes or found.uncompared:
+    elif found.changes:
         named = msgspec.structs.replace(found, a="first", b="again")
         lines += ["variables:", str(named)]
     else:
-        lines.append("variables: no difference")
+        lines += ["variables: no difference", *show_uncompared(found)]
     return {"text/plain": state_text.clean("\n".join(lines))}
 
 
