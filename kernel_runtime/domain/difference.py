@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.variables import MAX_PARTS, Part, Span, Variable, step_for
+from kernel_runtime.domain.variables import MAX_PARTS, MAX_SHARES, Part, Span, Variable, step_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -69,11 +69,14 @@ def compare(before: Iterable[Variable], after: Iterable[Variable], *, a: str = "
     """Without the places of the changes. What was not read as a whole is never the same."""
     old = {variable.name: variable for variable in before}
     new = {variable.name: variable for variable in after}
+    alike = {name for name in old.keys() & new.keys() if not _differ(old[name], new[name])}
     changes, uncompared = [], {}
     for name in sorted(old.keys() | new.keys()):
         one, other = old.get(name), new.get(name)
-        if one is None or other is None or _differ(one, other):
+        if one is None or other is None or name not in alike:
             changes.append(Change(name=name, before=one, after=other))
+        elif parted := _parted(one, other, alike):
+            changes.append(Change(name=name, before=one, after=other, places=parted))
         elif unread := one.unread or other.unread:
             uncompared[name] = unread
     changed = sum(change.kind == "changed" for change in changes)
@@ -90,16 +93,29 @@ def _differ(old: Variable, new: Variable) -> bool:
     return old.digest != new.digest
 
 
+def _parted(old: Variable, new: Variable, alike: set[str]) -> list[Place]:
+    """Which variables, equal for the rest, it has or has not in common objects with any more."""
+    if max(len(old.shares), len(new.shares)) >= MAX_SHARES:
+        return []  # there may be more
+    names = sorted(set(old.shares).symmetric_difference(new.shares) & alike)
+    return [_sharing(name, old, new) for name in names[:PLACES]]
+
+
+def _sharing(name: str, *sides: Variable) -> Place:
+    before, after = ("yes" if name in side.shares else "no" for side in sides)
+    return Place(label=f" shares an object with {name}", before=before, after=after)
+
+
 class Search:
     """Where one changed variable differs first. ``spans`` is what to ask both states for next; ``learn``
     takes their answers. Over when nothing is to be asked."""
 
     def __init__(self, change: Change) -> None:
         self.change = change
-        self.places: list[Place] = []
+        self.places: list[Place] = list(change.places)
         self.spans: list[Span] = []
         old, new = change.before, change.after
-        if old is None or new is None:
+        if old is None or new is None or self.places:
             return
         self.places = _details(old, new)[:PLACES]
         if old.leaves and new.leaves and (old.keyed, old.lines) == (new.keyed, new.lines):

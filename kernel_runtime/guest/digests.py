@@ -11,9 +11,12 @@ import hashlib
 import re
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.guest.contents import all_slots, content_of, content_of_cell, has_hidden_state, slots_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _DEPTH = 24
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
@@ -33,10 +36,13 @@ def digest(value: object) -> str:
 
 
 class Folding:
-    """One hash over a value and what it holds. ``unread``: what in it could not be looked into, if anything."""
+    """One hash over a value and what it holds. ``unread``: what in it could not be looked into, if anything;
+    ``met``: variables whose very objects it holds, of ``owners`` by the objects' ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, owners: Mapping[int, Sequence[str]] | None = None) -> None:
         self.unread = ""
+        self.met: set[str] = set()
+        self._owners = owners or {}
         self._hash = hashlib.blake2b(digest_size=_SIZE)
         self._seen: dict[int, int] = {}
         self._held: list[object] = []
@@ -60,6 +66,7 @@ class Folding:
             self._say(f"again {self._seen[id(value)]}")
         else:
             self._seen[id(value)] = len(self._seen)
+            self.met.update(self._owners.get(id(value), ()))
             self._held.append(value)  # so that no other object takes its id meanwhile
             self._add_held(value, depth + 1)
 

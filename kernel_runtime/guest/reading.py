@@ -22,6 +22,7 @@ from kernel_runtime.domain.variables import (
     MAX_DETAILS,
     MAX_NAME,
     MAX_PARTS,
+    MAX_SHARES,
     MAX_VARIABLES,
     Part,
     Span,
@@ -34,7 +35,7 @@ from kernel_runtime.guest.scores import OOM_SCORE_LIVE, set_oom_score
 from kernel_runtime.guest.texts import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
 #: Seconds for one variable, and for a whole answer: then the child is killed.
@@ -93,8 +94,9 @@ class Reader:
 
     def _variables(self) -> Iterator[Variable]:
         own = dict(self._own())
+        owners = _owners(own)
         for name in sorted(own)[:MAX_VARIABLES]:
-            yield describe(name, own[name])
+            yield describe(name, own[name], owners)
 
     def _own(self) -> Iterator[tuple[str, Any]]:
         for name, value in list(self._namespace.items()):
@@ -117,12 +119,29 @@ def is_shown(name: Any, value: Any) -> bool:
     return True
 
 
-def describe(name: str, value: Any) -> Variable:
+def _owners(own: dict[str, Any]) -> dict[int, list[str]]:
+    """Names by the ids of their objects, of those that can change."""
+    found: dict[int, list[str]] = {}
+    for name, value in own.items():
+        kind: Any = type(value)
+        changes = kind.__hash__ in (None, object.__hash__) or str(kind.__module__).startswith("pandas")
+        if changes and not callable(value):
+            found.setdefault(id(value), []).append(name)
+    return found
+
+
+def _shares(name: str, value: Any, met: set[str], owners: Mapping[int, Sequence[str]]) -> list[str]:
+    """Whose objects it holds; of names for one object only the later ones tell."""
+    alike = owners.get(id(value), ())
+    return sorted(each for each in met if each < name or each not in alike)[:MAX_SHARES]
+
+
+def describe(name: str, value: Any, owners: Mapping[int, Sequence[str]]) -> Variable:
     """One variable, as far as it can be told in time."""
     kind = _kind(value)
     try:
         with _time_limit(VARIABLE_SECONDS):
-            leaves, folding = leaves_of(value), Folding()
+            leaves, folding = leaves_of(value), Folding(owners)
             return Variable(
                 name=name,
                 type=kind,
@@ -130,6 +149,7 @@ def describe(name: str, value: Any) -> Variable:
                 size=_size(value),
                 digest=folding.fold(value),
                 unread=folding.unread[:MAX_NAME],
+                shares=_shares(name, value, folding.met, owners),
                 preview=_preview(value),
                 leaves=leaves.count,
                 keyed=leaves.keyed,

@@ -137,6 +137,21 @@ def test_lines_that_are_told_are_all_that_must_be_changed(old: list[int], new: l
     assert (old == new) is not bool(changed)
 
 
+def test_objects_that_two_variables_have_no_more_in_common_are_a_change():
+    lst, other = Variable(name="a", type="list", digest="a1"), Variable(name="c", type="list", digest="a1")
+    held = Variable(name="b", type="dict", digest="a2", shares=["a", "gone"], leaves=1)
+    apart = msgspec.structs.replace(held, shares=["c", "new"])
+    (change,) = compare([lst, held, other], [lst, apart, other]).changes
+    told = [(place.label, place.before, place.after) for place in Search(change).places]
+    assert told == [(" shares an object with a", "yes", "no"), (" shares an object with c", "no", "yes")]
+    assert Search(change).spans == []
+    assert compare([lst, held], [lst, held]).changes == []
+    again = msgspec.structs.replace(lst, digest="a3")
+    assert [each.name for each in compare([lst, held], [again, apart]).changes] == ["a"]
+    full = msgspec.structs.replace(held, shares=["a", *"defghij"])
+    assert compare([lst, full], [lst, apart]).changes == []
+
+
 def test_details_that_differ_are_told_first():
     old = Variable(name="t", type="T", digest="a1", details={"['a'].dtype": "int64", "['b'].dtype": "int64"})
     new = msgspec.structs.replace(

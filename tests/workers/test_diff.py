@@ -153,6 +153,31 @@ def test_what_attributes_do_not_show_is_compared_and_told(session: Session) -> N
     assert lines[-1] == "not compared: log (_io.TextIOWrapper)"
 
 
+def test_objects_that_variables_no_longer_share_are_seen(session: Session) -> None:
+    session.run(
+        "import copy\nfirst = [1]\nsecond = first\nheld = {'k': [first]}\nkept = (first,)\nword = name = 'a'"
+        "\nclass Box: pass\nbox = Box()\nbox.inside = other = Box()\ndef f(): pass\nfunctions = [f]",
+        check=True,
+    )
+    session.snapshot("a")
+    session.run("third = first; added = held", check=True)
+    assert [change.kind for change in session.diff("a").changes] == ["added", "added"]
+    session.run(
+        "second, held, box = list(second), copy.deepcopy(held), copy.deepcopy(box)\n"
+        "word = ''.join(['a']); del third, added"
+    )
+    parted = ("yes", "no")
+    assert told(session.diff("a")) == {
+        "changed box": [(" shares an object with other", *parted)],
+        "changed held": [
+            (" shares an object with first", *parted),
+            (" shares an object with second", *parted),
+        ],
+        "changed second": [(" shares an object with first", *parted)],
+        "changed kept": [(" shares an object with second", *parted)],
+    }
+
+
 def test_code_that_runs_when_it_is_looked_at_changes_nothing(session: Session) -> None:
     session.run(
         "seen = []\nclass Loud:\n    def __repr__(self):\n        seen.append(1)\n"
