@@ -5,18 +5,22 @@ The digests of a variable's places form a tree; only where the two trees differ 
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.variables import MAX_PARTS, Part, Span, Variable, step_for
+from kernel_runtime.domain.variables import MAX_PARTS, MAX_SHARES, Part, Span, Variable, step_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-#: Places that are shown of one variable; variables that are looked into.
-PLACES, LOOKED_INTO = 5, 50
+#: Places that are shown of one variable; variables that are looked into; those that are named in one line.
+PLACES, LOOKED_INTO, NAMED = 5, 50, 12
+#: Lines between the first and the last that differ, of which is found out which belong together.
+_ALIGNED = 40
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +48,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Between the states ``a`` and ``b``: the changes, by name, and how many variables are the same."""
+    """Between the states ``a`` and ``b``: the changes, by name, how many variables are the same, and of
+    which that could not be found out, with the reason."""
 
     a: str
     b: str
     changes: list[Change] = []
     same: int = 0
+    uncompared: dict[str, str] = {}
 
     def of(self, kind: str) -> list[Change]:
         """Those ``added``, ``removed`` or ``changed``."""
@@ -59,20 +65,45 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(show(self))
 
 
-def compare(before: Iterable[Variable], after: Iterable[Variable]) -> tuple[list[Change], int]:
-    """The changes without their places, and the number of variables that are the same. One without a
-    digest could not be compared: it is never the same."""
+def compare(before: Iterable[Variable], after: Iterable[Variable], *, a: str = "", b: str = "") -> Difference:
+    """Without the places of the changes. What was not read as a whole is never the same."""
     old = {variable.name: variable for variable in before}
     new = {variable.name: variable for variable in after}
-    names = sorted(name for name in old.keys() | new.keys() if not _equal(old.get(name), new.get(name)))
-    changes = [Change(name=name, before=old.get(name), after=new.get(name)) for name in names]
-    return changes, len(old.keys() & new.keys()) - len([c for c in changes if c.kind == "changed"])
+    alike = {name for name in old.keys() & new.keys() if not _differ(old[name], new[name])}
+    changes, uncompared = [], {}
+    for name in sorted(old.keys() | new.keys()):
+        one, other = old.get(name), new.get(name)
+        if one is None or other is None or name not in alike:
+            changes.append(Change(name=name, before=one, after=other))
+        elif parted := _parted(one, other, alike):
+            changes.append(Change(name=name, before=one, after=other, places=parted))
+        elif unread := one.unread or other.unread:
+            uncompared[name] = unread
+    changed = sum(change.kind == "changed" for change in changes)
+    same = len(old.keys() & new.keys()) - changed - len(uncompared)
+    return Difference(a=a, b=b, changes=changes, same=same, uncompared=uncompared)
 
 
-def _equal(old: Variable | None, new: Variable | None) -> bool:
-    if old is None or new is None or not old.digest:
-        return False
-    return (old.type, old.shape, old.digest) == (new.type, new.shape, new.digest)
+def _differ(old: Variable, new: Variable) -> bool:
+    """Whether they do as far as both were read; one that was not at all has no digest, and says why."""
+    if (old.type, old.shape) != (new.type, new.shape) and old.digest and new.digest:
+        return True
+    if not old.digest or not new.digest:
+        return old.type != new.type or not (old.unread or new.unread)
+    return old.digest != new.digest
+
+
+def _parted(old: Variable, new: Variable, alike: set[str]) -> list[Place]:
+    """Which variables, equal for the rest, it has or has not in common objects with any more."""
+    if max(len(old.shares), len(new.shares)) >= MAX_SHARES:
+        return []  # there may be more
+    names = sorted(set(old.shares).symmetric_difference(new.shares) & alike)
+    return [_sharing(name, old, new) for name in names[:PLACES]]
+
+
+def _sharing(name: str, *sides: Variable) -> Place:
+    before, after = ("yes" if name in side.shares else "no" for side in sides)
+    return Place(label=f" shares an object with {name}", before=before, after=after)
 
 
 class Search:
@@ -81,11 +112,15 @@ class Search:
 
     def __init__(self, change: Change) -> None:
         self.change = change
-        self.places: list[Place] = []
+        self.places: list[Place] = list(change.places)
         self.spans: list[Span] = []
         old, new = change.before, change.after
-        if old is not None and new is not None and old.leaves and new.leaves and old.keyed == new.keyed:
+        if old is None or new is None or self.places:
+            return
+        self.places = _details(old, new)[:PLACES]
+        if old.leaves and new.leaves and (old.keyed, old.lines) == (new.keyed, new.lines):
             places = max(old.leaves, new.leaves)
+            self._lines, self._is_same_type = old.lines, old.type == new.type
             self._one_sided = not old.keyed or places <= MAX_PARTS
             self.spans = [Span(name=change.name, start=0, stop=places, step=step_for(places))]
 
@@ -101,16 +136,62 @@ class Search:
         del self.spans[PLACES:]
 
     def _differing(self, before: Sequence[Part], after: Sequence[Part]) -> list[Place]:
+        if self._lines:
+            return _lines(before, after)
         old, new = ({part.label: part for part in parts} for parts in (before, after))
         found = []
         for label in dict.fromkeys((*old, *new)):
             a, b = old.get(label), new.get(label)
-            if a is not None and b is not None and a.digest == b.digest:
+            if a is not None and b is not None and self._equal(a, b):
                 continue
             if (a is not None and b is not None) or self._one_sided:
                 place = Place(label=label, before=_text(a), after=_text(b))
                 found.append(place)
         return found
+
+    def _equal(self, a: Part, b: Part) -> bool:
+        """Of another type an equal place may have another digest: then the texts count."""
+        return a.digest == b.digest or (not self._is_same_type and a.text == b.text)
+
+
+def _details(old: Variable, new: Variable) -> list[Place]:
+    found = []
+    for label in dict.fromkeys((*old.details, *new.details)):
+        before, after = old.details.get(label), new.details.get(label)
+        if before != after:
+            found.append(Place(label=label, before=before, after=after))
+    return found
+
+
+def _lines(before: Sequence[Part], after: Sequence[Part]) -> list[Place]:
+    """Lines that were changed, put in, or taken out, each beside the one that it was changed into."""
+    old, new = ([part.digest for part in parts] for parts in (before, after))
+    start = _common(old, new)
+    stop = _common(old[start:][::-1], new[start:][::-1])
+    before, after = before[start : len(old) - stop], after[start : len(new) - stop]
+    found = []
+    for a, b in _aligned(before, after):
+        if (one := a or b) is not None:
+            found.append(Place(label=one.label, before=_text(a), after=_text(b)))
+    return found
+
+
+def _common(old: Sequence[str], new: Sequence[str]) -> int:
+    """How many are the same at the beginning."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
+    )
+
+
+def _aligned(before: Sequence[Part], after: Sequence[Part]) -> Iterator[tuple[Part | None, Part | None]]:
+    """Those that differ, side by side. A guest may send what takes a matcher the third power of its length."""
+    if max(len(before), len(after)) > _ALIGNED:
+        yield from zip_longest(before, after)
+        return
+    old, new = ([part.digest for part in parts] for parts in (before, after))
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield from zip_longest(before[a:b], after[c:d])
 
 
 def _text(part: Part | None) -> str | None:
@@ -140,7 +221,7 @@ def show(difference: Difference) -> list[str]:
     for change in difference.changes:
         lines.append(f"{_SIGNS[change.kind]} {change.name}: {describe(change)}")
         lines += [f"    {change.name}{place.label}: {show_place(place)}" for place in change.places]
-    return lines
+    return lines + show_uncompared(difference)
 
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -150,7 +231,16 @@ def summary(difference: Difference) -> str:
     """How many of each kind, in words."""
     counts = [(len(difference.of(kind)), kind) for kind in ("added", "removed", "changed")]
     told = [f"{count} {kind}" for count, kind in counts if count]
-    return ", ".join([*told, f"{difference.same} the same"]) if told else "no variable differs"
+    told = [*told, f"{difference.same} the same"] if told else ["no variable differs"]
+    unknown = [f"{len(difference.uncompared)} not compared"] if difference.uncompared else []
+    return ", ".join(told + unknown)
+
+
+def show_uncompared(difference: Difference) -> list[str]:
+    """One line about all that could not be compared, or none."""
+    told = [f"{name} ({why})" for name, why in list(difference.uncompared.items())[:NAMED]]
+    more = len(difference.uncompared) - len(told)
+    return [f"not compared: {', '.join(told)}{f' and {more} more' if more else ''}"] if told else []
 
 
 def describe(change: Change) -> str:
@@ -158,10 +248,16 @@ def describe(change: Change) -> str:
     old, new = change.before, change.after
     if old is None or new is None:
         return outline(old or new)
-    if old.leaves and (old.type, old.shape, old.size) == (new.type, new.shape, new.size):
-        return outline(old)
     told, then = outline(old), outline(new)
-    return f"{told} → {then}" if told != then else told
+    if old.leaves and (old.type, old.shape, old.size) == (new.type, new.shape, new.size):
+        then = told
+    if told != then:
+        return f"{told} → {then}"
+    return told if change.places else f"{told} ({_UNSEEN})"
+
+
+#: Where the texts of both states are cut, and are the same.
+_UNSEEN = "it differs in what is not shown here"
 
 
 def outline(variable: Variable | None) -> str:
@@ -176,4 +272,4 @@ def outline(variable: Variable | None) -> str:
 def show_place(place: Place) -> str:
     """Both texts of one place."""
     before, after = ("(none)" if text is None else text for text in (place.before, place.after))
-    return f"{before} → {after}"
+    return f"{before} → {after}" if before != after else f"{before} ({_UNSEEN})"

@@ -8,6 +8,8 @@ import msgspec
 
 #: Most variables of one listing, parts of one answer, characters of a name and of a text.
 MAX_VARIABLES, MAX_PARTS, MAX_NAME, MAX_TEXT = 2000, 256, 120, 120
+#: Most details of one variable, and others whose objects it holds.
+MAX_DETAILS, MAX_SHARES = 40, 8
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
@@ -17,7 +19,10 @@ Amount = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One variable. ``shape``: of arrays and tables, or how many items; ``size``: bytes; ``digest``
-    over the value; ``leaves``: of how many places it consists, ``keyed`` if these have names and no order.
+    over the value; ``leaves``: of how many places it consists, ``keyed`` if these have names and no order,
+    ``lines`` if they are lines of text. ``details``: of what its type is made (columns, a name), as code
+    writes it; ``unread``: what of it the digest does not cover; ``shares``: variables whose very objects it
+    is or holds.
     """
 
     name: Name
@@ -28,6 +33,10 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     preview: Text = ""
     leaves: Amount = 0
     keyed: bool = False
+    lines: bool = False
+    details: Annotated[dict[Text, Text], msgspec.Meta(max_length=MAX_DETAILS)] = {}
+    unread: Text = ""
+    shares: Annotated[list[Name], msgspec.Meta(max_length=MAX_SHARES)] = []
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.variables import MAX_NAME, MAX_VARIABLES
-from kernel_runtime.guest.leaves import short
+from kernel_runtime.guest.texts import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

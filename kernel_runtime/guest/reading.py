@@ -12,19 +12,30 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.variables import MAX_NAME, MAX_PARTS, MAX_VARIABLES, Part, Span, Variable
+from kernel_runtime.domain.variables import (
+    MAX_DETAILS,
+    MAX_NAME,
+    MAX_PARTS,
+    MAX_SHARES,
+    MAX_VARIABLES,
+    Part,
+    Span,
+    Variable,
+)
 from kernel_runtime.guest import files, gates
-from kernel_runtime.guest.digests import digest
-from kernel_runtime.guest.leaves import leaves_of, short
+from kernel_runtime.guest.digests import Folding, has_address, type_name
+from kernel_runtime.guest.leaves import details_of, leaves_of
 from kernel_runtime.guest.scores import OOM_SCORE_LIVE, set_oom_score
+from kernel_runtime.guest.texts import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
 #: Seconds for one variable, and for a whole answer: then the child is killed.
@@ -83,8 +94,9 @@ class Reader:
 
     def _variables(self) -> Iterator[Variable]:
         own = dict(self._own())
+        owners = _owners(own)
         for name in sorted(own)[:MAX_VARIABLES]:
-            yield describe(name, own[name])
+            yield describe(name, own[name], owners)
 
     def _own(self) -> Iterator[tuple[str, Any]]:
         for name, value in list(self._namespace.items()):
@@ -107,39 +119,67 @@ def is_shown(name: Any, value: Any) -> bool:
     return True
 
 
-def describe(name: str, value: Any) -> Variable:
+def _owners(own: dict[str, Any]) -> dict[int, list[str]]:
+    """Names by the ids of their objects, of those that can change."""
+    found: dict[int, list[str]] = {}
+    for name, value in own.items():
+        kind: Any = type(value)
+        changes = kind.__hash__ in (None, object.__hash__) or str(kind.__module__).startswith("pandas")
+        if changes and not callable(value):
+            found.setdefault(id(value), []).append(name)
+    return found
+
+
+def _shares(name: str, value: Any, met: set[str], owners: Mapping[int, Sequence[str]]) -> list[str]:
+    """Whose objects it holds; of names for one object only the later ones tell."""
+    alike = owners.get(id(value), ())
+    return sorted(each for each in met if each < name or each not in alike)[:MAX_SHARES]
+
+
+def describe(name: str, value: Any, owners: Mapping[int, Sequence[str]]) -> Variable:
     """One variable, as far as it can be told in time."""
-    kind = type(value)
-    full = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else _short_name(kind)
+    kind = _kind(value)
     try:
         with _time_limit(VARIABLE_SECONDS):
-            leaves = leaves_of(value)
+            leaves, folding = leaves_of(value), Folding(owners)
             return Variable(
                 name=name,
-                type=full[:MAX_NAME],
+                type=kind,
                 shape=_shape(value)[:MAX_NAME],
                 size=_size(value),
-                digest=digest(value),
+                digest=folding.fold(value),
+                unread=folding.unread[:MAX_NAME],
+                shares=_shares(name, value, folding.met, owners),
                 preview=_preview(value),
                 leaves=leaves.count,
                 keyed=leaves.keyed,
+                lines=leaves.lines,
+                details=_details(value),
             )
     except _TookTooLong:
-        preview = f"(not compared: it took longer than {VARIABLE_SECONDS:g} s)"
+        unread = f"it took longer than {VARIABLE_SECONDS:g} s"
     except Exception as error:  # noqa: BLE001 - an object of the notebook that cannot be looked at
-        preview = short(f"(not compared: {type(error).__name__})")
-    return Variable(name=name, type=full[:MAX_NAME], preview=preview)
+        unread = short(error)
+    return Variable(name=name, type=kind, unread=unread)
 
 
-def _short_name(kind: type) -> str:
-    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+def _kind(value: Any) -> str:
+    """The type, and of an array what its elements are."""
+    full = type_name(value)
+    elements = getattr(value, "dtype", None) if full.startswith(("numpy.", "pandas.")) else None
+    return (full if elements is None or not value.ndim else f"{full}[{elements}]")[:MAX_NAME]
+
+
+def _details(value: Any) -> dict[str, str]:
+    found = list(details_of(value).items())[:MAX_DETAILS]
+    return {label[:MAX_NAME]: text for label, text in found}
 
 
 def _shape(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
         return "×".join(str(int(part)) for part in shape)
-    if isinstance(value, (str, bytes, bytearray, list, tuple, dict, set, frozenset)):
+    if isinstance(value, (str, bytes, bytearray, list, tuple, dict, set, frozenset, deque)):
         return f"of {len(value)}"
     return ""
 
@@ -155,9 +195,10 @@ def _size(value: Any) -> int:
 
 def _preview(value: Any) -> str:
     """What one look takes in: nothing of what is large, or has only its address to show."""
-    is_large = hasattr(value, "shape") or isinstance(value, (list, tuple, dict, set, frozenset))
+    is_large = bool(getattr(value, "shape", ())) or isinstance(value, (list, tuple, dict, set, frozenset))
     is_code = isinstance(value, type) or hasattr(value, "__code__")
-    return "" if is_large or is_code else short(value)
+    text = "" if is_large or is_code else short(value)
+    return "" if has_address(text) else text
 
 
 def _parts_of(value: Any, span: Span) -> list[Part]:

@@ -12,6 +12,7 @@ import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.domain import transcript
+from kernel_runtime.domain.difference import show_uncompared
 from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.jupyter import state_text
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
@@ -101,7 +102,7 @@ def _shown(
         named = msgspec.structs.replace(found, a="first", b="again")
         lines += ["variables:", str(named)]
     else:
-        lines.append("variables: no difference")
+        lines += ["variables: no difference", *show_uncompared(found)]
     return {"text/plain": state_text.clean("\n".join(lines))}
 
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.amounts import show_amount
-from kernel_runtime.domain.difference import describe, show_place, summary
+from kernel_runtime.domain.difference import describe, show_place, show_uncompared, summary
 from kernel_runtime.jupyter.state_text import said
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def difference(found: Difference) -> str:
     """One row for each variable that differs, and one for each place."""
     head = html.escape(f"{found.a} → {found.b}: {summary(found)}")
     rows = [row for change in found.changes for row in _change(change)]
-    return f"<p>{head}</p>{_table(('', 'variable', 'what it is'), rows) if rows else ''}"
+    rest = "".join(f"<p>{html.escape(said(line))}</p>" for line in show_uncompared(found))
+    return f"<p>{head}</p>{_table(('', 'variable', 'what it is'), rows) if rows else ''}{rest}"
 
 
 def _change(change: Change) -> list[list[str]]:

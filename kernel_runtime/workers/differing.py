@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.domain.difference import LOOKED_INTO, Difference, Search, compare
+from kernel_runtime.domain.difference import LOOKED_INTO, Search, compare
 from kernel_runtime.domain.errors import Conflict, ProtocolViolation
 from kernel_runtime.domain.variables import MAX_PARTS, Part, Parts, Span, Variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kernel_runtime.domain.difference import Change, Place
+    from kernel_runtime.domain.difference import Change, Difference, Place
     from kernel_runtime.workers.frozen import Frozen
 
 #: Both are asked so often at most; each time at least one level of each variable is done with.
@@ -26,14 +26,14 @@ async def difference(a: str, first: Frozen, b: str, second: Frozen) -> Differenc
     before, after = await asyncio.gather(
         first.read("variables", Variables), second.read("variables", Variables)
     )
-    changes, same = compare(before, after)
-    searches = [Search(change) for change in changes[:LOOKED_INTO]]
+    found = compare(before, after, a=a, b=b)
+    searches = [Search(change) for change in found.changes[:LOOKED_INTO]]
     try:
         await _look_into(searches, first, second)
     except Conflict:
         pass  # too slow to be looked into: what differs is known all the same
-    found = {id(search.change): search.places for search in searches}
-    return Difference(a=a, b=b, changes=[_with_places(change, found) for change in changes], same=same)
+    places = {id(search.change): search.places for search in searches}
+    return msgspec.structs.replace(found, changes=[_with_places(change, places) for change in found.changes])
 
 
 def _with_places(change: Change, found: dict[int, list[Place]]) -> Change:

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from kernel_runtime.guest.digests import digest
-from kernel_runtime.guest.leaves import leaves_of, short
+from kernel_runtime.guest.leaves import leaves_of
+from kernel_runtime.guest.texts import short
 
 
 class Point:

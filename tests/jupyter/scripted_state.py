@@ -169,4 +169,5 @@ class ScriptedStops:
 def differing(a: list[str], b: list[str], titles: tuple[str, str]) -> Difference:
     """One variable for each command."""
     made = [Change(name=n, after=Variable(name=n, type="<b>str</b>")) for n in b if n not in a]
-    return Difference(a=titles[0], b=titles[1], changes=made, same=len(a))
+    unknown = {"<i>f": "File"} if "say file" in b else {}
+    return Difference(a=titles[0], b=titles[1], changes=made, same=len(a), uncompared=unknown)

@@ -189,6 +189,10 @@ def test_a_difference_is_text_and_a_table_in_which_nothing_is_markup(kernel: Ker
     assert "&lt;b&gt;str" in table
     assert "<b>" not in table
     assert "1 added" in shown(kernel, "%diff a")
+    assert "not compared" not in table
+    kernel.run("say file")
+    assert shown(kernel, "%diff a").endswith("\nnot compared: <i>f (File)")
+    assert "<p>not compared: &lt;i&gt;f (File)</p>" in shown(kernel, "%diff a", "text/html")
 
 
 def test_pause(kernel: Kernel) -> None:

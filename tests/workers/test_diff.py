@@ -51,7 +51,7 @@ def test_variables_added_removed_and_changed_with_their_first_places(session: Se
         "changed box": [(".held", "[1]", "[2]")],
         "changed d": [("['b']", "[1, 2]", "[1, 2, 3]")],
         "changed df": [("['q'][1]", "'y'", "'z'")],
-        "changed double": [],
+        "changed double": [(" line 1", "def double(x): return x * 2", "def double(x): return x + x")],
         "removed gone": [],
         "changed n": [],
         "added new": [],
@@ -75,6 +75,109 @@ def test_two_snapshots_are_compared_in_both_directions(session: Session) -> None
     assert session.diff("one", "one").changes == []
 
 
+HELD = """
+import io, random, array, collections
+import numpy as np, pandas as pd
+binary, text = io.BytesIO(b"x"), io.StringIO("one\\ntwo")
+rng, legacy, plain = np.random.default_rng(1), np.random.RandomState(1), random.Random(1)
+numbers, ends, view = array.array("i", [1, 2]), collections.deque([1]), memoryview(bytearray(b"ab"))
+places, lazy = iter([1, 2]), (x for x in [1, 2])
+dates = pd.Series([1, 2], name="n")
+table = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+counts, column = np.zeros(3, int), np.zeros(2, int)
+long = "x" * 3000
+class Sum:
+    kind = 1
+    def __add__(self, other):
+        return 1
+log = open("/dev/null")
+"""
+MOVED = """
+binary.write(b"y"), text.write("ONE"), rng.random(), legacy.rand(), plain.random()
+numbers[1], view[0] = 3, 120
+ends.append(2), next(places), next(lazy)
+dates.name = "m"
+table["b"] = table["b"].astype("int8"); table["c"] = 1.5
+counts = counts.astype(float); column = column.astype(object); column[0] = 0.0
+long = long[:1500] + "y" + long[1501:]
+Sum.kind = 2
+def add(self, other):
+    return 2
+Sum.__add__ = add
+del add
+"""
+
+
+def test_what_attributes_do_not_show_is_compared_and_told(session: Session) -> None:
+    session.run(HELD, check=True)
+    session.snapshot("before")
+    session.run("other = 1", check=True)
+    same = session.diff("before")
+    assert [change.name for change in same.changes] == ["other"]
+    assert same.uncompared == {"log": "_io.TextIOWrapper"}
+    session.run(MOVED, check=True)
+    found = told(session.diff("before"))
+    places = {name.removeprefix("changed "): rows for name, rows in found.items() if name != "added other"}
+    piece = "x" * 80
+    assert {
+        name: rows for name, rows in places.items() if name not in ("plain", "legacy", "lazy", "rng")
+    } == {
+        "binary": [("[0:16]", "b'x'", "b'y'")],
+        "column": [("[0]", "0", "0.0")],
+        "counts": [],
+        "dates": [(".name", "'n'", "'m'")],
+        "ends": [("[1]", None, "2")],
+        "long": [("[1440:1520]", repr(piece), repr(f"{piece[:60]}y{piece[61:]}"))],
+        "numbers": [("[1]", "2", "3")],
+        "places": [(" state", "['builtins.iter', [1, 2], 0]", "['builtins.iter', [1, 2], 1]")],
+        "Sum": [
+            (".kind", "1", "2"),
+            (".__add__ line 1", "def __add__(self, other):", "def add(self, other):"),
+            (".__add__ line 2", "return 1", "return 2"),
+        ],
+        "table": [
+            ("['b'].dtype", "int64", "int8"),
+            ("['c'].dtype", None, "float64"),
+            ("['c'][0]", None, "1.5"),
+            ("['c'][1]", None, "1.5"),
+        ],
+        "text": [(" line 1", "'one'", "'ONE'")],
+        "view": [],
+    }
+    assert {"plain", "legacy", "lazy"} <= set(places)
+    ((label, before, after),) = places["rng"]
+    assert label == " state['state']['state']"
+    assert before != after
+    lines = str(session.diff("before")).splitlines()
+    assert "~ counts: numpy.ndarray[int64] 3, 24 bytes → numpy.ndarray[float64] 3, 24 bytes" in lines
+    assert lines[-1] == "not compared: log (_io.TextIOWrapper)"
+
+
+def test_objects_that_variables_no_longer_share_are_seen(session: Session) -> None:
+    session.run(
+        "import copy\nfirst = [1]\nsecond = first\nheld = {'k': [first]}\nkept = (first,)\nword = name = 'a'"
+        "\nclass Box: pass\nbox = Box()\nbox.inside = other = Box()\ndef f(): pass\nfunctions = [f]",
+        check=True,
+    )
+    session.snapshot("a")
+    session.run("third = first; added = held", check=True)
+    assert [change.kind for change in session.diff("a").changes] == ["added", "added"]
+    session.run(
+        "second, held, box = list(second), copy.deepcopy(held), copy.deepcopy(box)\n"
+        "word = ''.join(['a']); del third, added"
+    )
+    parted = ("yes", "no")
+    assert told(session.diff("a")) == {
+        "changed box": [(" shares an object with other", *parted)],
+        "changed held": [
+            (" shares an object with first", *parted),
+            (" shares an object with second", *parted),
+        ],
+        "changed second": [(" shares an object with first", *parted)],
+        "changed kept": [(" shares an object with second", *parted)],
+    }
+
+
 def test_code_that_runs_when_it_is_looked_at_changes_nothing(session: Session) -> None:
     session.run(
         "seen = []\nclass Loud:\n    def __repr__(self):\n        seen.append(1)\n"
@@ -94,10 +197,11 @@ def test_what_takes_too_long_is_said_to_and_the_rest_is_compared(session: Sessio
     )
     session.snapshot("a")
     session.run("x = 2")
-    changes = {change.name: change for change in session.diff("a").changes}
-    assert set(changes) == {"slow", "x"}
-    assert changes["slow"].after is not None
-    assert "not compared" in changes["slow"].after.preview
+    found = session.diff("a")
+    assert [change.name for change in found.changes] == ["x"]
+    assert found.uncompared == {"slow": "it took longer than 4 s"}
+    assert str(found).splitlines()[-1] == "not compared: slow (it took longer than 4 s)"
+    assert found.same == 1  # the class
 
 
 def test_a_reader_that_is_held_up_is_ended_and_the_snapshot_stays(session: Session) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from kernel_runtime.domain.difference import outline
+from kernel_runtime.domain.difference import outline, show_uncompared
 from kernel_runtime.jupyter.page_text import one_line
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ _SIGNS = {"added": "+", "removed": "−", "changed": "≠"}
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One variable; ``before`` and ``after`` describe it (type, shape, size, first difference)."""
+    """One variable; ``before`` and ``after`` describe it (type, shape, size, first difference). One is
+    ``uncompared``: it names all that were not."""
 
     name: str
-    change: Literal["added", "removed", "changed"]
+    change: Literal["added", "removed", "changed", "uncompared"]
     before: str = ""
     after: str = ""
 
@@ -46,7 +47,8 @@ def by(session: Comparing) -> Diff:
 
     async def diff(a: Snapshot, b: Snapshot) -> Sequence[Difference]:
         found = await session.diff(a.number, b.number)
-        return [_described(change) for change in found.changes]
+        rest = [Difference(name="", change="uncompared", before=line) for line in show_uncompared(found)]
+        return [*map(_described, found.changes), *rest]
 
     return diff
 
@@ -67,12 +69,19 @@ def _described(change: Change) -> Difference:
 def as_html(rows: Sequence[Difference], first: str, second: str) -> str:
     """A table; every text is the guest's, and only text."""
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("", "variable", first, second))
-    if not rows:
-        return f"<p>No variable differs between {escape(first)} and {escape(second)}.</p>"
-    body = "".join(_row(row) for row in rows[:MAX_ROWS])
-    more = len(rows) - MAX_ROWS
+    changed, unknown = changes(rows), [row for row in rows if row.change == "uncompared"]
+    more = len(changed) - MAX_ROWS
     rest = f"<p>and {more} more</p>" if more > 0 else ""
+    rest += "".join(f"<p><bdi>{escape(row.before)}</bdi></p>" for row in unknown[:1])
+    if not changed:
+        return f"<p>No variable differs between {escape(first)} and {escape(second)}.</p>{rest}"
+    body = "".join(_row(row) for row in changed[:MAX_ROWS])
     return f'<table class="kr-diff"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{rest}'
+
+
+def changes(rows: Sequence[Difference]) -> list[Difference]:
+    """Those that are known to differ."""
+    return [row for row in rows if row.change != "uncompared"]
 
 
 def _row(row: Difference) -> str:

@@ -186,7 +186,8 @@ class SnapshotView:
         first, second = sorted((first, second), key=lambda each: each.number)
         rows = await self._diff(first, second)
         self._difference.value = differences.as_html(rows, first.title, second.title)
-        differ = "1 variable differs" if len(rows) == 1 else f"{len(rows)} variables differ"
+        count = len(differences.changes(rows))
+        differ = "1 variable differs" if count == 1 else f"{count} variables differ"
         return f"{differ} from {first.title} to {second.title}"
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html.parser import HTMLParser
 
 import pytest
 
+from kernel_runtime.domain.difference import Change
+from kernel_runtime.domain.difference import Difference as Found
 from kernel_runtime.domain.snapshot import Snapshot
+from kernel_runtime.domain.variables import Variable
 from kernel_runtime.jupyter.panels import differences, picture
 from kernel_runtime.jupyter.panels.differences import Difference, as_html
 from tests.jupyter.panels.boards import HOSTILE, sample
@@ -108,6 +112,24 @@ def test_differences_are_a_table():
 
 def test_no_differences_is_a_sentence():
     assert "No variable differs" in as_html([], "#1", "#2")
+
+
+def test_what_was_not_compared_is_one_line_and_no_row():
+    change = Change(name="x", before=Variable(name="x", type="int"), after=Variable(name="x", type="str"))
+
+    class Session:
+        async def diff(self, a: str | int, b: str | int | None = None) -> Found:
+            return Found(a="a", b="b", changes=changed, uncompared={"f": "File", "g": HOSTILE})
+
+    for changed in ([change], []):
+        snapshots = Snapshot(number=1), Snapshot(number=2)
+        rows = asyncio.run(differences.by(Session())(*snapshots))
+        assert len(differences.changes(rows)) == len(changed)
+        found = read(as_html(rows, "#1", "#2"))
+        assert found.elements.count("tr") == (2 if changed else 0)
+        assert ("No variable differs" in found.text) is not bool(changed)
+        assert found.text.count("not compared: f (File), g (") == 1
+        assert "script" not in found.elements
 
 
 def test_differences_are_only_text_and_bounded():
