@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.snapshots import Snapshots
     from kernel_runtime.workers.terms import Terms
+    from kernel_runtime.workers.turns import Turns
 
 
 _ANSWER_SECONDS = 5.0
@@ -42,6 +43,7 @@ class Live(Protocol):
     used: bool
     disclosed: Disclosed
     terms: Terms
+    turns: Turns
 
     async def ready(self) -> Branch: ...
     def give_up(self, why: str) -> None: ...
@@ -117,11 +119,6 @@ class Durable:
         """
         store = self._store()
         kept = await asyncio.to_thread(store.checkpoint, name)
-        branch = await self._live.ready()
-        if branch.executing:
-            raise Conflict("a cell is running: a checkpoint is restored between cells")
-        self._live.used = True
-        self._live.snapshots.before_cell(branch)
         host, guest = socket.socketpair()
         request = wire.Revive(id=f"revive-{next(self._numbers)}")
         got: list[wire.Got] = []
@@ -131,7 +128,16 @@ class Durable:
             lambda frame: got.append(concealed(frame, disclosed)) if isinstance(frame, wire.Got) else None,
         )
         try:
-            branch.begin(pending, request, [guest.fileno()])
+            async with self._live.turns.turn():
+                branch = await self._live.ready()
+                if branch.executing:
+                    raise Conflict("a cell is running: a checkpoint is restored between cells")
+                self._live.used = True
+                self._live.snapshots.before_cell(branch)
+                branch.begin(pending, request, [guest.fileno()])
+        except BaseException:
+            host.close()
+            raise
         finally:
             guest.close()
         try:

@@ -23,6 +23,7 @@ from kernel_runtime.workers.init import Owner
 from kernel_runtime.workers.pristine import beginning
 from kernel_runtime.workers.restoration import state_after
 from kernel_runtime.workers.snapshots import Snapshots
+from kernel_runtime.workers.turns import Turns
 from kernel_runtime.workers.watch import memory_exceeded, session_over
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 60.0
 _GONE = "its variables are gone, run the cells above again."
+_BROUGHT_BACK = "The variables are those of the state that was brought back."
 _EXIT_SECONDS = 2.0
 
 
@@ -73,6 +75,8 @@ class Life(Keeper, Owner):
         self._stopping: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
         self.disclosed = Disclosed()
+        self.turns = Turns()
+        self._switching = asyncio.Lock()
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self.state = ""
 
@@ -191,7 +195,11 @@ class Life(Keeper, Owner):
         """The live branch ended by itself or was killed: its newest moment that comes back."""
         if not self._losing:
             return None
+        async with self._switching:
+            pass  # what was just being brought back when it ended may come all the same
         self._losing = False
+        if self.is_ready:
+            return self._branch
         restoration = await self.snapshots.recover()
         if restoration is None:
             self.state = f"There was no snapshot to go back to: {_GONE}"
@@ -233,6 +241,10 @@ class Life(Keeper, Owner):
     ) -> Branch:
         """Make the state of a snapshot the live one. The present one ends when the new one has answered, and
         ``leaving`` is over; raises what prevents it, and then the present one goes on."""
+        async with self._switching:
+            return await self._switch(source, how, leaving)
+
+    async def _switch(self, source: Source, how: How, leaving: Future[Snapshot | None] | None) -> Branch:
         init, old = self.init, self._branch
         if init is None:
             raise GuestLost(causes.ended("its first process has ended"))
@@ -240,7 +252,7 @@ class Life(Keeper, Owner):
         with init.meter.room():  # beside the present one, which may have taken all that it may have
             await source.bring(new, how, leaving)
         init.adopt(new, source.thawed())
-        self._branch = new
+        self._branch, self.state = new, _BROUGHT_BACK
         if old is not None:
             old.cause = old.cause or causes.ended("another moment of it was brought back")
         left = leaving.result() if leaving is not None else None
@@ -261,6 +273,10 @@ class Life(Keeper, Owner):
 
         Every process of the guest ends; what it wrote to its layer stays until it is closed.
         """
+        async with self.turns.turn():
+            await self._restart()
+
+    async def _restart(self) -> None:
         self.execution_count = 0
         self.used = False
         self.snapshots.restarted()

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -30,7 +31,7 @@ from kernel_runtime.workers.limiter import Limiter
 from kernel_runtime.workers.stops import Stops
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
@@ -106,11 +107,10 @@ class Session(Life):
         guest from starting. Several may be in flight; the caller decides their order. ``keep``: have an
         automatic snapshot before it.
         """
-        branch = await self.ready()
-        self.resume()
         pending = Pending(request, self._concealing(sink))
-        note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
-        branch.begin(pending, request, fds)
+        async with self._turn(cell=pending.executes) as branch:
+            note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
+            branch.begin(pending, request, fds)
         if fds:
             self.used = True  # what they lead to is in this guest
         if not pending.executes:
@@ -119,6 +119,15 @@ class Session(Life):
             return verdict
         self.used = True
         return await self._see_through(branch, pending, note)
+
+    @asynccontextmanager
+    async def _turn(self, *, cell: bool = False) -> AsyncIterator[Branch]:
+        """One's turn to ask something of the live branch, in which no other state is just brought back."""
+        async with self.turns.turn(cell=cell) as turn:
+            branch = await self.ready()
+            turn.check()
+            self.resume()
+            yield branch
 
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
         """Go over to a copy made at a gate; the cell that it is in the middle of goes on to its end, as
@@ -222,12 +231,11 @@ class Session(Life):
         await self._ask(wire.Put(id=f"put-{os.urandom(6).hex()}", name=name, value=value))
 
     async def _ask(self, request: wire.Get | wire.Put) -> wire.Value | None:
-        branch = await self.ready()
-        self.resume()
         self.used = True
         got: list[wire.Got] = []
         pending = Pending(request, lambda frame: got.append(frame) if isinstance(frame, wire.Got) else None)
-        branch.begin(pending, request)
+        async with self._turn() as branch:
+            branch.begin(pending, request)
         verdict = await pending.ended
         if verdict is not None:
             raise GuestLost(verdict)
@@ -281,15 +289,16 @@ class Session(Life):
     async def pause(self) -> int:
         """Stop every process of the guest and its clocks; returns bytes that the kernel took back.
         A cell that runs stands still, too. ``resume`` or the next request lets it go on."""
-        await self.ready()
-        init = self.init
-        if init is None or self.rung is not Rung.NAMESPACES:
-            raise Conflict("a guest without a pid namespace cannot be paused")
-        if not self.paused:
-            self.paused = True
-            self._stopping = init.pause()
-            self.hold_wall(True)
-            await asyncio.wait([self._stopping])
+        async with self.turns.turn():  # what is brought back could not answer
+            await self.ready()
+            init = self.init
+            if init is None or self.rung is not Rung.NAMESPACES:
+                raise Conflict("a guest without a pid namespace cannot be paused")
+            if not self.paused:
+                self.paused = True
+                self._stopping = init.pause()
+                self.hold_wall(True)
+                await asyncio.wait([self._stopping])
         return await asyncio.to_thread(init.meter.reclaim)
 
     def _pause_when_idle(self) -> None:
@@ -300,14 +309,18 @@ class Session(Life):
             self._idle = asyncio.get_running_loop().call_later(self.terms.idle, self._pause_if_idle)
 
     def _pause_if_idle(self) -> None:
-        if not self._cells and self.is_ready and not self._closed:
+        if self.turns.are_taken:
+            self._pause_when_idle()  # it is not idle: a state is brought back, or a cell is about to begin
+        elif not self._cells and self.is_ready and not self._closed:
             self._pausing = asyncio.get_running_loop().create_task(self.pause())
             self._pausing.add_done_callback(_ignore)
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds."""
+        """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds. One that waits
+        for its turn does not begin: ``CancelledError``."""
         branch = self._branch
         if branch is None or not branch.executing:
+            self.turns.interrupt()
             return
         self._interrupt(branch)
         grace, cell = self.terms.grace, branch.executing[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,11 +22,11 @@ from kernel_runtime.workers.restoring import Restoring
 from kernel_runtime.workers.spares import Spares
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from kernel_runtime import wire
     from kernel_runtime.workers.branch import Branch, Pending
-    from kernel_runtime.workers.freezing import Live
+    from kernel_runtime.workers.freezing import Live, Order
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.restoration import Restoration
 
@@ -47,7 +47,8 @@ class Snapshots:
         self.at_gate: asyncio.Task[None] | None = None
         self._freezing = Freezing(live)
         self._automatic = Automatic(live, self._freezing, self.kept, on=automatic and budget.automatic > 0)
-        self._restoring = Restoring(live, self.kept, self.take)
+        self._restoring = Restoring(live, self.kept, self._take)
+        self._turns = live.turns
         self.spares = Spares(live, self._freezing, self.kept)
 
     # -- what there is ---------------------------------------------------------------------------
@@ -196,14 +197,30 @@ class Snapshots:
         """A snapshot of the session as it is. ``refuse``: ``ExternalStateError`` when it holds
         sockets or child processes, which no copy has. ``UnsafeThreads`` names what runs beside.
         """
+        async with self._turns.turn():
+            branch = await self._freezing.idle("a snapshot is taken between cells")
+            making = self._take(branch, name, pinned=pinned, refuse=refuse, automatic=automatic)
+        return await making
+
+    def _take(
+        self,
+        branch: Branch,
+        name: str = "",
+        *,
+        pinned: bool = False,
+        refuse: bool = False,
+        automatic: bool = False,
+    ) -> Coroutine[Any, Any, Snapshot]:
+        """Of this branch, ordered now; to be waited for."""
         if name:
             check_name(name, self.listing())
         if self.budget.count == 0 and not (pinned or automatic):
             raise Conflict("the budget allows no snapshots (count is 0); pin it, or raise the budget")
-        branch = await self._freezing.idle("a snapshot is taken between cells")
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
         ahead = self.kept.present.take(branch) if automatic else None
-        order = ahead or self._freezing.order(branch, refuse=refuse)
+        return self._made(draft, ahead or self._freezing.order(branch, refuse=refuse))
+
+    async def _made(self, draft: Snapshot, order: Order) -> Snapshot:
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 return await self.kept.add(draft, order)
@@ -220,7 +237,10 @@ class Snapshots:
 
     async def take_aside(self) -> Frozen:
         """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
-        order = self._freezing.order(await self._freezing.idle("its variables are read when it has ended"))
+        async with self._turns.turn():
+            order = self._freezing.order(
+                await self._freezing.idle("its variables are read when it has ended")
+            )
         await order.made()
         return order.frozen
 
@@ -231,7 +251,7 @@ class Snapshots:
         what a person should be told: that there is none, and why (each reason once). ``count``: the
         cell's execution count, if it has one."""
         self.kept.become(self.kept.tree.without_future())
-        return self._automatic.order(branch, count, busy=self._restoring.under_way)
+        return self._automatic.order(branch, count)
 
     def take_refusal(self) -> str:
         """What kept the last automatic one from being made, if it has not been told."""
@@ -271,8 +291,8 @@ class Snapshots:
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
         """Go back (or over) to a snapshot; the present state is kept for ``redo`` if it can be.
 
-        ``Conflict`` while a cell runs or another restore is under way, ``NotFound`` for one that is
-        unknown or dropped. If it fails, the present state goes on.
+        ``Conflict`` while a cell runs, ``NotFound`` for one that is unknown or dropped. If it fails, the
+        present state goes on. What is asked of the session meanwhile waits, another restore, too.
         """
         return await self._restoring.restore(name, reseed=reseed)
 
@@ -289,7 +309,7 @@ class Snapshots:
 
     async def visit(self, name: str | int) -> Restoration:
         """Go over to a snapshot, within ``aside``."""
-        return await self._restoring.switch(self.find(name))
+        return await self._restoring.visit(self.find(name))
 
     async def undo(self, cells: int = 1) -> Restoration:
         """The state before the last ``cells`` cells; what is in between can be had back by ``redo``."""
