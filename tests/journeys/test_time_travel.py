@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journeys.kernels import check_alive, explained, result, started
-from tests.jupyter.kernels import Kernel, text_of
+from tests.journeys.kernels import check_alive, explained, front_of, result, started
+from tests.journeys.processes import eventually
+from tests.jupyter.kernels import PATIENCE, Kernel, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,3 +196,29 @@ def test_a_paused_guest_goes_on_with_the_next_cell(kernel: Kernel) -> None:
     run(kernel, "p = 1")
     assert shown(kernel, "%pause").startswith("paused;")
     assert run(kernel, "p") == "1"
+
+
+def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "work.ipynb"))
+    with started(cwd=str(tmp_path)) as kernel:
+        run(kernel, "kept = [1, 2, 3]")
+        shown(kernel, "%checkpoint monday")
+        os.kill(front_of(kernel), signal.SIGKILL)
+        kernel.km.provisioner.process.wait(PATIENCE)
+        kernel.km.restart_kernel(now=True)
+        kernel.kc.wait_for_ready(timeout=PATIENCE)
+        told: list[str] = []
+
+        def offered() -> bool:
+            messages = kernel.run("'kept' in globals()", timeout=60)[1]
+            told.extend(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
+            return bool(told)
+
+        assert eventually(offered, PATIENCE)
+        assert len(told) == 1
+        assert told[0].startswith("[kernel_runtime: a checkpoint of ")
+        assert told[0].endswith("variables): %restore monday brings it back]\n")
+        shown(kernel, "%restore monday")
+        assert run(kernel, "kept") == "[1, 2, 3]"
