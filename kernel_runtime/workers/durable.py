@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 5.0
 #: Label of those that nobody asked for.
 AUTOMATIC = "automatic"
+#: How often one of them is begun anew.
+_TIMES = 3
+
+
+class StateLeft(Conflict):
+    """A checkpoint was being written when its session went over to another state: the writer ended with it."""
+
+    def __init__(self) -> None:
+        super().__init__("another state was brought back before the checkpoint was written; make it again")
 
 
 class Live(Protocol):
@@ -45,6 +54,8 @@ class Live(Protocol):
     terms: Terms
     turns: Turns
 
+    @property
+    def executing(self) -> bool: ...
     async def ready(self) -> Branch: ...
     def give_up(self, why: str) -> None: ...
 
@@ -94,19 +105,28 @@ class Durable:
             check_name(label)
         store = self._store()
         async with self._lock:
-            frozen = await self._live.snapshots.take_aside()
-            host, guest = socket.socketpair()
+            branch = await self._live.ready()
             try:
-                await frozen.write(guest)
-                guest.close()  # the writer alone holds it now: its end is seen here
-                kept = await receive_checkpoint(host, store, self._order(label))
-            finally:
-                host.close()
-                guest.close()
-                frozen.drop()
+                kept = await self._written(store, label)
+            except (GuestLost, ProtocolViolation) as error:
+                if await self._live.ready() is branch:
+                    raise
+                raise StateLeft from error
             self._last, self._cells = time.monotonic(), 0
             await asyncio.to_thread(store.prune, self._saving.retention or Retention())
             return kept
+
+    async def _written(self, store: CheckpointStore, label: str) -> Checkpoint:
+        frozen = await self._live.snapshots.take_aside()
+        host, guest = socket.socketpair()
+        try:
+            await frozen.write(guest)
+            guest.close()  # the writer alone holds it now: its end is seen here
+            return await receive_checkpoint(host, store, self._order(label))
+        finally:
+            host.close()
+            guest.close()
+            frozen.drop()
 
     def _order(self, label: str) -> SaveOrder:
         return SaveOrder(key=self.key, label=label, clean=self._live.disclosed.text)
@@ -189,11 +209,21 @@ class Durable:
             self._automatic = asyncio.get_running_loop().create_task(self._save_by_itself())
 
     async def _save_by_itself(self) -> None:
-        try:
-            await self.save(AUTOMATIC)
-        except (KernelRuntimeError, OSError, TimeoutError) as error:
-            self.trouble = f"no automatic checkpoint: {error}"  # told with the next cell
-            self._last, self._cells = time.monotonic(), 0
+        """Anew, of the state that came back, where one did meanwhile; told with the next cell where there is none."""
+        trouble: Exception | None = None
+        for _ in range(_TIMES):
+            try:
+                await self.save(AUTOMATIC)
+                return
+            except StateLeft as error:
+                if self._live.executing:
+                    return  # it is due as before, when that cell has ended
+                trouble = error
+            except (KernelRuntimeError, OSError, TimeoutError) as error:
+                trouble = error
+                break
+        self.trouble = f"no automatic checkpoint: {trouble}"
+        self._last, self._cells = time.monotonic(), 0
 
 
 def _check(pending: Pending, got: list[wire.Got]) -> None:
