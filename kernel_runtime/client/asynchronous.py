@@ -14,7 +14,7 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.client.runtimes import runtime_for
-from kernel_runtime.domain.errors import Conflict, GuestCodeError, Invalid
+from kernel_runtime.domain.errors import UNDO, Conflict, GuestCodeError, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
 from kernel_runtime.domain.scopes import parse_scope
@@ -220,6 +220,8 @@ class AsyncSession:
         result.verdict = verdict
         if result.error is not None and verdict is not None and verdict.raised:
             result.error.verdict = verdict
+            if verdict.undoable:
+                result.error.add_note(UNDO)
         result.seconds = time.monotonic() - begun
         return result.check() if check else result
 

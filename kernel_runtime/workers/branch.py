@@ -37,7 +37,7 @@ class Pending:
 
     ``cause`` is recorded before the host interrupts or kills because of a limit; ``limited`` is
     what the guest said of a limit that its code met as an exception, ``kills`` the host's count of
-    out-of-memory kills when it began.
+    out-of-memory kills when it began; ``before``: the number of the snapshot before it; ``ignores``: it goes on though it was ``interrupted``.
     """
 
     def __init__(self, request: Ordered, sink: Sink) -> None:
@@ -49,7 +49,10 @@ class Pending:
         self.cause: Verdict | None = None
         self.limited: wire.Limited | None = None
         self.kills = 0
+        self.before: int | None = None
         self.warned = False
+        self.interrupted = False
+        self.ignores = False
         self.failed = False
         self.replied = False
         self.denied: list[str] = []

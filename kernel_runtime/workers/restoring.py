@@ -13,7 +13,7 @@ from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.restoration import AS_IT_WAS, How, restoration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch, Pending
@@ -58,8 +58,9 @@ class Restoring:
         async with self._alone():
             return await self._leave_for(snapshot, (), How(resumed=pending, edits=edits))
 
-    async def undo(self, cells: int) -> Restoration:
+    async def undo(self, cells: int, settled: Callable[[], Awaitable[None]]) -> Restoration:
         async with self._alone():
+            await settled()
             undone = self._kept.tree.undone_by(cells)
             return await self._leave_for(self._kept.tree.known[undone[0]], undone)
 

@@ -19,6 +19,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, Invalid, KernelRuntimeError, ProtocolViolation
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
+from kernel_runtime.domain.verdict import Reason
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
 from kernel_runtime.workers.concealing import Concealing, concealed_value
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Seconds after an interrupt; by default SIGURG is ignored, so it harms no program.
 _WAKES = (0.1, 0.5, 2.0)
+#: After how long a cell that goes on is said to ignore the interrupt, and how long it may after another one.
+_GOES_ON, _AGAIN = 1.0, 1.0
 _FILES = Annotated[list[Annotated[str, msgspec.Meta(max_length=400)]], msgspec.Meta(max_length=64)]
 
 
@@ -109,7 +112,10 @@ class Session(Life):
         """
         pending = Pending(request, self._concealing(sink))
         async with self._turn(cell=pending.executes) as branch:
-            note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
+            note = ""
+            if pending.executes and keep:
+                note = self.snapshots.before_cell(branch, pending.count)
+                pending.before = self.snapshots.before
             branch.begin(pending, request, fds)
         if fds:
             self.used = True  # what they lead to is in this guest
@@ -146,7 +152,7 @@ class Session(Life):
             await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
             if self.init is not None:
                 self.init.catch_up()
-            verdict = pending.explain(verdict)
+            verdict = self._with_way_back(pending.explain(verdict), pending)
             self._mention(note or self.snapshots.take_refusal(), pending)
             trouble, self.durable.trouble = self.durable.trouble, ""
             self._mention(trouble, pending)
@@ -172,6 +178,16 @@ class Session(Life):
         except KernelRuntimeError:
             return verdict  # the next cell says why
         return msgspec.structs.replace(verdict, state=self.state)
+
+    def _with_way_back(self, verdict: Verdict | None, pending: Pending) -> Verdict | None:
+        """The verdict of a cell that was cut short; files that it has written would stay."""
+        if (
+            verdict is None
+            or not verdict.survived
+            or (verdict.raised and verdict.reason is not Reason.MEMORY)
+        ):
+            return verdict
+        return msgspec.structs.replace(verdict, undoable=self.snapshots.keeps(pending.before))
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self.init is not None:
@@ -316,16 +332,29 @@ class Session(Life):
             self._pausing.add_done_callback(_ignore)
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds. One that waits
-        for its turn does not begin: ``CancelledError``."""
+        """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds, sooner when it is
+        interrupted again. One that waits for its turn does not begin: ``CancelledError``."""
         branch = self._branch
         if branch is None or not branch.executing:
             self.turns.interrupt()
             return
         self._interrupt(branch)
-        grace, cell = self.terms.grace, branch.executing[0]
-        verdict = causes.ignored_interrupt(grace)
-        asyncio.get_running_loop().call_later(grace, self._kill_if_running, branch, cell, verdict)
+        cell, grace, loop = branch.executing[0], self.terms.grace, asyncio.get_running_loop()
+        if cell.ignores:
+            loop.call_later(_AGAIN, self._kill_if_running, branch, cell, causes.ignored_interrupts(_AGAIN))
+        elif not cell.interrupted:
+            cell.interrupted = True
+            loop.call_later(grace, self._kill_if_running, branch, cell, causes.ignored_interrupt(grace))
+            loop.call_later(_GOES_ON, self._tell_it_goes_on, cell)
+
+    def _tell_it_goes_on(self, cell: Pending) -> None:
+        """From now on another interrupt shortens the time that it has: whoever presses twice at once may not mean that."""
+        left = self.terms.grace - _GOES_ON
+        if cell.ended.done() or left <= _AGAIN:
+            return
+        cell.ignores = True
+        told = f"the cell goes on after the interrupt: it is killed in {left:g} s"
+        self._mention(f"{told}, or {_AGAIN:g} s after another interrupt", cell)
 
     def _interrupt(self, branch: Branch) -> None:
         """SIGINT, and whom it is for. If it came when Python was just about to wait (for its own lock, then in a

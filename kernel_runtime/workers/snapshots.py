@@ -82,6 +82,10 @@ class Snapshots:
         """The number of the one that was ordered before the last cell."""
         return self._automatic.last
 
+    def keeps(self, number: int | None) -> bool:
+        """Whether the one with this number is there."""
+        return number in self.kept.tree.known
+
     @property
     def undoable(self) -> int:
         """How many cells can be undone."""
@@ -313,8 +317,7 @@ class Snapshots:
 
     async def undo(self, cells: int = 1) -> Restoration:
         """The state before the last ``cells`` cells; what is in between can be had back by ``redo``."""
-        await self.settled()
-        return await self._restoring.undo(cells)
+        return await self._restoring.undo(cells, self.settled)
 
     async def redo(self) -> Restoration:
         """Take back the last ``undo`` or ``restore``."""
