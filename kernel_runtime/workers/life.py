@@ -87,8 +87,8 @@ class Life(Keeper, Owner):
 
     @property
     def zygote(self) -> Zygote | None:
-        """The zygote that this session's guest was forked from."""
-        return self.init.zygote if self.init is not None else None
+        """The zygote that this session's guest was forked from, or is just being."""
+        return self._first.zygote
 
     @property
     def pid(self) -> int:
