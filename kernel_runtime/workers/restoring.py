@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import check_name
@@ -13,7 +13,7 @@ from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.restoration import AS_IT_WAS, How, restoration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch, Pending
@@ -28,9 +28,9 @@ ANSWER_SECONDS = 5.0
 class Take(Protocol):
     """See ``Snapshots.take``."""
 
-    def __call__(
+    async def __call__(
         self, branch: Branch, name: str = "", *, pinned: bool = False, automatic: bool = False
-    ) -> Coroutine[Any, Any, Snapshot]: ...
+    ) -> Snapshot: ...
 
 
 class Restoring:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,11 +22,11 @@ from kernel_runtime.workers.restoring import Restoring
 from kernel_runtime.workers.spares import Spares
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
     from kernel_runtime import wire
     from kernel_runtime.workers.branch import Branch, Pending
-    from kernel_runtime.workers.freezing import Live, Order
+    from kernel_runtime.workers.freezing import Live
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.restoration import Restoration
 
@@ -203,10 +203,9 @@ class Snapshots:
         """
         async with self._turns.turn():
             branch = await self._freezing.idle("a snapshot is taken between cells")
-            making = self._take(branch, name, pinned=pinned, refuse=refuse, automatic=automatic)
-        return await making
+            return await self._take(branch, name, pinned=pinned, refuse=refuse, automatic=automatic)
 
-    def _take(
+    async def _take(
         self,
         branch: Branch,
         name: str = "",
@@ -214,17 +213,15 @@ class Snapshots:
         pinned: bool = False,
         refuse: bool = False,
         automatic: bool = False,
-    ) -> Coroutine[Any, Any, Snapshot]:
-        """Of this branch, ordered now; to be waited for."""
+    ) -> Snapshot:
+        """Of this branch, which is not waited for."""
         if name:
             check_name(name, self.listing())
         if self.budget.count == 0 and not (pinned or automatic):
             raise Conflict("the budget allows no snapshots (count is 0); pin it, or raise the budget")
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
         ahead = self.kept.present.take(branch) if automatic else None
-        return self._made(draft, ahead or self._freezing.order(branch, refuse=refuse))
-
-    async def _made(self, draft: Snapshot, order: Order) -> Snapshot:
+        order = ahead or self._freezing.order(branch, refuse=refuse)
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 return await self.kept.add(draft, order)
@@ -242,11 +239,10 @@ class Snapshots:
     async def take_aside(self) -> Frozen:
         """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
         async with self._turns.turn():
-            order = self._freezing.order(
-                await self._freezing.idle("its variables are read when it has ended")
-            )
-        await order.made()
-        return order.frozen
+            branch = await self._freezing.idle("its variables are read when it has ended")
+            order = self._freezing.order(branch)
+            await order.made()
+            return order.frozen
 
     # -- before and after each cell --------------------------------------------------------------
 

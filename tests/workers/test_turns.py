@@ -148,6 +148,19 @@ def test_what_was_asked_before_is_answered_first(directory: Path) -> None:
     run(test)
 
 
+def test_a_snapshot_that_is_just_made_is_there_before_another_state_comes_back(directory: Path) -> None:
+    async def test() -> None:
+        async with opened(directory) as (session, _):
+            for number in range(10):
+                await session.run("x = 3")
+                await asyncio.gather(session.snapshot(f"three{number}"), session.restore("one"))
+                assert await session.value("x") == 1
+                await session.restore(f"three{number}")
+                assert await session.value("x") == 3
+
+    run(test)
+
+
 def test_two_that_go_over_do_so_one_after_the_other(directory: Path) -> None:
     async def test() -> None:
         async with opened(directory) as (session, _):
