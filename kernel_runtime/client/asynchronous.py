@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 import os
@@ -13,13 +14,14 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.client.runtimes import runtime_for
-from kernel_runtime.domain.errors import Conflict, Invalid
+from kernel_runtime.domain.errors import UNDO, Conflict, GuestCodeError, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
 from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.outside import Outside
 from kernel_runtime.result import Collector, Output, Result
+from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -212,14 +214,21 @@ class AsyncSession:
         collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
         begun = time.monotonic()
         request = _execute_request(code, next(self._cells), allow_stdin=on_input is not None)
+        verdict = None
         try:
             verdict = await self._open.submit(request, collector.take)
+        except asyncio.CancelledError:
+            if being_cancelled():
+                raise
+            collector.result.error = GuestCodeError("KeyboardInterrupt", "interrupted before it began")
         finally:
             collector.end()
         result = collector.result
         result.verdict = verdict
         if result.error is not None and verdict is not None and verdict.raised:
             result.error.verdict = verdict
+            if verdict.undoable:
+                result.error.add_note(UNDO)
         result.seconds = time.monotonic() - begun
         return result.check() if check else result
 

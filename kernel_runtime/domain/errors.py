@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kernel_runtime.domain.verdict import Verdict
 
+#: Said to programs of a run that was cut short, where its session can go back.
+UNDO = "undo() brings back the state before this run"
+
 
 class KernelRuntimeError(Exception):
     """Root of everything this package raises on purpose."""
@@ -37,7 +40,7 @@ class LimitExceeded(KernelRuntimeError):
     """A guest was ended because it used more than it was given; see ``verdict``."""
 
     def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.tell())
+        super().__init__(f"{verdict.tell()}. {UNDO}" if verdict.undoable else verdict.tell())
         self.verdict = verdict
 
 

@@ -82,6 +82,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     ``survived``: the cell obeyed when it was interrupted, or met the limit as an exception; the
     guest lives and its state is kept. ``amount`` names the limit where a reason has several.
     ``state``: one sentence on the variables that the session has afterwards; "" where that is not known.
+    ``undoable``: it survived with what the cell changed until then, and undo brings back the state before it.
     """
 
     reason: Reason
@@ -91,6 +92,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     survived: bool = False
     amount: str = ""
     state: str = ""
+    undoable: bool = False
 
     @property
     def is_limit(self) -> bool:

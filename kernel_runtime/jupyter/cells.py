@@ -191,8 +191,7 @@ class Cells:
     def _tell_notice(self, message: Message, request: Execute) -> None:
         """What has waited for a cell to be told with."""
         if self.notice and not request.silent:
-            text = f"[kernel_runtime: {self.notice}]\n"
-            self._desk.publish("stream", {"name": "stderr", "text": text}, message.raw)
+            self._desk.note(self.notice, message.raw)
             self.notice = ""
 
     def _remember(self, count: int, code: str) -> None:

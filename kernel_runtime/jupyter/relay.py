@@ -60,9 +60,15 @@ class Desk:
         self.gate.guest_died()
 
     def publish(self, kind: str, content: object, parent: bytes, metadata: object = None) -> None:
-        """Publish the front's own words."""
+        """Publish the front's own words; text has ``note``."""
+        if kind == "stream":
+            raise ValueError("a stream is text that grows: ``note`` publishes it")
         extra = contents.encode(metadata) if metadata else b"{}"
         self.publisher.publish(Outgoing(kind, contents.encode(content), parent, extra))
+
+    def note(self, text: str, parent: bytes) -> None:
+        """A line of the front's own on a cell's stderr."""
+        self.publisher.publish(stream("stderr", [f"[kernel_runtime: {text}]\n"], parent))
 
 
 def request_of(message: Message, count: int = 0) -> wire.Request:

@@ -149,6 +149,8 @@ class Runner:
             relay.finish()
         self.strays.remember(relay)
         if verdict is not None and verdict.raised and isinstance(relay.reply, ExecuteReply):
+            if not request.silent and (way_back := verdicts.way_back(verdict, "%undo")):
+                self._desk.note(f"the variables are as the cell left them.{way_back}", message.raw)
             return relay.reply, verdicts.metadata_of(verdict, relay.denied)
         if verdict is not None:
             return self._ended(relay, message, request, verdict), verdicts.metadata_of(verdict, relay.denied)

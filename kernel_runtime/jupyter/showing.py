@@ -61,13 +61,21 @@ def error_of(result: Result, name: str) -> SandboxError | None:
     if result.verdict is not None and not (result.verdict.raised and result.error is not None):
         return _ended(result.verdict, name)
     if result.error is not None:
-        return SandboxError(result.error.ename, result.error.evalue, result.error.traceback)
+        lines = result.error.traceback
+        if result.verdict is not None and (way_back := _way_back(result.verdict, name)):
+            lines = [*lines, f"Its variables are as the cell left them (guest {name!r}).{way_back}"]
+        return SandboxError(result.error.ename, result.error.evalue, lines)
     return None
+
+
+def _way_back(verdict: Verdict, name: str) -> str:
+    return verdicts.way_back(verdict, f"%sandbox undo --name {name}")
 
 
 def _ended(verdict: Verdict, name: str) -> SandboxError:
     what = verdicts.sentence(verdict.explain())
-    after = "Its variables are kept." if verdict.survived else verdict.state or verdicts.NEXT
+    kept = f"Its variables are kept.{_way_back(verdict, name)}"
+    after = kept if verdict.survived else verdict.state or verdicts.NEXT
     shown = verdicts.trouble(verdicts.name_of(verdict), f"{what} (guest {name!r}) {after}", [])
     return SandboxError(shown.ename, shown.evalue, shown.traceback)
 

@@ -41,8 +41,13 @@ def name_of(verdict: Verdict) -> str:
 
 def trouble_of(verdict: Verdict) -> Trouble:
     """The ``error`` content a cell shows when its guest ended."""
-    then = KEPT if verdict.survived else verdict.state or NEXT
+    then = f"{KEPT}{way_back(verdict, '%undo')}" if verdict.survived else verdict.state or NEXT
     return trouble(name_of(verdict), f"{sentence(verdict.explain())}\n{then}", [])
+
+
+def way_back(verdict: Verdict, magic: str) -> str:
+    """That the magic undoes what a cell did that was cut short; "" where it cannot."""
+    return f" `{magic}` brings back the state before the cell." if verdict.undoable else ""
 
 
 def trouble_from(error: BaseException) -> Trouble:

@@ -44,10 +44,10 @@ class Automatic:
         self.coming = None
         del self._live, self._freezing
 
-    def order(self, branch: Branch, count: int, *, busy: bool) -> str:
-        """See ``Snapshots.before_cell``. ``busy``: the session is just going over to another state."""
+    def order(self, branch: Branch, count: int) -> str:
+        """See ``Snapshots.before_cell``."""
         self.last = None
-        if not self.on or busy or self._live.rung is not Rung.NAMESPACES:
+        if not self.on or self._live.rung is not Rung.NAMESPACES:
             return ""
         if (
             branch.number != self._costs_of

@@ -37,7 +37,8 @@ class Pending:
 
     ``cause`` is recorded before the host interrupts or kills because of a limit; ``limited`` is
     what the guest said of a limit that its code met as an exception, ``kills`` the host's count of
-    out-of-memory kills when it began, ``refusals`` that of pieces the network did not carry.
+    out-of-memory kills when it began, ``refusals`` that of pieces the network did not carry; ``before``: the number of the snapshot
+    before it; ``ignores``: it goes on though it was ``interrupted``.
     """
 
     def __init__(self, request: Ordered, sink: Sink) -> None:
@@ -50,7 +51,10 @@ class Pending:
         self.limited: wire.Limited | None = None
         self.kills = 0
         self.refusals = 0
+        self.before: int | None = None
         self.warned = False
+        self.interrupted = False
+        self.ignores = False
         self.failed = False
         self.replied = False
         self.denied: list[str] = []

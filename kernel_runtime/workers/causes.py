@@ -52,6 +52,12 @@ def ignored_interrupt(grace: float) -> Verdict:
     return Verdict(reason=Reason.SIGNAL, limit=grace, evidence=evidence)
 
 
+def ignored_interrupts(seconds: float) -> Verdict:
+    """It went on after it was told to stop once more."""
+    evidence = f"it ignored the interrupt, and {seconds:g} s after another one it was killed"
+    return Verdict(reason=Reason.SIGNAL, limit=seconds, evidence=evidence)
+
+
 def of_exit(status: int, limits: Limits, init: Init | None) -> Verdict:
     """A live branch ended with this status (negative: by a signal)."""
     if status == wire.EXHAUSTED_STATUS:

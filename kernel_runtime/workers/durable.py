@@ -37,9 +37,19 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.snapshots import Snapshots
     from kernel_runtime.workers.terms import Terms
+    from kernel_runtime.workers.turns import Turns
 
 
 _ANSWER_SECONDS = 5.0
+#: How often one of them is begun anew.
+_TIMES = 3
+
+
+class StateLeft(Conflict):
+    """A checkpoint was being written when its session went over to another state: the writer ended with it."""
+
+    def __init__(self) -> None:
+        super().__init__("another state was brought back before the checkpoint was written; make it again")
 
 
 class Live(Protocol):
@@ -49,7 +59,10 @@ class Live(Protocol):
     used: bool
     disclosed: Disclosed
     terms: Terms
+    turns: Turns
 
+    @property
+    def executing(self) -> bool: ...
     async def ready(self) -> Branch: ...
     def give_up(self, why: str) -> None: ...
 
@@ -108,21 +121,30 @@ class Durable:
     async def _save(self, label: str) -> Checkpoint:
         store, order = self._store(True), self._order(label)
         async with self._lock:
-            frozen = await self._live.snapshots.take_aside()
-            host, guest = socket.socketpair()
+            branch = await self._live.ready()
             try:
-                await frozen.write(guest)
-                guest.close()  # the writer alone holds it now: its end is seen here
-                kept = await receive_checkpoint(host, store, order)
-            finally:
-                host.close()
-                guest.close()
-                frozen.drop()
+                kept = await self._written(store, order)
+            except (GuestLost, ProtocolViolation) as error:
+                if await self._live.ready() is branch:
+                    raise
+                raise StateLeft from error
             self._last, self._cells = time.monotonic(), 0
             gone = await self._prune(store, order.key)
             titles = dict.fromkeys([kept.title, *self.titles])
             self.titles = [title for title in titles if title not in gone]
             return kept
+
+    async def _written(self, store: CheckpointStore, order: SaveOrder) -> Checkpoint:
+        frozen = await self._live.snapshots.take_aside()
+        host, guest = socket.socketpair()
+        try:
+            await frozen.write(guest)
+            guest.close()  # the writer alone holds it now: its end is seen here
+            return await receive_checkpoint(host, store, order)
+        finally:
+            host.close()
+            guest.close()
+            frozen.drop()
 
     async def _prune(self, store: CheckpointStore, key: str) -> list[str]:
         """Let older ones of the key go, and say which; what prevents it does not make the new one any less kept."""
@@ -147,11 +169,6 @@ class Durable:
         kept = await asyncio.to_thread(store.checkpoint, name, self.key)
         names = None if names is None else list(names)
         check_names(kept, names or ())
-        branch = await self._live.ready()
-        if branch.executing:
-            raise Conflict("a cell is running: a checkpoint is restored between cells")
-        self._live.used = True
-        self._live.snapshots.before_cell(branch)
         host, guest = socket.socketpair()
         request = wire.Revive(id=f"revive-{next(self._numbers)}")
         got: list[wire.Got] = []
@@ -161,12 +178,21 @@ class Durable:
             lambda frame: got.append(concealed(frame, disclosed)) if isinstance(frame, wire.Got) else None,
         )
         try:
-            branch.begin(pending, request, [guest.fileno()])
+            async with self._live.turns.turn():
+                branch = await self._live.ready()
+                if branch.executing:
+                    raise Conflict("a cell is running: a checkpoint is restored between cells")
+                self._live.used = True
+                self._live.snapshots.before_cell(branch)
+                branch.begin(pending, request, [guest.fileno()])
         except OSError as error:
             host.close()
             raise Conflict(
                 f"the guest does not read what it is sent ({error}): nothing was restored"
             ) from None
+        except BaseException:
+            host.close()
+            raise
         finally:
             guest.close()
         try:
@@ -221,11 +247,21 @@ class Durable:
             self._automatic = asyncio.get_running_loop().create_task(self._save_by_itself())
 
     async def _save_by_itself(self) -> None:
-        try:
-            await self._save(AUTOMATIC)
-        except (KernelRuntimeError, OSError, TimeoutError) as error:
-            self.trouble = f"no automatic checkpoint: {error}"  # told with the next cell
-            self._last, self._cells = time.monotonic(), 0
+        """Anew, of the state that came back, where one did meanwhile; told with the next cell where there is none."""
+        trouble: Exception | None = None
+        for _ in range(_TIMES):
+            try:
+                await self._save(AUTOMATIC)
+                return
+            except StateLeft as error:
+                if self._live.executing:
+                    return  # it is due as before, when that cell has ended
+                trouble = error
+            except (KernelRuntimeError, OSError, TimeoutError) as error:
+                trouble = error
+                break
+        self.trouble = f"no automatic checkpoint: {trouble}"
+        self._last, self._cells = time.monotonic(), 0
 
 
 def _check(pending: Pending, got: list[wire.Got]) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 class First:
     """``init`` is it, ``pressure`` its memory against its snapshots; None while there is none. ``walls`` stand,
-    ``missing`` do not; ``partial``: what this host does not hold exactly. ``egress``: who serves its network."""
+    ``missing`` do not; ``partial``: what this host does not hold exactly. ``egress``: who serves its network;
+    ``zygote``: whom it was forked from, or is just being: nobody may end that one."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class First:
     ) -> None:
         self.provide_zygote = zygote
         self.init: Init | None = None
+        self.zygote: Zygote | None = None
         self.pressure: Pressure | None = None
         self.walls: list[str] = []
         self.missing: dict[str, str] = {}
@@ -66,14 +68,18 @@ class First:
         return init
 
     async def _spawned(self, limits: Limits, owner: Owner) -> Init:
-        zygote = await self.provide_zygote()
+        zygote = self.zygote = await self.provide_zygote()
         init = Init(zygote, limits, owner, self._account)
-        await init.spawn(self._plan(zygote.image))
+        try:
+            await init.spawn(self._plan(zygote.image))
+        except BaseException:
+            self.zygote = None
+            raise
         return init
 
     def drop(self) -> None:
         """End it, and with it every process of the guest."""
-        init, self.init = self.init, None
+        init, self.init, self.zygote = self.init, None, None
         if init is not None:
             init.close()
         for guard in (*self._guards, self._sharing):

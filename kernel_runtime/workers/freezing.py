@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.restoration import How, Source
+    from kernel_runtime.workers.turns import Turns
 
 
 class Live(Protocol):
@@ -28,6 +29,7 @@ class Live(Protocol):
     used: bool
     paused: bool
     disclosed: Disclosed
+    turns: Turns
 
     @property
     def rung(self) -> Rung: ...
@@ -109,6 +111,8 @@ class Freezing:
         init = self._live.init
         if init is None or self._live.rung is not Rung.NAMESPACES:
             raise Conflict("snapshots need namespaces, which this host refuses: see `kernel-runtime doctor`")
+        if branch.link.closed:
+            raise Conflict("the guest has just ended: no snapshot of it")
         self._live.used = True  # a guest with snapshots is not exchanged for a warmer one
         disclosed = self._live.disclosed
         frozen = Frozen(init, disclosed)

@@ -23,6 +23,7 @@ from kernel_runtime.workers.init import Owner
 from kernel_runtime.workers.pristine import beginning
 from kernel_runtime.workers.restoration import state_after
 from kernel_runtime.workers.snapshots import Snapshots
+from kernel_runtime.workers.turns import Turns
 from kernel_runtime.workers.watch import memory_exceeded, session_over
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 60.0
 _GONE = "its variables are gone, run the cells above again."
+_BROUGHT_BACK = "The variables are those of the state that was brought back."
 _EXIT_SECONDS = 2.0
 
 
@@ -74,6 +76,8 @@ class Life(Keeper, Owner):
         self._ending: asyncio.Future[None] | None = None
         self._unseen: Verdict | None = None
         self.disclosed = Disclosed()
+        self.turns = Turns()
+        self._switching = asyncio.Lock()
         self.snapshots = Snapshots(self, terms.snapshots, automatic=terms.automatic)
         self.state = ""
 
@@ -84,8 +88,8 @@ class Life(Keeper, Owner):
 
     @property
     def zygote(self) -> Zygote | None:
-        """The zygote that this session's guest was forked from."""
-        return self.init.zygote if self.init is not None else None
+        """The zygote that this session's guest was forked from, or is just being."""
+        return self._first.zygote
 
     @property
     def pid(self) -> int:
@@ -195,7 +199,11 @@ class Life(Keeper, Owner):
     async def _recover(self) -> Branch | None:
         """The live branch ended by itself or was killed: its newest moment that comes back, and does not end at once."""
         while self._losing:
+            async with self._switching:
+                pass  # what was just being brought back when it ended may come all the same
             self._losing = False
+            if self.is_ready:
+                return self._branch
             restoration = await self.snapshots.recover()
             branch = self._branch
             if restoration is None:
@@ -239,6 +247,10 @@ class Life(Keeper, Owner):
     ) -> Branch:
         """Make the state of a snapshot the live one. The present one ends when the new one has answered, and
         ``leaving`` is over; raises what prevents it, and then the present one goes on."""
+        async with self._switching:
+            return await self._switch(source, how, leaving)
+
+    async def _switch(self, source: Source, how: How, leaving: Future[Snapshot | None] | None) -> Branch:
         init, old = self.init, self._branch
         if init is None:
             raise GuestLost(causes.ended("its first process has ended"))
@@ -246,7 +258,7 @@ class Life(Keeper, Owner):
         with init.meter.room():  # beside the present one, which may have taken all that it may have
             await source.bring(new, how, leaving)
         init.adopt(new, source.thawed())
-        self._branch = new
+        self._branch, self.state = new, _BROUGHT_BACK
         if old is not None:
             old.cause = old.cause or causes.ended("another moment of it was brought back")
         left = leaving.result() if leaving is not None else None
@@ -270,6 +282,10 @@ class Life(Keeper, Owner):
 
         Every process of the guest ends; what it wrote to its layer stays until it is closed.
         """
+        async with self.turns.turn():
+            await self._restart()
+
+    async def _restart(self) -> None:
         self.execution_count = 0
         self.used, self._unseen = False, None
         self.snapshots.restarted()

@@ -14,13 +14,16 @@ from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.restoration import AS_IT_WAS, How, restoration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch, Pending
     from kernel_runtime.workers.freezing import Live
     from kernel_runtime.workers.kept import Kept
     from kernel_runtime.workers.restoration import Restoration
+
+#: How long what was asked before is waited for.
+ANSWER_SECONDS = 5.0
 
 
 #: How often a moment is gone back to that ends before a cell begins in it.
@@ -31,15 +34,14 @@ class Take(Protocol):
     """See ``Snapshots.take``."""
 
     async def __call__(
-        self, name: str = "", *, pinned: bool = False, automatic: bool = False
+        self, branch: Branch, name: str = "", *, pinned: bool = False, automatic: bool = False
     ) -> Snapshot: ...
 
 
 class Restoring:
-    """See ``Snapshots`` for what each does. ``under_way``: whether the session is just going over."""
+    """See ``Snapshots`` for what each does."""
 
     def __init__(self, live: Live, kept: Kept, take: Take) -> None:
-        self.under_way = False
         self._live = live
         self._kept = kept
         self._take = take
@@ -55,29 +57,39 @@ class Restoring:
             raise Conflict(
                 f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {snapshot.number}` goes on there"
             )
-        return await self._leave_for(snapshot, (), How(reseed=reseed))
+        async with self._alone():
+            return await self._leave_for(snapshot, (), How(reseed=reseed))
 
     async def resume(self, snapshot: Snapshot, pending: Pending, edits: dict[str, str]) -> Restoration:
-        return await self._leave_for(snapshot, (), How(resumed=pending, edits=edits))
+        async with self._alone():
+            return await self._leave_for(snapshot, (), How(resumed=pending, edits=edits))
 
-    async def undo(self, cells: int) -> Restoration:
-        undone = self._kept.tree.undone_by(cells)
-        return await self._leave_for(self._kept.tree.known[undone[0]], undone)
+    async def undo(self, cells: int, settled: Callable[[], Awaitable[None]]) -> Restoration:
+        async with self._alone():
+            await settled()
+            undone = self._kept.tree.undone_by(cells)
+            return await self._leave_for(self._kept.tree.known[undone[0]], undone)
 
     async def redo(self) -> Restoration:
-        tree = self._kept.tree
-        if not tree.future:
-            raise NotFound("there is nothing to redo: no undo since the last cell")
-        restored = await self.switch(tree.known[tree.future[-1].left])
-        self._kept.become(self._kept.tree.redone())
-        return restored
+        async with self._alone():
+            tree = self._kept.tree
+            if not tree.future:
+                raise NotFound("there is nothing to redo: no undo since the last cell")
+            restored = await self.switch(tree.known[tree.future[-1].left])
+            self._kept.become(self._kept.tree.redone())
+            return restored
 
     async def branch(self, line: str) -> Restoration | Snapshot:
-        kept = self._kept
         check_name(line)
+        async with self._alone():
+            return await self._branch_off(line)
+
+    async def _branch_off(self, line: str) -> Restoration | Snapshot:
+        kept = self._kept
         if line == kept.tree.line:
             raise Conflict(f"{line!r} is the line that runs now")
-        head = await self._take(f"{kept.tree.line}.head-{next(kept.numbers)}", pinned=True)
+        branch = await self._live.ready()
+        head = await self._take(branch, f"{kept.tree.line}.head-{next(kept.numbers)}", pinned=True)
         left = kept.tree.heads.get(line)
         restored = None if left is None else await self.switch(kept.tree.known[left])
         kept.become(kept.tree.on_line(line, head.number))
@@ -85,28 +97,47 @@ class Restoring:
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Snapshot]:
-        here = await self._take(pinned=True)
-        then = self._kept.tree
+        async with self._alone():
+            here = await self._take(await self._live.ready(), pinned=True)
+            then = self._kept.tree
         try:
             yield here
         finally:
             if self._kept.tree.base != here.number:
-                await self.switch(here)
+                await self.visit(here)
             self._kept.become(self._kept.tree.returned_to(then).without([here.number]))
+
+    async def visit(self, snapshot: Snapshot) -> Restoration:
+        async with self._alone():
+            return await self.switch(snapshot)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One's turn, between cells, when what was asked before has been answered: it would be lost. What hangs is."""
+        async with self._live.turns.turn():
+            self._live.resume()
+            branch = await self._idle()
+            if asked := [pending.ended for pending in branch.pending.values()]:
+                await asyncio.wait(asked, timeout=ANSWER_SECONDS)
+            yield
+
+    async def _idle(self) -> Branch:
+        branch = await self._live.ready()
+        if branch.executing:
+            raise Conflict("a cell is running: interrupt it first, or wait for its end")
+        return branch
 
     async def _leave_for(
         self, snapshot: Snapshot, undone: tuple[int, ...], how: How = AS_IT_WAS
     ) -> Restoration:
         """Go over, and keep what is left, for redo: it is copied while the other state comes back."""
         kept, leaving = self._kept, None
-        branch = await self._live.ready()
-        if branch.executing or self.under_way:
-            return await self.switch(snapshot, how)  # which refuses, with the reason
+        branch = await self._idle()
         # What is left is one more for a moment: nothing is dropped for it, least of all the aim.
         kept.leaving = True
         try:
             if kept.budget.automatic:
-                leaving = asyncio.ensure_future(self._left())
+                leaving = asyncio.ensure_future(self._left(branch))
             restored = await self.switch(snapshot, how, leaving)
         finally:
             if leaving is not None:
@@ -117,10 +148,10 @@ class Restoring:
         kept.keep_budget()
         return restored
 
-    async def _left(self) -> Snapshot | None:
+    async def _left(self, branch: Branch) -> Snapshot | None:
         """A copy of the present state; None: it can be left, but not come back to."""
         try:
-            return await self._take(automatic=True)
+            return await self._take(branch, automatic=True)
         except KernelRuntimeError:
             return None
 
@@ -128,18 +159,9 @@ class Restoring:
         self, snapshot: Snapshot, how: How = AS_IT_WAS, leaving: asyncio.Future[Snapshot | None] | None = None
     ) -> Restoration:
         """Go over, and let go of the present state."""
-        if self.under_way:
-            raise Conflict("another restore is under way")
-        self.under_way = True
-        self._live.resume()
         begun = time.monotonic()
-        try:
-            branch = await self._live.ready()
-            if branch.executing:
-                raise Conflict("a cell is running: interrupt it first, or wait for its end")
-            new = await self._thaw(snapshot, how, leaving)
-        finally:
-            self.under_way = False
+        await self._idle()
+        new = await self._thaw(snapshot, how, leaving)
         return self._told(snapshot, new, begun)
 
     async def _thaw(

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -18,6 +19,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, GuestLost, Invalid, KernelRuntimeError, ProtocolViolation
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.usage import Usage
+from kernel_runtime.domain.verdict import Reason
 from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
 from kernel_runtime.workers.concealing import Concealing, concealed_value
@@ -30,7 +32,7 @@ from kernel_runtime.workers.limiter import Limiter
 from kernel_runtime.workers.stops import Stops
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Seconds after an interrupt; by default SIGURG is ignored, so it harms no program.
 _WAKES = (0.1, 0.5, 2.0)
+#: After how long a cell that goes on is said to ignore the interrupt, and how long it may after another one.
+_GOES_ON, _AGAIN = 1.0, 1.0
 _FILES = Annotated[list[Annotated[str, msgspec.Meta(max_length=400)]], msgspec.Meta(max_length=64)]
 
 
@@ -106,11 +110,13 @@ class Session(Life):
         guest from starting. Several may be in flight; the caller decides their order. ``keep``: have an
         automatic snapshot before it.
         """
-        branch = await self.ready()
-        self.resume()
         pending = Pending(request, self._concealing(sink))
-        note = self.snapshots.before_cell(branch, pending.count) if pending.executes and keep else ""
-        branch.begin(pending, request, fds)
+        async with self._turn(cell=pending.executes) as branch:
+            note = ""
+            if pending.executes and keep:
+                note = self.snapshots.before_cell(branch, pending.count)
+                pending.before = self.snapshots.before
+            branch.begin(pending, request, fds)
         if fds:
             self.used = True  # what they lead to is in this guest
         if not pending.executes:
@@ -120,6 +126,15 @@ class Session(Life):
         self.used = True
         _tell(self.take_unseen(), pending)
         return await self._see_through(branch, pending, note)
+
+    @asynccontextmanager
+    async def _turn(self, *, cell: bool = False) -> AsyncIterator[Branch]:
+        """One's turn to ask something of the live branch, in which no other state is just brought back."""
+        async with self.turns.turn(cell=cell) as turn:
+            branch = await self.ready()
+            turn.check()
+            self.resume()
+            yield branch
 
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
         """Go over to a copy made at a gate; the cell that it is in the middle of goes on to its end, as
@@ -138,7 +153,7 @@ class Session(Life):
             await self.snapshots.settled()  # a copy that was made at a gate is there for the next one
             if self.init is not None:
                 self.init.catch_up()
-            verdict = pending.explain(verdict)
+            verdict = self._with_way_back(pending.explain(verdict), pending)
             self._mention(note or self.snapshots.take_refusal(), pending)
             trouble, self.durable.trouble = self.durable.trouble, ""
             self._mention(trouble, pending)
@@ -164,6 +179,16 @@ class Session(Life):
         except KernelRuntimeError:
             return verdict  # the next cell says why
         return msgspec.structs.replace(verdict, state=self.state)
+
+    def _with_way_back(self, verdict: Verdict | None, pending: Pending) -> Verdict | None:
+        """The verdict of a cell that was cut short; files that it has written would stay."""
+        if (
+            verdict is None
+            or not verdict.survived
+            or (verdict.raised and verdict.reason is not Reason.MEMORY)
+        ):
+            return verdict
+        return msgspec.structs.replace(verdict, undoable=self.snapshots.keeps(pending.before))
 
     async def _watch(self, branch: Branch, pending: Pending) -> None:
         if self.init is not None:
@@ -223,12 +248,11 @@ class Session(Life):
         await self._ask(wire.Put(id=f"put-{os.urandom(6).hex()}", name=name, value=value))
 
     async def _ask(self, request: wire.Get | wire.Put) -> wire.Value | None:
-        branch = await self.ready()
-        self.resume()
         self.used = True
         got: list[wire.Got] = []
         pending = Pending(request, lambda frame: got.append(frame) if isinstance(frame, wire.Got) else None)
-        branch.begin(pending, request)
+        async with self._turn() as branch:
+            branch.begin(pending, request)
         verdict = await pending.ended
         if verdict is not None:
             raise GuestLost(verdict)
@@ -287,15 +311,16 @@ class Session(Life):
     async def pause(self) -> int:
         """Stop every process of the guest and its clocks; returns bytes that the kernel took back.
         A cell that runs stands still, too. ``resume`` or the next request lets it go on."""
-        await self.ready()
-        init = self.init
-        if init is None or self.rung is not Rung.NAMESPACES:
-            raise Conflict("a guest without a pid namespace cannot be paused")
-        if not self.paused:
-            self.paused = True
-            self._stopping = init.pause()
-            self.hold_wall(True)
-            await asyncio.wait([self._stopping])
+        async with self.turns.turn():  # what is brought back could not answer
+            await self.ready()
+            init = self.init
+            if init is None or self.rung is not Rung.NAMESPACES:
+                raise Conflict("a guest without a pid namespace cannot be paused")
+            if not self.paused:
+                self.paused = True
+                self._stopping = init.pause()
+                self.hold_wall(True)
+                await asyncio.wait([self._stopping])
         return await asyncio.to_thread(init.meter.reclaim)
 
     def _pause_when_idle(self) -> None:
@@ -306,19 +331,36 @@ class Session(Life):
             self._idle = asyncio.get_running_loop().call_later(self.terms.idle, self._pause_if_idle)
 
     def _pause_if_idle(self) -> None:
-        if not self._cells and self.is_ready and not self._closed:
+        if self.turns.are_taken:
+            self._pause_when_idle()  # it is not idle: a state is brought back, or a cell is about to begin
+        elif not self._cells and self.is_ready and not self._closed:
             self._pausing = asyncio.get_running_loop().create_task(self.pause())
             self._pausing.add_done_callback(_ignore)
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds."""
+        """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds, sooner when it is
+        interrupted again. One that waits for its turn does not begin: ``CancelledError``."""
         branch = self._branch
         if branch is None or not branch.executing:
+            self.turns.interrupt()
             return
         self._interrupt(branch)
-        grace, cell = self.terms.grace, branch.executing[0]
-        verdict = causes.ignored_interrupt(grace)
-        asyncio.get_running_loop().call_later(grace, self._kill_if_running, branch, cell, verdict)
+        cell, grace, loop = branch.executing[0], self.terms.grace, asyncio.get_running_loop()
+        if cell.ignores:
+            loop.call_later(_AGAIN, self._kill_if_running, branch, cell, causes.ignored_interrupts(_AGAIN))
+        elif not cell.interrupted:
+            cell.interrupted = True
+            loop.call_later(grace, self._kill_if_running, branch, cell, causes.ignored_interrupt(grace))
+            loop.call_later(_GOES_ON, self._tell_it_goes_on, cell)
+
+    def _tell_it_goes_on(self, cell: Pending) -> None:
+        """From now on another interrupt shortens the time that it has: whoever presses twice at once may not mean that."""
+        left = self.terms.grace - _GOES_ON
+        if cell.ended.done() or left <= _AGAIN:
+            return
+        cell.ignores = True
+        told = f"the cell goes on after the interrupt: it is killed in {left:g} s"
+        self._mention(f"{told}, or {_AGAIN:g} s after another interrupt", cell)
 
     def _interrupt(self, branch: Branch) -> None:
         """SIGINT, and whom it is for. If it came when Python was just about to wait (for its own lock, then in a

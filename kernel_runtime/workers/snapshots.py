@@ -47,7 +47,8 @@ class Snapshots:
         self.at_gate: asyncio.Task[None] | None = None
         self._freezing = Freezing(live)
         self._automatic = Automatic(live, self._freezing, self.kept, on=automatic and budget.automatic > 0)
-        self._restoring = Restoring(live, self.kept, self.take)
+        self._restoring = Restoring(live, self.kept, self._take)
+        self._turns = live.turns
         self.spares = Spares(live, self._freezing, self.kept)
 
     # -- what there is ---------------------------------------------------------------------------
@@ -80,6 +81,10 @@ class Snapshots:
     def before(self) -> int | None:
         """The number of the one that was ordered before the last cell."""
         return self._automatic.last
+
+    def keeps(self, number: int | None) -> bool:
+        """Whether the one with this number is there."""
+        return number in self.kept.tree.known
 
     @property
     def undoable(self) -> int:
@@ -196,11 +201,24 @@ class Snapshots:
         """A snapshot of the session as it is. ``refuse``: ``ExternalStateError`` when it holds
         sockets or child processes, which no copy has. ``UnsafeThreads`` names what runs beside.
         """
+        async with self._turns.turn():
+            branch = await self._freezing.idle("a snapshot is taken between cells")
+            return await self._take(branch, name, pinned=pinned, refuse=refuse, automatic=automatic)
+
+    async def _take(
+        self,
+        branch: Branch,
+        name: str = "",
+        *,
+        pinned: bool = False,
+        refuse: bool = False,
+        automatic: bool = False,
+    ) -> Snapshot:
+        """Of this branch, which is not waited for."""
         if name:
             check_name(name, self.listing())
         if self.budget.count == 0 and not (pinned or automatic):
             raise Conflict("the budget allows no snapshots (count is 0); pin it, or raise the budget")
-        branch = await self._freezing.idle("a snapshot is taken between cells")
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
         ahead = self.kept.present.take(branch) if automatic else None
         order = ahead or self._freezing.order(branch, refuse=refuse)
@@ -220,9 +238,11 @@ class Snapshots:
 
     async def take_aside(self) -> Frozen:
         """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
-        order = self._freezing.order(await self._freezing.idle("its variables are read when it has ended"))
-        await order.made()
-        return order.frozen
+        async with self._turns.turn():
+            branch = await self._freezing.idle("its variables are read when it has ended")
+            order = self._freezing.order(branch)
+            await order.made()
+            return order.frozen
 
     # -- before and after each cell --------------------------------------------------------------
 
@@ -232,7 +252,7 @@ class Snapshots:
         cell's execution count, if it has one."""
         self._restoring.begins()
         self.kept.become(self.kept.tree.without_future())
-        return self._automatic.order(branch, count, busy=self._restoring.under_way)
+        return self._automatic.order(branch, count)
 
     def take_refusal(self) -> str:
         """What kept the last automatic one from being made, if it has not been told."""
@@ -272,8 +292,8 @@ class Snapshots:
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
         """Go back (or over) to a snapshot; the present state is kept for ``redo`` if it can be.
 
-        ``Conflict`` while a cell runs or another restore is under way, ``NotFound`` for one that is
-        unknown or dropped. If it fails, the present state goes on.
+        ``Conflict`` while a cell runs, ``NotFound`` for one that is unknown or dropped. If it fails, the
+        present state goes on. What is asked of the session meanwhile waits, another restore, too.
         """
         return await self._restoring.restore(name, reseed=reseed)
 
@@ -290,12 +310,11 @@ class Snapshots:
 
     async def visit(self, name: str | int) -> Restoration:
         """Go over to a snapshot, within ``aside``."""
-        return await self._restoring.switch(self.find(name))
+        return await self._restoring.visit(self.find(name))
 
     async def undo(self, cells: int = 1) -> Restoration:
         """The state before the last ``cells`` cells; what is in between can be had back by ``redo``."""
-        await self.settled()
-        return await self._restoring.undo(cells)
+        return await self._restoring.undo(cells, self.settled)
 
     async def redo(self) -> Restoration:
         """Take back the last ``undo`` or ``restore``."""

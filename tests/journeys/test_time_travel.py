@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journeys.kernels import check_alive, explained, result, started
-from tests.jupyter.kernels import Kernel, text_of
+from tests.journeys.kernels import check_alive, explained, front_of, result, started
+from tests.journeys.processes import eventually
+from tests.jupyter.kernels import PATIENCE, Kernel, Message, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,3 +202,60 @@ def test_a_paused_guest_goes_on_with_the_next_cell(kernel: Kernel) -> None:
     run(kernel, "p = 1")
     assert shown(kernel, "%pause").startswith("paused;")
     assert run(kernel, "p") == "1"
+
+
+def press(kernel: Kernel, panel: list[Message], label: str) -> None:
+    """The button of a panel, as its front end does; until the panel says that its deed has begun."""
+    opened = [m["content"] for m in panel if m["msg_type"] == "comm_open"]
+    [button] = [
+        content["comm_id"] for content in opened if content["data"]["state"].get("description") == label
+    ]
+    click = {"comm_id": button, "data": {"method": "custom", "content": {"event": "click"}}}
+    message = kernel.kc.session.msg("comm_msg", click)
+    kernel.kc.shell_channel.send(message)
+    kernel.until(message["header"]["msg_id"], "comm_msg")
+
+
+def test_a_cell_right_after_undo_in_the_panel_runs_in_what_comes_back(kernel: Kernel) -> None:
+    _, panel = kernel.run("%snapshots", timeout=60)
+    for _ in range(5):
+        run(kernel, "pressed = 'before'")
+        run(kernel, "pressed = 'undone'")
+        press(kernel, panel, "Undo")
+        assert run(kernel, "pressed") == "'before'"
+
+
+def test_a_cell_that_ran_out_of_memory_says_that_it_can_be_undone(kernel: Kernel) -> None:
+    run(kernel, "parts = [1]")
+    reply, outputs = kernel.run("parts.append('half'); much = bytearray(10**10)", timeout=60)
+    assert reply["content"]["ename"] == "MemoryError"
+    said = text_of(outputs, "stderr")
+    assert said.endswith("as the cell left them. `%undo` brings back the state before the cell.]\n"), said
+    shown(kernel, "%undo")
+    assert run(kernel, "parts") == "[1]"
+
+
+def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "work.ipynb"))
+    with started(cwd=str(tmp_path)) as kernel:
+        run(kernel, "kept = [1, 2, 3]")
+        shown(kernel, "%checkpoint monday")
+        os.kill(front_of(kernel), signal.SIGKILL)
+        kernel.km.provisioner.process.wait(PATIENCE)
+        kernel.km.restart_kernel(now=True)
+        kernel.kc.wait_for_ready(timeout=PATIENCE)
+        told: list[str] = []
+
+        def offered() -> bool:
+            messages = kernel.run("'kept' in globals()", timeout=60)[1]
+            told.extend(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
+            return bool(told)
+
+        assert eventually(offered, PATIENCE)
+        assert len(told) == 1
+        assert told[0].startswith("[kernel_runtime: a checkpoint of ")
+        assert told[0].endswith("variables): %restore monday brings it back]\n")
+        shown(kernel, "%restore monday")
+        assert run(kernel, "kept") == "[1, 2, 3]"

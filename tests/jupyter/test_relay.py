@@ -208,3 +208,16 @@ def test_a_reply_after_other_output_does_not_wait(monkeypatch: pytest.MonkeyPatc
         await end(serving)
 
     asyncio.run(test())
+
+
+def test_words_of_the_fronts_own_are_a_stream_with_text() -> None:
+    made, ear = desk()
+    made.note("something to know", b"{}")
+    [out] = ear.heard
+    assert (out.kind, out.name, "".join(out.texts)) == (
+        "stream",
+        "stderr",
+        "[kernel_runtime: something to know]\n",
+    )
+    with pytest.raises(ValueError, match="stream"):
+        made.publish("stream", {"name": "stderr", "text": "lost"}, b"{}")

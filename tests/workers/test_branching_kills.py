@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import pytest
 
 from kernel_runtime.domain.errors import NotFound
@@ -128,7 +130,7 @@ def test_recursion_without_end_loses_nothing(
 def test_an_interrupt_that_is_ignored(open_session: Callable[..., kernel_runtime.Session]) -> None:
     session = open_session(snapshots=Budget(pause=60))
     inner = inner_of(session)
-    inner.terms = __import__("msgspec").structs.replace(inner.terms, grace=0.3)
+    inner.terms = msgspec.structs.replace(inner.terms, grace=0.3)
     session.run("x = 1")
     code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nx = 2\nprint('deaf', flush=True)\nwhile True: pass"
     heard: list[threading.Thread] = []
@@ -143,6 +145,40 @@ def test_an_interrupt_that_is_ignored(open_session: Callable[..., kernel_runtime
     assert result.verdict is not None
     assert "ignored the interrupt" in result.verdict.explain()
     assert result.verdict.state == "The variables are as they were before this cell."
+    assert session.value("x") == 1
+
+
+def test_a_second_interrupt_of_what_ignores_the_first_shortens_its_time(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    """And not one that comes before the person was told of that."""
+    session = open_session(snapshots=Budget(pause=60))
+    inner = inner_of(session)
+    inner.terms = msgspec.structs.replace(inner.terms, grace=600.0)
+    session.run("x = 1")
+    code = (
+        "import signal\n"
+        "for number in (signal.SIGINT, signal.SIGURG): signal.signal(number, signal.SIG_IGN)\n"
+        "x = 2\nprint('deaf', flush=True)\nwhile True: pass"
+    )
+    pressed: list[threading.Thread] = []
+
+    def press(output: dict[str, Any]) -> None:
+        says = output["text"]
+        if "deaf" in says or "after another interrupt" in says:
+            for _ in range(2 if "deaf" in says else 1):
+                pressed.append(threading.Thread(target=session.interrupt))
+                pressed[-1].start()
+
+    result = session.run(code, check=False, on_output=press)
+    for thread in pressed:
+        thread.join()
+    assert (
+        "goes on after the interrupt: it is killed in 599 s, or 1 s after another interrupt" in result.stderr
+    )
+    assert len(pressed) == 3
+    assert result.verdict is not None
+    assert "ignored the interrupt, and 1 s after another one it was killed" in result.verdict.explain()
     assert session.value("x") == 1
 
 

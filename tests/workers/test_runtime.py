@@ -17,11 +17,14 @@ from kernel_runtime.client import AsyncSession
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.runtime import Runtime, Settings, default_settings, guest_environment
 from kernel_runtime.workers import registry
+from kernel_runtime.workers.init import Init
 from kernel_runtime.workers.launch import BARE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from kernel_runtime.sandbox.plan import GuestPlan
 
 #: Stands for pandas and the like: a module that no guest has imported by itself.
 WARM = (*BARE, "colorsys", "there_is_no_such_module")
@@ -54,6 +57,35 @@ async def _warmed(runtime: Runtime) -> None:
     runtime.warm_up()
     assert runtime._warming is not None
     await runtime._warming
+
+
+def test_a_zygote_that_a_guest_is_just_being_forked_from_stays(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with the guest in it, when the warm one stood at that very moment."""
+    spawn, begun, let_go = Init.spawn, asyncio.Event(), asyncio.Event()
+
+    async def held(init: Init, plan: GuestPlan) -> None:
+        begun.set()
+        await let_go.wait()
+        await spawn(init, plan)
+
+    async def story(runtime: Runtime) -> None:
+        await _session(runtime)
+        monkeypatch.setattr(Init, "spawn", held)
+        opening = asyncio.ensure_future(_session(runtime))
+        await begun.wait()
+        bare = runtime._bare
+        monkeypatch.setattr(Init, "spawn", spawn)
+        await _warmed(runtime)
+        assert runtime._bare is bare
+        let_go.set()
+        session = await opening
+        assert not await _knows_colorsys(session)
+        await session.close()
+        assert runtime._bare is None
+
+    run(directory, story)
 
 
 def test_an_unused_session_moves_to_the_warm_zygote_and_the_bare_one_goes(directory: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime import Conflict, GuestCodeError, GuestLost, Invalid, LimitExceeded, Reason
+from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.workers import limiter, pristine
 from kernel_runtime.workers.branch import Branch
 from tests.journeys.processes import eventually, groups_of, living
@@ -175,6 +176,37 @@ def test_wall_time_interrupts_first_and_keeps_state(
         session.run("import time; time.sleep(60)")
     assert (caught.value.verdict.reason, caught.value.verdict.survived) == (Reason.WALL, True)
     assert session.value("x") == 7
+
+
+def test_a_run_that_was_cut_short_says_that_it_can_be_undone(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "LIMIT_GRACE", 60.0)
+    session = open_session(wall="1s", memory="128M", snapshots=Budget(pause=60))
+    session.run("x = [7]")
+    with pytest.raises(LimitExceeded, match=r"undo\(\) brings back the state before this run$"):
+        session.run("import time; x.append('half'); time.sleep(60)")
+    session.undo()
+    with pytest.raises(GuestCodeError, match="MemoryError") as caught:
+        session.run("x.append('half'); much = bytearray(10**10)")
+    assert caught.value.__notes__ == ["undo() brings back the state before this run"]
+    session.undo()
+    assert session.value("x") == [7]
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", "much = bytearray(10**10)"])
+def test_without_a_state_before_it_undo_is_not_spoken_of(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(limiter, "LIMIT_GRACE", 60.0)
+    session = open_session(wall="1s", memory="128M", automatic=False)
+    result = session.run(code, check=False)
+    assert result.verdict is not None
+    assert (result.verdict.survived, result.verdict.undoable) == (True, False)
+    with pytest.raises((LimitExceeded, GuestCodeError)) as caught:
+        result.check()
+    assert "undo" not in str(caught.value)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_wall_time_kills_what_ignores_the_interrupt(
