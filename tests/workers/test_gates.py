@@ -152,7 +152,7 @@ def test_without_a_budget_the_cell_goes_on_and_says_why(directory: Path) -> None
         await guest.run(SUM + "%gate total")
         result = await guest.api.run("print(total(3))")
         assert result.stdout == "3\n"
-        assert "budget for snapshots is 0" in result.stderr
+        assert "budget allows no snapshots (count is 0)" in result.stderr
         assert guest.copies == []
 
     with_guest(directory, work, snapshots=Budget(count=0))
