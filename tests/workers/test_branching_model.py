@@ -275,7 +275,7 @@ def test_sequences_agree_with_the_model(
         Sequences,
         settings=settings(
             max_examples=500,
-            stateful_step_count=8,
+            stateful_step_count=6,
             deadline=None,
             derandomize=True,
             database=None,
