@@ -283,11 +283,13 @@ class AsyncSession:
         return await self._open.snapshots.restore(name, reseed=reseed)
 
     async def undo(self, runs: int = 1) -> Restoration:
-        """The state before the last ``runs`` runs. Files that were written stay written."""
+        """The state before the last ``runs`` runs. Files that were written stay written. ``Conflict`` where there is
+        no snapshot before them: it says why, and which other number of runs can be undone. ``unkept`` of what is
+        returned (by ``restore``, too): why ``redo`` cannot bring back what was left, if it cannot."""
         return await self._open.snapshots.undo(runs)
 
     async def redo(self) -> Restoration:
-        """Take back the last ``undo`` or ``restore``."""
+        """Take back the last ``undo`` or ``restore``; ``Conflict`` where what it left is not kept, with the reason."""
         return await self._open.snapshots.redo()
 
     async def branch(self, line: str) -> Restoration | Snapshot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -208,6 +209,8 @@ def _show_below(
 def _describe(snapshot: Snapshot, is_current: bool) -> str:
     place = f"gate in {snapshot.gate}, cell" if snapshot.gate else "after cell"
     marks = [f"{place} {snapshot.cell}", snapshot.line]
+    if snapshot.made:
+        marks.append(time.strftime("%H:%M:%S", time.localtime(snapshot.made)))
     if snapshot.size is not None:
         marks.append(show_amount("memory", snapshot.size))
     marks += [

@@ -28,6 +28,8 @@ class Restoration(Protocol):
     def external(self) -> list[str]: ...
     @property
     def changed(self) -> list[str]: ...
+    @property
+    def unkept(self) -> str: ...
 
 
 def clean(text: str) -> str:
@@ -89,6 +91,10 @@ def restored(what: str, restoration: Restoration, written: Sequence[str] | None)
         lines.append(f"not in it: {'; '.join(map(said, restoration.external))}")
     if restoration.changed:
         lines.append(f"open files: {'; '.join(map(said, restoration.changed))}")
+    if restoration.unkept:
+        lines.append(
+            f"the state that was left is not kept, redo cannot bring it back: {said(restoration.unkept)}"
+        )
     return lines
 
 

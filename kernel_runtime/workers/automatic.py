@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.domain.snapshot_cost import Cost
+from kernel_runtime.domain.snapshot_tree import Mark
+from kernel_runtime.workers.freezing import reason
 from kernel_runtime.workers.pristine import Pristine
 
 if TYPE_CHECKING:
-    from kernel_runtime import wire
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.freezing import Freezing, Live, Order
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: So many may be on their way: each takes a descriptor here, and room for a process there.
 _MOST = 16
+#: Why there is none where nobody wants them.
+OFF = "automatic snapshots are off (undo=0)"
 
 
 class Automatic:
@@ -47,29 +50,31 @@ class Automatic:
     def order(self, branch: Branch, count: int) -> str:
         """See ``Snapshots.before_cell``."""
         self.last = None
-        if not self.on or self._live.rung is not Rung.NAMESPACES:
-            return ""
-        if (
-            branch.number != self._costs_of
-        ):  # what another process has said of its copies says nothing of this one's
+        init = self._live.init
+        if init is None or self._live.rung is not Rung.NAMESPACES:
+            return self._skip("this host refuses namespaces")
+        if not self.on:
+            return self._skip(OFF)
+        if branch.number != self._costs_of:  # what another process said of its copies is not about this one's
             self._costs_of, self.cost = branch.number, Cost()
         if branch.pristine is not None:
-            self._record(branch.pristine, count)
+            self._record(Pristine(self._live, init, branch.pristine), count)
             return ""
-        if self._live.init is not None and self._live.init.meter.is_nearly_full():
-            return self._tell("memory is nearly used up: no automatic snapshot before this cell")
+        if init.meter.is_nearly_full():
+            full = "memory is nearly used up"
+            return self._skip(full, self._tell(f"{full}: no automatic snapshot before this cell"))
         if self._unanswered >= _MOST:
-            return self._tell("the guest does not make the last ones: no automatic snapshot before this cell")
+            hangs = "the guest does not make the last ones"
+            return self._skip(hangs, self._tell(f"{hangs}: no automatic snapshot before this cell"))
         ordered = self._kept.present.take(branch)
         if ordered is None and not self.cost.pays(self._kept.budget):
-            self.cost.forget()
-            return self._tell_cost(self.cost.seconds)
+            return self._skip_cost()
         try:
             ordered = ordered or self._freezing.order(branch)
-        except Conflict:
-            return ""
+        except Conflict as error:
+            return self._skip(reason(error))
         draft = self._kept.draft(automatic=True)
-        self.last = draft.number
+        self._begin(draft)
         self.coming = self._kept.tend(self._make(self.coming, draft, ordered, count))
         self._unanswered += 1
         self.coming.add_done_callback(self._answered)
@@ -78,15 +83,31 @@ class Automatic:
     def _answered(self, _: asyncio.Task[None]) -> None:
         self._unanswered -= 1
 
-    def _record(self, begin: wire.Begin, count: int) -> None:
+    def _begin(self, draft: Snapshot) -> None:
+        """The cell's mark is there at once, whatever becomes of the snapshot."""
+        self.last = draft.number
+        self._kept.become(self._kept.tree.began(Mark(draft.number)))
+
+    def _skip(self, why: str, told: str = "") -> str:
+        """The cell's mark says that there is none; returns what is ``told``."""
+        self._kept.become(self._kept.tree.began(Mark(why=why)))
+        return told
+
+    def _skip_cost(self) -> str:
+        self.cost.forget()
+        costs, took = "it costs more than it saves at this size", f"({1000 * self.cost.seconds:.0f} ms)"
+        told = self._tell(costs)
+        return self._skip(
+            f"{costs} {took}", told and f"no automatic snapshot before this cell: {costs} {took}"
+        )
+
+    def _record(self, pristine: Pristine, count: int) -> None:
         """Of a branch in which nothing was done yet there is no copy: pid 1 can fork it at any time."""
-        kept, init = self._kept, self._live.init
-        if init is None:
-            return
+        kept = self._kept
         self._live.used = True
         draft = kept.draft(automatic=True)
-        self.last = draft.number
-        kept.record(draft, Pristine(self._live, init, begin))
+        self._begin(draft)
+        kept.record(draft, pristine)
         kept.become(kept.tree.before_cell(draft.number, count))
         kept.keep_budget()
 
@@ -101,6 +122,7 @@ class Automatic:
             snapshot = await kept.add(draft, order)
         except KernelRuntimeError as error:
             self._refusal = self._tell(str(error))
+            kept.become(kept.tree.refused(draft.number, reason(error)))
             return
         self.cost.paid(min(snapshot.pause, order.said.spent if order.said is not None else snapshot.pause))
         if snapshot.number in kept.tree.known:
@@ -118,7 +140,3 @@ class Automatic:
             return ""
         self._told.add(reason)
         return reason
-
-    def _tell_cost(self, seconds: float) -> str:
-        told = self._tell("costs more than it saves at this size")
-        return told and f"no automatic snapshot before this cell: it {told} ({1000 * seconds:.0f} ms)"

@@ -6,7 +6,13 @@ import itertools
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, ExternalStateError, GuestLost, UnsafeThreads
+from kernel_runtime.domain.errors import (
+    Conflict,
+    ExternalStateError,
+    GuestLost,
+    KernelRuntimeError,
+    UnsafeThreads,
+)
 from kernel_runtime.domain.level import Rung
 from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.concealing import concealed
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.restoration import How, Source
     from kernel_runtime.workers.turns import Turns
+
+
+_LONGEST = 300
 
 
 class Live(Protocol):
@@ -126,6 +135,13 @@ class Freezing:
             raise Conflict(f"the guest does not read what it is sent ({error}): no snapshot now") from None
         frozen.let_go()
         return order
+
+
+def reason(error: KernelRuntimeError) -> str:
+    """Why there is no snapshot, to be remembered: bounded, as the guest has a say in it."""
+    if isinstance(error, UnsafeThreads):
+        return f"other threads were running: {', '.join(error.names)}"[:_LONGEST]
+    return str(error).removeprefix("no snapshot: ")[:_LONGEST]
 
 
 async def _first_word(frozen: Frozen) -> None:

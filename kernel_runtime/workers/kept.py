@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel_runtime.domain.errors import KernelRuntimeError, NotFound
+from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot
 from kernel_runtime.domain.snapshot_tree import Tree
 from kernel_runtime.workers.present import Present
@@ -185,6 +186,25 @@ class Kept:
     def memory(self) -> int:
         """Bytes that all of them hold, as far as they have been weighed."""
         return sum(snapshot.size or 0 for snapshot in self.tree.known.values())
+
+    def check_room(self, draft: Snapshot) -> None:
+        """``Conflict`` where the budget would let this one go as soon as it is made."""
+        for field in ("count", "memory"):
+            if getattr(self.budget, field) == 0:
+                raise Conflict(f"the budget allows no snapshots ({field} is 0); pin it, or raise the budget")
+        if draft.number in {snapshot.number for snapshot in self.tree.grown(draft).over(self.budget)}:
+            raise Conflict(
+                f"no snapshot: what is pinned takes the budget of {show_amount('memory', self.budget.memory)}; "
+                "unpin or drop one, pin this one, or raise the budget"
+            )
+
+    def check_loose(self, snapshot: Snapshot) -> None:
+        """``Conflict`` where a line would be gone with it, unless it was unpinned before."""
+        for line, head in self.tree.heads.items():
+            if snapshot.number == head and snapshot.pinned:
+                raise Conflict(
+                    f"{snapshot.title} is where the line {line!r} was left: unpin it first, if the line is to be given up"
+                )
 
     def keep_budget(self) -> None:
         """Drop what is beyond it; what a person made is told."""

@@ -20,12 +20,14 @@ _MOST, _LONGEST = 64, 200
 
 class Restoration(msgspec.Struct, frozen=True, kw_only=True):
     """What came back: the snapshot, seconds that it took, what the state does not have any more
-    (sockets, child processes) and which open files have changed."""
+    (sockets, child processes) and which open files have changed. ``unkept``: why the state that was left
+    cannot be had back by redo, if it cannot."""
 
     snapshot: Snapshot
     seconds: float
     external: list[str] = []
     changed: list[str] = []
+    unkept: str = ""
 
 
 class How(msgspec.Struct, frozen=True, kw_only=True):

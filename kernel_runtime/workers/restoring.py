@@ -8,9 +8,14 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
+import msgspec
+
+from kernel_runtime.domain.errors import Conflict, KernelRuntimeError
 from kernel_runtime.domain.snapshot import check_name
+from kernel_runtime.domain.snapshot_tree import Mark
+from kernel_runtime.workers.automatic import OFF
 from kernel_runtime.workers.concealing import concealed
+from kernel_runtime.workers.freezing import reason
 from kernel_runtime.workers.restoration import AS_IT_WAS, How, restoration
 
 if TYPE_CHECKING:
@@ -38,10 +43,14 @@ class Take(Protocol):
     ) -> Snapshot: ...
 
 
+_RUNNING = "a cell is running: interrupt it first, or wait for its end"
+
+
 class Restoring:
     """See ``Snapshots`` for what each does."""
 
     def __init__(self, live: Live, kept: Kept, take: Take) -> None:
+        self._unkept = ""
         self._live = live
         self._kept = kept
         self._take = take
@@ -58,24 +67,20 @@ class Restoring:
                 f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {snapshot.number}` goes on there"
             )
         async with self._alone():
-            return await self._leave_for(snapshot, (), How(reseed=reseed))
+            return await self._leave_for(snapshot, How(reseed=reseed))
 
     async def resume(self, snapshot: Snapshot, pending: Pending, edits: dict[str, str]) -> Restoration:
         async with self._alone():
-            return await self._leave_for(snapshot, (), How(resumed=pending, edits=edits))
+            return await self._leave_for(snapshot, How(resumed=pending, edits=edits))
 
     async def undo(self, cells: int, settled: Callable[[], Awaitable[None]]) -> Restoration:
         async with self._alone():
             await settled()
-            undone = self._kept.tree.undone_by(cells)
-            return await self._leave_for(self._kept.tree.known[undone[0]], undone)
+            return await self._leave_for(self._kept.tree.undone_by(cells))
 
     async def redo(self) -> Restoration:
         async with self._alone():
-            tree = self._kept.tree
-            if not tree.future:
-                raise NotFound("there is nothing to redo: no undo since the last cell")
-            restored = await self.switch(tree.known[tree.future[-1].left])
+            restored = await self.switch(self._kept.tree.redone_by())
             self._kept.become(self._kept.tree.redone())
             return restored
 
@@ -99,13 +104,12 @@ class Restoring:
     async def aside(self) -> AsyncIterator[Snapshot]:
         async with self._alone():
             here = await self._take(await self._live.ready(), pinned=True)
-            then = self._kept.tree
         try:
             yield here
         finally:
             if self._kept.tree.base != here.number:
                 await self.visit(here)
-            self._kept.become(self._kept.tree.returned_to(then).without([here.number]))
+            self._kept.forget([here.number])
 
     async def visit(self, snapshot: Snapshot) -> Restoration:
         async with self._alone():
@@ -124,14 +128,12 @@ class Restoring:
     async def _idle(self) -> Branch:
         branch = await self._live.ready()
         if branch.executing:
-            raise Conflict("a cell is running: interrupt it first, or wait for its end")
+            raise Conflict(_RUNNING)
         return branch
 
-    async def _leave_for(
-        self, snapshot: Snapshot, undone: tuple[int, ...], how: How = AS_IT_WAS
-    ) -> Restoration:
+    async def _leave_for(self, snapshot: Snapshot, how: How = AS_IT_WAS) -> Restoration:
         """Go over, and keep what is left, for redo: it is copied while the other state comes back."""
-        kept, leaving = self._kept, None
+        kept, leaving, self._unkept = self._kept, None, OFF
         branch = await self._idle()
         # What is left is one more for a moment: nothing is dropped for it, least of all the aim.
         kept.leaving = True
@@ -144,15 +146,17 @@ class Restoring:
                 await asyncio.wait([leaving])
             kept.leaving = False
         left = leaving.result() if leaving is not None else None
-        kept.become(kept.tree.undone(undone, left.number if left is not None else None))
+        mark = Mark(why=self._unkept) if left is None else Mark(left.number)
+        kept.become(kept.tree.left(mark))
         kept.keep_budget()
-        return restored
+        return msgspec.structs.replace(restored, unkept=mark.why)
 
     async def _left(self, branch: Branch) -> Snapshot | None:
         """A copy of the present state; None: it can be left, but not come back to."""
         try:
             return await self._take(branch, automatic=True)
-        except KernelRuntimeError:
+        except KernelRuntimeError as error:
+            self._unkept = reason(error)
             return None
 
     async def switch(
@@ -192,8 +196,8 @@ class Restoring:
                 new = await self._thaw(snapshot)
             except (KernelRuntimeError, TimeoutError):
                 continue
-            self._kept.become(self._kept.tree.recovered_at(snapshot.number))
             return self._told(snapshot, new, begun)
+        self._kept.become(self._kept.tree.begun_anew())
         return None
 
     def _told(self, snapshot: Snapshot, branch: Branch, begun: float) -> Restoration:

@@ -139,8 +139,8 @@ class Session(Life):
     async def resume_gate(self, name: str | int, sink: Sink) -> Verdict | None:
         """Go over to a copy made at a gate; the cell that it is in the middle of goes on to its end, as
         if submitted now with ``sink``."""
-        pending = await self.stops.resume(name, self._concealing(sink))
-        return await self._see_through(await self.ready(), pending, "")
+        pending, note = await self.stops.resume(name, self._concealing(sink))
+        return await self._see_through(await self.ready(), pending, note)
 
     async def _see_through(self, branch: Branch, pending: Pending, note: str) -> Verdict | None:
         """Hold a running cell to its limits until it ends."""

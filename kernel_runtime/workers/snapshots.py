@@ -88,8 +88,8 @@ class Snapshots:
 
     @property
     def undoable(self) -> int:
-        """How many cells can be undone."""
-        return len(self.kept.tree.past)
+        """The most cells that can be undone."""
+        return self.kept.tree.undoable
 
     @property
     def redoable(self) -> int:
@@ -146,8 +146,9 @@ class Snapshots:
     # -- keeping them ----------------------------------------------------------------------------
 
     def drop(self, name: str | int) -> Snapshot:
-        """Forget one; its memory comes back."""
+        """Forget one; its memory comes back. ``Conflict`` while it is pinned for a line that would be gone with it."""
         snapshot = self.find(name)
+        self.kept.check_loose(snapshot)
         self.give_up([snapshot])
         return snapshot
 
@@ -217,9 +218,9 @@ class Snapshots:
         """Of this branch, which is not waited for."""
         if name:
             check_name(name, self.listing())
-        if self.budget.count == 0 and not (pinned or automatic):
-            raise Conflict("the budget allows no snapshots (count is 0); pin it, or raise the budget")
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
+        if not (pinned or automatic):
+            self.kept.check_room(draft)
         ahead = self.kept.present.take(branch) if automatic else None
         order = ahead or self._freezing.order(branch, refuse=refuse)
         try:
@@ -230,11 +231,11 @@ class Snapshots:
 
     async def take_at_gate(self, branch: Branch, reached: wire.Gated, cell: int) -> Snapshot:
         """Where the code of ``cell`` has stopped; ``Conflict`` at once when there can be none."""
-        if self.budget.count == 0:
-            raise Conflict("no copy: the budget for snapshots is 0")
+        draft = self.kept.draft()
+        self.kept.check_room(draft)
         order = self._freezing.order(branch, gate=reached.id)
         gate = order.concealed(f"{reached.function}, line {reached.line}")
-        return await self.kept.add(msgspec.structs.replace(self.kept.draft(), gate=gate, cell=cell), order)
+        return await self.kept.add(msgspec.structs.replace(draft, gate=gate, cell=cell), order)
 
     async def take_aside(self) -> Frozen:
         """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
@@ -313,7 +314,8 @@ class Snapshots:
         return await self._restoring.visit(self.find(name))
 
     async def undo(self, cells: int = 1) -> Restoration:
-        """The state before the last ``cells`` cells; what is in between can be had back by ``redo``."""
+        """The state before the last ``cells`` cells; what is in between can be had back by ``redo``, unless
+        ``unkept`` says why not. ``Conflict`` where there is no snapshot before them: nothing is changed then."""
         return await self._restoring.undo(cells, self.settled)
 
     async def redo(self) -> Restoration:

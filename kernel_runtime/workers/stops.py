@@ -108,10 +108,11 @@ class Stops:
             raise Invalid(f"{expression}: {kind}: {text}")
         return text
 
-    async def resume(self, name: str | int, sink: Sink) -> Pending:
-        """Go over to a copy; its cell goes on, and what it sends goes to ``sink``."""
+    async def resume(self, name: str | int, sink: Sink) -> tuple[Pending, str]:
+        """Go over to a copy; its cell goes on, and what it sends goes to ``sink``. Also what a person should be
+        told: that the state that was left is not kept, and why."""
         snapshot, stop = self.find(name)
         request = wire.Request(id=stop.request, kind="execute_request", content=b"{}", count=stop.count)
         pending = Pending(request, sink)
-        await self._snapshots.resume(snapshot, pending, stop.edits)
-        return pending
+        unkept = (await self._snapshots.resume(snapshot, pending, stop.edits)).unkept
+        return pending, unkept and f"the state that was left is not kept, redo cannot bring it back: {unkept}"

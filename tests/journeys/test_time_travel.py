@@ -59,6 +59,27 @@ def test_undo_and_redo_over_several_cells(kernel: Kernel) -> None:
     assert run(kernel, "x") == "[1]"
 
 
+def test_undo_says_why_it_cannot_and_that_there_will_be_no_redo(kernel: Kernel) -> None:
+    run(kernel, "x = 1")
+    run(
+        kernel,
+        "import threading; stop = threading.Event()\nthreading.Thread(target=stop.wait, name='mine', daemon=True).start()",
+    )
+    run(kernel, "x = 2")
+    run(kernel, "x = 3")
+    told = refused(kernel, "%undo")
+    assert "the last cell cannot be undone, there is no snapshot before: other threads were running: " in told
+    assert "'mine'" in told
+    assert told.endswith(": undo 3 goes there")
+    assert run(kernel, "x") == "3"
+    told = shown(kernel, "%undo 4")
+    assert (
+        "the state that was left is not kept, redo cannot bring it back: other threads were running: " in told
+    )
+    assert "cannot be had back: other threads were running: " in refused(kernel, "%redo")
+    assert run(kernel, "x") == "1"
+
+
 def test_restore_as_often_as_one_likes_and_files_stay(kernel: Kernel) -> None:
     run(kernel, "y = {'a': 1}")
     shown(kernel, "%snapshot clean --pin")

@@ -101,13 +101,14 @@ class ScriptedSnapshots:
 
     async def restore(self, name: str | int, *, reseed: bool = False) -> Any:
         self._future.append(self.ran)
-        return await self.visit(name)
+        unkept = "other threads were running: a\x1b[31mb" if "thread" in self.ran else ""
+        return SimpleNamespace(**vars(await self.visit(name)) | {"unkept": unkept})
 
     async def visit(self, name: str | int) -> Any:
         snapshot, ran = self._known[self.find(name).number]
         self.ran, self.base = list(ran), snapshot.number
         external = ["descriptor 5: a socket"] if "socket" in ran else []
-        return SimpleNamespace(snapshot=snapshot, seconds=0.009, external=external, changed=[])
+        return SimpleNamespace(snapshot=snapshot, seconds=0.009, external=external, changed=[], unkept="")
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Snapshot]:
@@ -129,7 +130,8 @@ class ScriptedSnapshots:
         if not self._future:
             raise NotFound("there is nothing to redo: no undo since the last cell")
         self.ran = self._future.pop()
-        return SimpleNamespace(snapshot=self._keep(automatic=True), seconds=0.002, external=[], changed=[])
+        snapshot = self._keep(automatic=True)
+        return SimpleNamespace(snapshot=snapshot, seconds=0.002, external=[], changed=[], unkept="")
 
     async def branch(self, line: str) -> Any:
         head = self._keep(automatic=True)

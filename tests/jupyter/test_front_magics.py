@@ -154,6 +154,18 @@ def test_restore_tells_what_is_not_as_it_was(kernel: Kernel) -> None:
     ]
 
 
+@pytest.mark.parametrize("going", ["%undo", "%restore 1"])
+def test_it_is_told_when_there_will_be_no_redo(kernel: Kernel, going: str) -> None:
+    """With the reason, which is the guest's word: no terminal acts on it."""
+    kernel.run("thread")
+    told = shown(kernel, going).splitlines()
+    assert told[2] == (
+        "the state that was left is not kept, redo cannot bring it back: other threads were running: a [31mb"
+    )
+    kernel.run("say x")
+    assert "not kept" not in shown(kernel, going), "the control"
+
+
 def test_snapshots_are_shown_as_text_and_table_and_changed(kernel: Kernel) -> None:
     assert shown(kernel, "%snapshots") == "none yet"
     kernel.run("say a")

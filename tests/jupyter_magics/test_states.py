@@ -46,6 +46,27 @@ def test_undo_redo_and_restore(shell: InteractiveShell, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "[1]\n"
 
 
+_THREAD = "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait, name='mine', daemon=True).start()"
+
+
+def test_undo_says_why_it_cannot_and_that_there_will_be_no_redo(shell: InteractiveShell) -> None:
+    run(shell, "x = 1")
+    run(shell, _THREAD)
+    run(shell, "x = 2")
+    run(shell, "x = 3")
+    with pytest.raises(
+        UsageError, match=r"no snapshot before: other threads were running: .*'mine'.*: undo 3 goes there"
+    ):
+        shell.run_line_magic("sandbox", "undo 2")
+    told = shown(shell, "undo 3")
+    assert told.startswith("undid the last 3 cells: the state is the one after cell")
+    assert (
+        "the state that was left is not kept, redo cannot bring it back: other threads were running: " in told
+    )
+    with pytest.raises(UsageError, match=r"cannot be had back: other threads were running: .*'mine'"):
+        shell.run_line_magic("sandbox", "redo")
+
+
 def test_snapshots_lines_and_differences(shell: InteractiveShell) -> None:
     run(shell, "x = 1")
     shown(shell, "snapshot clean")

@@ -101,10 +101,48 @@ def test_a_budget_of_nothing(open_session: Callable[..., kernel_runtime.Session]
         session.snapshot("a")
     session.snapshot("b", pin=True)
     session.run("x = 2")
-    session.restore("b")
+    assert "automatic snapshots are off" in session.restore("b").unkept
     assert session.value("x") == 1
-    with pytest.raises(NotFound):
+    with pytest.raises(Conflict, match="cannot be had back: automatic snapshots are off"):
+        session.redo()
+    with pytest.raises(
+        Conflict, match="cannot be undone, there is no snapshot before: automatic snapshots are off"
+    ):
         session.undo()
+    assert session.value("x") == 1
+
+
+@pytest.mark.parametrize("nothing", [{"count": 0}, {"memory": 0}], ids=str)
+def test_no_snapshot_is_made_to_be_dropped_at_once(
+    open_session: Callable[..., kernel_runtime.Session], nothing: dict[str, Any]
+) -> None:
+    session = open_session(snapshots=Budget(**nothing))
+    session.run("x = 1")
+    with pytest.raises(Conflict, match=f"allows no snapshots \\({next(iter(nothing))} is 0\\)"):
+        session.snapshot("a")
+    assert all(one.automatic for one in session.snapshots())
+    assert "dropped" not in session.run("x = 2").stderr
+
+
+def test_where_pinned_ones_take_all_of_the_memory_none_is_made_and_none_is_dropped(
+    open_session: Callable[..., kernel_runtime.Session],
+) -> None:
+    session = open_session(snapshots=Budget(memory=1 << 40))
+    session.snapshot("loose")
+    session.run("x = bytearray(5_000_000)")
+    session.snapshot("pinned", pin=True)
+    session.run("x = None")
+    board = inner_of(session).snapshots
+    session._portal.call(board.weigh())
+    held = board.find("pinned").size
+    assert held
+    assert held > 1_000_000
+    board.kept.budget = Budget(memory=held - 1)  # as if it had grown since
+    with pytest.raises(Conflict, match="what is pinned takes the budget"):
+        session.snapshot("b")
+    assert "loose" in _titles(session.snapshots()), "nothing is given up for one that cannot be"
+    board.kept.budget = Budget(memory=1 << 40)
+    session.snapshot("b")
 
 
 def test_what_the_budget_drops_is_told_once(open_session: Callable[..., kernel_runtime.Session]) -> None:

@@ -265,7 +265,9 @@ def test_budget_zero_restoring_while_code_runs_and_two_restores_at_once(director
         session.run("x = 1")
         with pytest.raises(Conflict, match="count is 0"):
             session.snapshot("a")
-        with pytest.raises(NotFound, match="cannot be undone"):
+        with pytest.raises(
+            Conflict, match="cannot be undone, there is no snapshot before: automatic snapshots are off"
+        ):
             session.undo()
         assert session.value("x") == 1
 

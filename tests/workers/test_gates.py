@@ -92,6 +92,26 @@ def test_a_copy_is_looked_at_edited_and_resumed_while_the_live_one_went_on(direc
     with_guest(directory, work)
 
 
+def test_what_is_left_for_a_copy_and_cannot_be_had_back_is_told(directory: Path) -> None:
+    async def work(guest: Guest) -> None:
+        await guest.run(SUM)
+        await guest.run("%gate total")
+        await guest.run("total(3)")
+        thread = (
+            "stop = threading.Event(); threading.Thread(target=stop.wait, name='mine', daemon=True).start()"
+        )
+        for code, told in (("x = 1", False), (f"import threading; {thread}", True)):
+            await guest.run(code)
+            frames: list[Any] = []
+            await guest.session.resume_gate(guest.copies[0], frames.append)
+            said = "".join(f.text for f in frames if isinstance(f, wire.Stream) and f.name == "stderr")
+            assert (
+                "redo cannot bring it back: other threads were running: Python thread 'mine'" in said
+            ) is told
+
+    with_guest(directory, work)
+
+
 def test_waiting_ends_the_cell_at_the_gate(directory: Path) -> None:
     async def work(guest: Guest) -> None:
         await guest.run(SUM)
@@ -155,7 +175,7 @@ def test_without_a_budget_the_cell_goes_on_and_says_why(directory: Path) -> None
         await guest.run(SUM + "%gate total")
         result = await guest.api.run("print(total(3))")
         assert result.stdout == "3\n"
-        assert "budget for snapshots is 0" in result.stderr
+        assert "budget allows no snapshots (count is 0)" in result.stderr
         assert guest.copies == []
 
     with_guest(directory, work, snapshots=Budget(count=0))

@@ -42,7 +42,7 @@ def test_it_is_what_undo_leaves_for_redo(session: kernel_runtime.Session) -> Non
     assert len(session.snapshots()) == 2, "it is no snapshot before"
     session.undo()
     board = inner_of(session).snapshots
-    left = board.kept.tree.future[-1].left
+    left = board.kept.tree.future[-1].number
     assert left is not None
     assert board.kept.source(board.find(left)).pids == ahead
     assert session.value("x") == [1]

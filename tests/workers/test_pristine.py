@@ -260,7 +260,7 @@ def test_where_there_is_no_process_to_be_had_the_present_goes_on(
                 refused()
     beats = session.run("seen = len(beats)\nwhile len(beats) == seen: time.sleep(0.01)\nx").result
     assert beats == "1", "nothing of it stands still any more"
-    session.undo()  # of a state with threads there was no copy
+    session.undo(2)  # of a state with threads there was no copy
     assert session.run("'x' in globals()").result == "False"
 
 

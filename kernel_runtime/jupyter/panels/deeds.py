@@ -89,4 +89,5 @@ def _back(what: str, restoration: Restoration) -> str:
     """With the time it took, and what the state lacks."""
     lacks = f"; without {', '.join(restoration.external)}" if restoration.external else ""
     changed = f"; changed meanwhile: {', '.join(restoration.changed)}" if restoration.changed else ""
-    return f"{what} after {1000 * restoration.seconds:.0f} ms{lacks}{changed}"
+    unkept = f"; what was left is not kept, redo cannot bring it back: {restoration.unkept}"
+    return f"{what} after {1000 * restoration.seconds:.0f} ms{lacks}{changed}{unkept if restoration.unkept else ''}"

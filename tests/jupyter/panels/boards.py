@@ -30,6 +30,7 @@ class FakeBoard:
         self.undoable = self.redoable = 0
         self.asked: list[tuple[Any, ...]] = []
         self.busy = False
+        self.unkept = ""
         self.gate: asyncio.Event | None = None
         self._known = {each.number: each for each in snapshots}
         self._listeners: list[Any] = []
@@ -76,7 +77,8 @@ class FakeBoard:
             await self.gate.wait()
         if self.busy:
             raise Conflict("a cell is running: interrupt it first, or wait for its end")
-        return Restoration(snapshot=find(self.listing(), name), seconds=0.012, external=["a socket"])
+        snapshot = find(self.listing(), name)
+        return Restoration(snapshot=snapshot, seconds=0.012, external=["a socket"], unkept=self.unkept)
 
     async def undo(self, cells: int = 1) -> Restoration:
         raise ZeroDivisionError("a bug")

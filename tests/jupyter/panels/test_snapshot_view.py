@@ -100,6 +100,22 @@ def test_errors_are_one_plain_sentence(capsys):
     assert "a bug" in capsys.readouterr().err
 
 
+def test_it_is_told_when_there_will_be_no_redo():
+    async def story():
+        board = sample()
+        view, _, _ = await opened(board)
+        view._choice.value = 3
+        assert "redo" not in await press(view._acting, view._restore)
+        board.unkept = "other threads were running: <b>"
+        said = await press(view._acting, view._restore)
+        assert (
+            "what was left is not kept, redo cannot bring it back: other threads were running: &lt;b&gt;"
+            in said
+        )
+
+    asyncio.run(story())
+
+
 def test_a_second_deed_waits_for_no_first():
     async def story():
         board = sample()
