@@ -22,7 +22,7 @@ from kernel_runtime.outside import Outside
 from kernel_runtime.result import Collector, Output, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.checkpoint import Checkpoint
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
+    from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import Person
     from kernel_runtime.runtime import Runtime
     from kernel_runtime.workers import session as sessions
+    from kernel_runtime.workers.branch import Sink
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.restoration import Restoration
 
@@ -202,11 +204,27 @@ class AsyncSession:
         ``on_input(prompt, password)`` answers ``input()``; without it ``input()`` raises in the
         guest. ``check``: raise what went wrong instead of returning it in the ``Result``.
         """
+        session, number = self._open, next(self._cells)
+        request = _execute_request(code, number, allow_stdin=on_input is not None)
+        result = await self.follow(
+            lambda sink: session.submit(request, sink), check=False, on_output=on_output, on_input=on_input
+        )
+        result.cell = number
+        return result.check() if check else result
+
+    async def follow(
+        self,
+        begin: Callable[[Sink], Awaitable[Verdict | None]],
+        *,
+        check: bool = True,
+        on_output: Callable[[Output], None] | None = None,
+        on_input: Callable[[str, bool], str | None] | None = None,
+    ) -> Result:
+        """What ``begin(sink)`` leaves behind: code that runs in the guest and whose frames go to the sink, as for ``run``."""
         collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
         begun = time.monotonic()
-        request = _execute_request(code, next(self._cells), allow_stdin=on_input is not None)
         try:
-            verdict = await self._open.submit(request, collector.take)
+            verdict = await begin(collector.take)
         finally:
             collector.end()
         result = collector.result
