@@ -176,10 +176,12 @@ async def _taken_away(view: Panel) -> None:
         widget.close()
 
 
-def _parts(root: Any) -> Iterator[Any]:
-    yield root
-    for child in getattr(root, "children", ()):
-        yield from _parts(child)
+def _parts(widget: Any) -> Iterator[Any]:
+    """It, and all that it is made of."""
+    yield widget
+    looks = (getattr(widget, name, None) for name in ("layout", "style"))
+    for part in (*filter(None, looks), *getattr(widget, "children", ())):
+        yield from _parts(part)
 
 
 def _records_of(broker: SessionBroker) -> Callable[[], Iterable[LogRecord]]:
