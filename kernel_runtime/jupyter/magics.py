@@ -199,13 +199,12 @@ class SandboxMagics(Magics):
         if found is None or found[0].magic.raw is None:
             line = self.host.var_expand(line, _FRAMES)
             found = sandbox_states.recognise(line)
-        if found is None:
-            asked = _parsed(self.manage, line)
-            with plain_errors():
-                self._manage(asked.action, asked.names)
-        else:
-            with plain_errors():
+        with plain_errors():
+            if found is not None:
                 self._on_states(*found)
+            else:
+                asked = _parsed(self.manage, line)
+                self._manage(asked.action, asked.names)
 
     def _manage(self, action: str, names: list[str]) -> None:
         if action == "list":

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,6 @@ from kernel_runtime.jupyter import completion, sandbox_states
 from kernel_runtime.jupyter.showing import SandboxError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Displays
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -126,6 +125,16 @@ def test_pause_and_resume(shell: InteractiveShell, capsys: pytest.CaptureFixture
     shown(shell, "pause")
     run(shell, "print(x)")
     assert capsys.readouterr().out == "1\n"
+
+
+def test_files_of_a_guest_are_kept(shell: InteractiveShell) -> None:
+    run(shell, "open('of_guest.txt', 'w').write('1')")
+    place = Path("of_guest.txt")
+    assert "of_guest.txt" in shown(shell, "files")
+    assert not place.exists()
+    assert "kept on the host" in shown(shell, "files keep of_guest.txt --name default")
+    assert place.read_text() == "1"
+    place.unlink()
 
 
 GATED = """
