@@ -109,7 +109,7 @@ class AsyncSession:
         if manifest is not None:
             self._tighten_by_manifest()
         self._session: sessions.Session | None = None
-        self._cells = itertools.count(1)
+        self._cells = 0
         self._runtime: Runtime | None = None
 
     def _tighten_by_manifest(self) -> None:
@@ -198,13 +198,16 @@ class AsyncSession:
         check: bool = True,
         on_output: Callable[[Output], None] | None = None,
         on_input: Callable[[str, bool], str | None] | None = None,
+        cell: int = 0,
     ) -> Result:
         """Run code; outputs are collected and, as they come, given to ``on_output``.
 
         ``on_input(prompt, password)`` answers ``input()``; without it ``input()`` raises in the
-        guest. ``check``: raise what went wrong instead of returning it in the ``Result``.
+        guest. ``check``: raise what went wrong instead of returning it in the ``Result``. ``cell``: its number
+        where it has one already, if that is higher than the last one's; runs are counted from 1.
         """
-        session, number = self._open, next(self._cells)
+        session = self._open
+        number = self._cells = max(cell, self._cells + 1)
         request = _execute_request(code, number, allow_stdin=on_input is not None)
         result = await self.follow(
             lambda sink: session.submit(request, sink), check=False, on_output=on_output, on_input=on_input
@@ -251,7 +254,7 @@ class AsyncSession:
     async def restart(self) -> None:
         """A fresh guest in milliseconds: variables and background work are gone."""
         await self._open.restart()
-        self._cells = itertools.count(1)
+        self._cells = 0
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the code that runs now."""

@@ -137,10 +137,11 @@ class Session:
         check: bool = True,
         on_output: Callable[[Output], None] | None = None,
         on_input: Callable[[str, bool], str | None] | None = None,
+        cell: int = 0,
     ) -> Result:
         """``AsyncSession.run``; Ctrl-C interrupts the guest. ``on_output`` is called in the
         portal's thread, ``on_input`` in a thread of its own."""
-        running = self._session.run(code, check=check, on_output=on_output, on_input=on_input)
+        running = self._session.run(code, check=check, on_output=on_output, on_input=on_input, cell=cell)
         return self._portal.call(running, on_interrupt=self._session.interrupt)
 
     def follow(

@@ -51,6 +51,7 @@ class Guest(Protocol):
         check: bool = True,
         on_output: Callable[[Output], None] | None = None,
         on_input: Callable[[str, bool], str | None] | None = None,
+        cell: int = 0,
     ) -> Result: ...
 
     def value(self, name: str) -> Any: ...
@@ -92,9 +93,11 @@ def converse(
     handle: Callable[[Output | Line], None],
     hear: Callable[[Output], None] = lambda _: None,
     person: CellPerson | None = None,
+    cell: int = 0,
 ) -> Result:
     """Run ``code`` in ``guest`` (or what it begins, in the guests' loop); ``handle`` gets its outputs and the lines to
-    be typed in the calling thread, ``hear`` the outputs in whichever thread they come in, before. ``person``: is asked in this thread, too.
+    be typed in the calling thread, ``hear`` the outputs in whichever thread they come in, before. ``person``: is asked in this thread,
+    too. ``cell``: the code's number, where it has one.
 
     The guest is waited for in another thread, so that this one can print, ask the person and
     notice Ctrl-C: that interrupts the guest, and outputs go on until its cell has ended.
@@ -118,7 +121,7 @@ def converse(
     def run() -> None:
         end: Any = None
         try:
-            end = _result(guest, code, on_output=take, on_input=ask)
+            end = _result(guest, code, cell, on_output=take, on_input=ask)
         except BaseException as error:  # noqa: BLE001 — handed to the calling thread, which raises it
             end = error
         for line in list(asked):
@@ -148,9 +151,9 @@ def converse(
     return result
 
 
-def _result(guest: Guest, code: Running, **handlers: Any) -> Result:
+def _result(guest: Guest, code: Running, cell: int, **handlers: Any) -> Result:
     if isinstance(code, str):
-        return guest.run(code, check=False, **handlers)
+        return guest.run(code, check=False, cell=cell, **handlers)
     return guest.follow(code, check=False, **handlers)
 
 

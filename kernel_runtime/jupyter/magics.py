@@ -155,8 +155,8 @@ class SandboxMagics(Magics):
         """Show what comes of a cell until it ends; an error of its is raised."""
         person = self.guests.person(name)
         showing = Showing(self.host, name, guest, person)
-        hearing = Hearing(self.guests.logs, name, self.host.execution_count)
-        result = converse(guest, code, showing.show, hearing, person)
+        hearing = Hearing(self.guests.logs, name, self._cell)
+        result = converse(guest, code, showing.show, hearing, person, self._cell)
         if isinstance(code, str):
             self.guests.records(name).add(result.cell, code, result.outputs)
         if result.verdict is not None:
@@ -164,6 +164,12 @@ class SandboxMagics(Magics):
         error = error_of(result, name)
         if error is not None:
             raise error
+
+    @property
+    def _cell(self) -> int:
+        """The number of the notebook's cell that runs: IPython counts on before that or after, as its version is."""
+        history = self.host.history_manager
+        return 0 if history is None else len(history.input_hist_parsed) - 1
 
     def _advise(self, asked: argparse.Namespace, level: Level, cell: str) -> None:
         """Show what the check finds, or refuse, before the cell goes to its guest."""

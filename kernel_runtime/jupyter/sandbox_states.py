@@ -48,8 +48,6 @@ def _of_guest(magic: Magic) -> Magic:
     def parser() -> Parser:
         made = magic.parser()
         made.prog = f"%sandbox {magic.name}"
-        if magic.name == "replay":
-            made.epilog = "Cells are counted for each guest from 1, as %sandbox snapshots shows them."
         made.add_argument(
             "--name", dest="guest", default=DEFAULT, metavar="GUEST", help="the guest that is meant"
         )

@@ -155,7 +155,7 @@ def test_a_guest_of_the_magic_has_it_in_an_ordinary_notebook(panel):
         panel.run(index)
     panel.index = 4
     panel.run(4, "Snapshots of scout")
-    panel.choose(r"\[1\]")
+    panel.choose(r"\[2\]")
     panel.press_panel("Restore", r"#\d+ is back after \d+ ms")
     panel.run(3, r"\[1\]")
     panel.press_panel("Undo", "The last cell is undone")

@@ -222,6 +222,30 @@ def test_the_panel_of_a_guests_snapshots_brings_states_back(
     assert {content["comm_id"] for kind, content in outputs if kind == "comm_close"} == set(opened)
 
 
+def test_a_guests_cells_have_the_notebooks_numbers(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    client = kernel[1]
+    first, _ = execute(client, "%%sandbox --name counts\nx = [1]")
+    execute(client, "'a cell of the notebook alone'")
+    second, _ = execute(client, "%%sandbox --name counts\nprint(x); x.append(2)")
+    failed, outputs = execute(client, "%%sandbox --name counts\n1/0")
+    traceback = "".join(content["traceback"][0] for kind, content in outputs if kind == "error")
+    assert f"In[{failed['execution_count']}]" in re.sub(
+        r"\x1b\[[\d;]*m", "", traceback + "".join(failed["traceback"])
+    )
+    number = second["execution_count"]
+    assert number == first["execution_count"] + 2
+    _, outputs = execute(client, f"%sandbox replay {number} --name counts")
+    told = outputs[-1][1]["data"]["text/plain"]
+    assert told.startswith(
+        f"cell {number} again, on the state after cell {number - 2}:\noutputs: no difference"
+    )
+    refused, _ = execute(client, f"%sandbox replay {number - 1} --name counts")
+    assert f"cell {number - 1} did not run" in refused["evalue"] + str(refused["traceback"])
+    execute(client, "%sandbox kill counts")
+
+
 def wait_for(client: BlockingKernelClient, pattern: str) -> None:
     """Until a widget says it."""
     while True:
