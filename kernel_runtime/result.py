@@ -28,7 +28,8 @@ class Result(msgspec.Struct, kw_only=True):
     display_data, execute_result or error), in order. ``error`` is the exception that ended the
     code, ``verdict`` why the guest ended or was interrupted, or which limit is behind the error;
     both None when all went well.
-    ``denied``: system calls that the sandbox refused meanwhile, like ``socket(AF_VSOCK)``.
+    ``denied``: system calls that the sandbox refused meanwhile, like ``socket(AF_VSOCK)``. ``cell``: its number
+    among the runs of the session, which snapshots name (0: it has none).
     """
 
     outputs: list[Output] = []
@@ -36,6 +37,7 @@ class Result(msgspec.Struct, kw_only=True):
     verdict: Verdict | None = None
     seconds: float = 0.0
     denied: list[str] = []
+    cell: int = 0
 
     @property
     def ok(self) -> bool:

@@ -24,7 +24,7 @@ from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.checkpoint import Checkpoint
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
+    from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import Person
     from kernel_runtime.runtime import Runtime
     from kernel_runtime.workers import session as sessions
+    from kernel_runtime.workers.branch import Sink
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.restoration import Restoration
 
@@ -109,7 +111,7 @@ class AsyncSession:
         if manifest is not None:
             self._tighten_by_manifest()
         self._session: sessions.Session | None = None
-        self._cells = itertools.count(1)
+        self._cells = 0
         self._runtime: Runtime | None = None
 
     def _tighten_by_manifest(self) -> None:
@@ -205,18 +207,37 @@ class AsyncSession:
         check: bool = True,
         on_output: Callable[[Output], None] | None = None,
         on_input: Callable[[str, bool], str | None] | None = None,
+        cell: int = 0,
     ) -> Result:
         """Run code; outputs are collected and, as they come, given to ``on_output``.
 
         ``on_input(prompt, password)`` answers ``input()``; without it ``input()`` raises in the
-        guest. ``check``: raise what went wrong instead of returning it in the ``Result``.
+        guest. ``check``: raise what went wrong instead of returning it in the ``Result``. ``cell``: its number
+        where it has one already, if that is higher than the last one's; runs are counted from 1.
         """
+        session = self._open
+        number = self._cells = max(cell, self._cells + 1)
+        request = _execute_request(code, number, allow_stdin=on_input is not None)
+        result = await self.follow(
+            lambda sink: session.submit(request, sink), check=False, on_output=on_output, on_input=on_input
+        )
+        result.cell = number
+        return result.check() if check else result
+
+    async def follow(
+        self,
+        begin: Callable[[Sink], Awaitable[Verdict | None]],
+        *,
+        check: bool = True,
+        on_output: Callable[[Output], None] | None = None,
+        on_input: Callable[[str, bool], str | None] | None = None,
+    ) -> Result:
+        """What ``begin(sink)`` leaves behind: code that runs in the guest and whose frames go to the sink, as for ``run``."""
         collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
         begun = time.monotonic()
-        request = _execute_request(code, next(self._cells), allow_stdin=on_input is not None)
         verdict = None
         try:
-            verdict = await self._open.submit(request, collector.take)
+            verdict = await begin(collector.take)
         except asyncio.CancelledError:
             if being_cancelled():
                 raise
@@ -249,7 +270,7 @@ class AsyncSession:
     async def restart(self) -> None:
         """A fresh guest in milliseconds: variables and background work are gone."""
         await self._open.restart()
-        self._cells = itertools.count(1)
+        self._cells = 0
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the code that runs now."""

@@ -13,7 +13,7 @@ from kernel_runtime.workers.portal import Portal
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from types import TracebackType
 
     from kernel_runtime.domain.checkpoint import Checkpoint
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.snapshot import Budget, Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
+    from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import Person
     from kernel_runtime.result import Output, Result
     from kernel_runtime.workers import session as sessions
+    from kernel_runtime.workers.branch import Sink
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.restoration import Restoration
 
@@ -135,10 +137,23 @@ class Session:
         check: bool = True,
         on_output: Callable[[Output], None] | None = None,
         on_input: Callable[[str, bool], str | None] | None = None,
+        cell: int = 0,
     ) -> Result:
         """``AsyncSession.run``; Ctrl-C interrupts the guest. ``on_output`` is called in the
         portal's thread, ``on_input`` in a thread of its own."""
-        running = self._session.run(code, check=check, on_output=on_output, on_input=on_input)
+        running = self._session.run(code, check=check, on_output=on_output, on_input=on_input, cell=cell)
+        return self._portal.call(running, on_interrupt=self._session.interrupt)
+
+    def follow(
+        self,
+        begin: Callable[[Sink], Awaitable[Verdict | None]],
+        *,
+        check: bool = True,
+        on_output: Callable[[Output], None] | None = None,
+        on_input: Callable[[str, bool], str | None] | None = None,
+    ) -> Result:
+        """See ``AsyncSession.follow``; ``begin`` is called in the portal's thread."""
+        running = self._session.follow(begin, check=check, on_output=on_output, on_input=on_input)
         return self._portal.call(running, on_interrupt=self._session.interrupt)
 
     def value(self, name: str) -> Any:
@@ -275,9 +290,10 @@ def _portal() -> Portal:
     return portal
 
 
-def in_the_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine in the loop that all sessions of this process live in."""
-    return _portal().call(coroutine)
+def in_the_loop(coroutine: Coroutine[Any, Any, T], on_interrupt: Callable[[], None] | None = None) -> T:
+    """The result of a coroutine in the loop that all sessions of this process live in. Ctrl-C cancels it, or
+    calls ``on_interrupt`` there."""
+    return _portal().call(coroutine, on_interrupt)
 
 
 def _close_portal(portal: Portal) -> None:

@@ -22,5 +22,14 @@ FRONT = {
     "logs": "search what guests have printed, logged and been decided",
     "replay": "run a cell again on the state it first had",
 }
+#: Those that for a guest of ``%%sandbox`` have another name there; the others are ``%sandbox NAME``.
+_OTHERWISE = {"limits": "list", "cap": "permissions"}
+
+
+def in_sandbox(name: str) -> str:
+    """What answers it for a guest of ``%%sandbox``."""
+    return f"%sandbox {_OTHERWISE.get(name, name)}"
+
+
 #: What ``%gate`` does with a copy that was made: the front answers that, too.
 GATE_ACTIONS = ("show", "eval", "set", "resume", "drop")

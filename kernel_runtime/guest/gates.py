@@ -108,7 +108,10 @@ class Gates:
         elif isinstance(told, wire.Thaw):
             change(frame, told.edits)
         elif gate.wait:
-            raise StoppedAtGate(f"stopped at the gate in {gate.name}; %gates shows it, %gate resume goes on")
+            raise StoppedAtGate(
+                f"stopped at the gate in {gate.name}; %gates shows it, %gate resume goes on "
+                "(for a guest of %%sandbox: %sandbox gates, %sandbox gate resume)"
+            )
 
 
 class _Here:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.domain.magics import FRONT, GATE_ACTIONS
+from kernel_runtime.domain.magics import FRONT, GATE_ACTIONS, in_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ GATE_HELP = """%gate FUNCTION [if EXPR] [--wait]
 %gates
     Lists the copies that were made; each has a number N. In cells of their own:
     %gate show N · %gate eval N EXPR · %gate set N NAME EXPR · %gate resume N · %gate drop N
+    For a guest of %%sandbox: %sandbox gates, %sandbox gate show N and so on.
 """
 
 
@@ -45,11 +46,12 @@ def install(kernel: GuestKernel) -> None:
 def _stand_in(name: str, meaning: str) -> Callable[[str], None]:
     def stand_in(line: str) -> None:
         raise UsageError(
-            f"%{name} is answered outside the sandbox: it must stand in a cell of its own, without other code"
+            f"%{name} is answered outside the sandbox: it must stand in a cell of its own, without other code. "
+            f"For a guest of %%sandbox it is `{in_sandbox(name)}`"
         )
 
     stand_in.__name__ = name
-    stand_in.__doc__ = f"%{name}: {meaning}. In a cell of its own; `%{name}?` there shows more."
+    stand_in.__doc__ = f"%{name}: {meaning}. In a cell of its own; `%{name}?` there shows more. For a guest of %%sandbox: {in_sandbox(name)}."
     return stand_in
 
 
@@ -73,7 +75,10 @@ def _perform(kernel: Any, line: str) -> str:
         gates.off(words[1])
         return f"no gate in {words[1]} any more"
     if words[0] in GATE_ACTIONS and len(words) > 1 and words[1].lstrip("#").isdigit():
-        raise UsageError(f"%gate {words[0]} must stand in a cell of its own, without other code")
+        raise UsageError(
+            f"%gate {words[0]} must stand in a cell of its own, without other code; "
+            f"for a guest of %%sandbox it is `%sandbox gate {words[0]} …`"
+        )
     asked = _GATE.fullmatch(line)
     if asked is None:
         raise UsageError(f"%gate: {line!r} is not FUNCTION [if EXPR] [--wait]; %gate? shows more")
@@ -83,4 +88,4 @@ def _perform(kernel: Any, line: str) -> str:
     gate = gates.set(asked["name"], kernel.shell.user_ns, asked["condition"] or "", wait=waits)
     condition = f" for which {gate.condition}" if gate.condition else ""
     then = "makes a copy there and ends its cell" if waits else "makes a copy there and goes on"
-    return f"the next call of {gate.name}{condition} {then}; %gates lists the copies"
+    return f"the next call of {gate.name}{condition} {then}; %gates (for a guest of %%sandbox: %sandbox gates) lists the copies"

@@ -41,6 +41,8 @@ class Bench:
     """See ``front_magics.Bench``. ``content`` and ``extra``: the reply, where a cell of the guest's went
     on; ``run_on(submit)`` runs one with this cell's outputs; ``panel(name)`` opens one in it."""
 
+    at = "%"
+
     def __init__(
         self,
         ready: Callable[[], Awaitable[Session]],

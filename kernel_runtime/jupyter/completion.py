@@ -47,9 +47,6 @@ OPTIONS = (
 ACTIONS = ("list", "resources", "permissions", "logs", "kill", "reset", *sandbox_states.ACTIONS)
 #: Actions that name a guest.
 _OF_GUESTS = ("resources", "permissions", "kill", "reset")
-_OF_STATES = ("--name", "--pin", "--reseed")
-#: Actions that name a snapshot.
-_NAMING = ("restore", "diff", "pin", "drop")
 _AMOUNTS = {
     "--memory": ("256M", "512M", "1G", "2G"),
     "--disk": ("64M", "256M", "1G"),
@@ -138,23 +135,9 @@ class SandboxCompletion:
         """After ``%sandbox``: an action, then a guest or one of its states."""
         if len(words) == 1:
             return list(ACTIONS)
-        if words[1] not in sandbox_states.ACTIONS:
-            return self._guests.names() if len(words) == 2 and words[1] in _OF_GUESTS else []
-        if words[-1] == "--name":
-            return self._guests.names()
-        options = [option for option in _OF_STATES if option not in words]
-        return [*options, *self._states(words)]
-
-    def _states(self, words: list[str]) -> list[str]:
-        name = words[words.index("--name") + 1] if "--name" in words[:-1] else "default"
-        if name not in self._guests.names():
-            return []
-        guest = self._guests.get(name)
-        if words[1] == "branch":
-            return [line for line in guest.lines if line != guest.line]
-        if words[1] not in _NAMING:
-            return []
-        return [snapshot.name or str(snapshot.number) for snapshot in guest.snapshots()]
+        if words[1] == "--name" or words[1] in sandbox_states.ACTIONS:
+            return sandbox_states.completions(words[1:], self._guests)
+        return self._guests.names() if len(words) == 2 and words[1] in _OF_GUESTS else []
 
     def _variables(self) -> list[str]:
         hidden = self._shell.user_ns_hidden

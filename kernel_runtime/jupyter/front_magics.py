@@ -17,7 +17,7 @@ from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.magics import GATE_ACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guest import Session
@@ -31,8 +31,10 @@ Bundle = dict[str, Any]
 
 
 class Bench(Protocol):
-    """What magics work with: the session, what cells have shown, and a way to run one on."""
+    """What magics work with: the session, what cells have shown, and a way to run one on. ``at``: what stands before
+    their names here."""
 
+    at: str
     records: Records
 
     async def session(self) -> Session:
@@ -90,6 +92,13 @@ class FrontMagics:
     def __init__(self, magics: Iterable[Magic]) -> None:
         self._magics = {magic.name: magic for magic in magics}
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._magics)
+
+    def find(self, name: str) -> Magic | None:
+        """The one of that name."""
+        return self._magics.get(name)
+
     def recognise(self, code: str) -> list[Call] | None:
         """The calls that the cell consists of; None when there is anything else in it."""
         if "%" not in code:
@@ -129,12 +138,14 @@ class FrontMagics:
         magic = self._magics.get(words[0][1:]) if words[0].startswith("%") else None
         if magic is None:
             return None
-        found = self._offers(magic, words[1:-1], session)
+        found = offers(magic, words[1:-1], session)
         return sorted({text for text in found if text.startswith(words[-1])}), len(words[-1])
 
-    def _offers(self, magic: Magic, words: list[str], session: Session | None) -> list[str]:
-        options = [o for action in magic.parser()._actions for o in action.option_strings if o not in words]
-        return options if session is None else [*options, *magic.offers(session, words)]
+
+def offers(magic: Magic, words: list[str], session: Session | None) -> list[str]:
+    """What may stand after ``words``; options are each said once."""
+    options = [o for action in magic.parser()._actions for o in action.option_strings if o not in words]
+    return options if session is None else [*options, *magic.offers(session, words)]
 
 
 async def perform(bench: Bench, call: Call) -> Bundle | None:
@@ -142,10 +153,10 @@ async def perform(bench: Bench, call: Call) -> Bundle | None:
     parser = call.magic.parser()
     if call.help:
         return {"text/plain": parser.format_help().rstrip()}
-    return await call.magic.run(bench, parser.parse_args(_words(call)))
+    return await call.magic.run(bench, parser.parse_args(words_of(call)))
 
 
-def _words(call: Call) -> list[str]:
+def words_of(call: Call) -> list[str]:
     """As a shell would split them; of an expression nothing is taken away."""
     if call.magic.raw is not None:
         words = call.rest.split(maxsplit=call.magic.raw)

@@ -51,7 +51,7 @@ async def _gate(bench: Bench, asked: Any) -> Bundle | None:
         expression = expression.strip().removeprefix("= ").strip()
         _demand(name.isidentifier() and expression, "%gate set N NAME EXPR: which variable, which value?")
         value = await session.stops.set(number, name, expression)
-        return text(f"{name} will be {said(value)} when %gate resume {number} goes on")
+        return text(f"{name} will be {said(value)} when {bench.at}gate resume {number} goes on")
     _demand(not rest, f"%gate {asked.action} N: nothing may follow the number")
     if asked.action == "show":
         return text(*_stack(await session.stops.stack(number)))

@@ -17,15 +17,18 @@ from kernel_runtime.domain.limits import Limits, parse_limits
 from kernel_runtime.jupyter.cell_person import CellPerson
 from kernel_runtime.jupyter.line import Line
 from kernel_runtime.jupyter.panels.logbook import LogBook
+from kernel_runtime.jupyter.records import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.manifest import Manifest
-    from kernel_runtime.domain.snapshot import Snapshot
-    from kernel_runtime.jupyter.state_text import Restoration
+    from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.guest import Sink
     from kernel_runtime.result import Output, Result
+
+    #: Code, or what begins some in the guests' loop.
+    Running = str | Callable[[Sink], Awaitable[Verdict | None]]
 
 
 #: Between two looks while a cell runs.
@@ -48,6 +51,7 @@ class Guest(Protocol):
         check: bool = True,
         on_output: Callable[[Output], None] | None = None,
         on_input: Callable[[str, bool], str | None] | None = None,
+        cell: int = 0,
     ) -> Result: ...
 
     def value(self, name: str) -> Any: ...
@@ -58,37 +62,17 @@ class Guest(Protocol):
 
     def restart(self) -> None: ...
 
-    def snapshot(self, name: str = "", *, pin: bool = False) -> Snapshot: ...
-
-    def snapshots(self) -> list[Snapshot]: ...
-
-    def restore(self, name: str | int, *, reseed: bool = False) -> Restoration: ...
-
-    def undo(self, runs: int = 1) -> Restoration: ...
-
-    def redo(self) -> Restoration: ...
-
-    def branch(self, line: str) -> Restoration | Snapshot: ...
-
-    def pin(self, name: str | int, pinned: bool = True) -> Snapshot: ...
-
-    def drop(self, name: str | int) -> Snapshot: ...
-
-    def diff(self, a: str | int, b: str | int | None = None) -> Difference: ...
-
-    def written_since(self, name: str | int) -> list[str]: ...
+    def follow(
+        self,
+        begin: Callable[[Sink], Awaitable[Verdict | None]],
+        *,
+        check: bool = True,
+        on_output: Callable[[Output], None] | None = None,
+        on_input: Callable[[str, bool], str | None] | None = None,
+    ) -> Result: ...
 
     @property
     def watched(self) -> Any: ...
-
-    @property
-    def current(self) -> int | None: ...
-
-    @property
-    def line(self) -> str: ...
-
-    @property
-    def lines(self) -> list[str]: ...
 
     def close(self) -> None: ...
 
@@ -105,13 +89,15 @@ def limit_seen_inside(ename: str, evalue: str) -> str | None:
 
 def converse(
     guest: Guest,
-    code: str,
+    code: Running,
     handle: Callable[[Output | Line], None],
     hear: Callable[[Output], None] = lambda _: None,
     person: CellPerson | None = None,
+    cell: int = 0,
 ) -> Result:
-    """Run ``code`` in ``guest``; ``handle`` gets its outputs and the lines to be typed in the calling thread, ``hear``
-    the outputs in whichever thread they come in, before. ``person``: is asked in this thread, too.
+    """Run ``code`` in ``guest`` (or what it begins, in the guests' loop); ``handle`` gets its outputs and the lines to
+    be typed in the calling thread, ``hear`` the outputs in whichever thread they come in, before. ``person``: is asked in this thread,
+    too. ``cell``: the code's number, where it has one.
 
     The guest is waited for in another thread, so that this one can print, ask the person and
     notice Ctrl-C: that interrupts the guest, and outputs go on until its cell has ended.
@@ -135,7 +121,7 @@ def converse(
     def run() -> None:
         end: Any = None
         try:
-            end = guest.run(code, check=False, on_output=take, on_input=ask)
+            end = _result(guest, code, cell, on_output=take, on_input=ask)
         except BaseException as error:  # noqa: BLE001 — handed to the calling thread, which raises it
             end = error
         for line in list(asked):
@@ -163,6 +149,12 @@ def converse(
         raise ended
     result: Result = ended
     return result
+
+
+def _result(guest: Guest, code: Running, cell: int, **handlers: Any) -> Result:
+    if isinstance(code, str):
+        return guest.run(code, check=False, cell=cell, **handlers)
+    return guest.follow(code, check=False, **handlers)
 
 
 def _handle_all(events: _Events, handle: Callable[[Output | Line], None]) -> Any:
@@ -199,7 +191,7 @@ class _Events:
 
 class Guests:
     """The guests of one notebook, by name; an app's by its id. ``logs``: what they have said; ``known``: which
-    notebook this is."""
+    notebook this is; ``on_end`` is told of each that ends."""
 
     def __init__(
         self,
@@ -213,6 +205,8 @@ class Guests:
         self._known = known
         self._stamps: dict[str, str] = {}
         self.logs = LogBook()
+        self.on_end: Callable[[str], None] = lambda name: None
+        self._records: dict[str, Records] = {}
         self._guests: dict[str, Guest] = {}
         self._persons: dict[str, CellPerson] = {}
 
@@ -234,6 +228,10 @@ class Guests:
         """Who is asked about what the guest of that name requests."""
         self.get(name)
         return self._persons[name]
+
+    def records(self, name: str) -> Records:
+        """What its cells were and have shown since it began."""
+        return self._records.setdefault(name, Records())
 
     def take(
         self, name: str, amounts: Mapping[str, str], level: Level | None, *, fresh: bool = False
@@ -273,11 +271,14 @@ class Guests:
         guest = self.get(name)
         del self._guests[name], self._persons[name]
         self._stamps.pop(name, None)
+        self._records.pop(name, None)
+        self.on_end(name)
         guest.close()
 
     def reset(self, name: str) -> None:
         """Give a guest a clean interpreter; its limits stay."""
         self.get(name).restart()
+        self._records.pop(name, None)
 
     def close(self) -> None:
         """End all of them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from kernel_runtime.domain.amounts import show_amount
@@ -23,6 +23,7 @@ from kernel_runtime.jupyter.advice import Advice, advice_for
 from kernel_runtime.jupyter.completion import SandboxCompletion
 from kernel_runtime.jupyter.guests import Guest, Guests, converse
 from kernel_runtime.jupyter.sandbox_panel import SandboxPanels
+from kernel_runtime.jupyter.sandbox_states import DEFAULT
 from kernel_runtime.jupyter.showing import Hearing, SandboxError, Showing, error_of, plain_error
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.jupyter.front_magics import Call
+    from kernel_runtime.jupyter.guests import Running
     from kernel_runtime.ports import Person
 
-DEFAULT = "default"
 PANELS = ("resources", "permissions", "logs")
 AMOUNTS = Limits.__struct_fields__
+#: Between a magic and the code that it stands in there is IPython alone.
+_FRAMES = 2
 _extensions: dict[int, SandboxMagics] = {}
 
 
@@ -144,16 +148,28 @@ class SandboxMagics(Magics):
         """Variables in, the cell, variables out."""
         for variable, value in inputs.items():
             _put(guest, variable, value)
+        self._converse(guest, name, cell)
+        self.host.push({variable: guest.value(variable) for variable in outputs})
+
+    def _converse(self, guest: Guest, name: str, code: Running) -> None:
+        """Show what comes of a cell until it ends; an error of its is raised."""
         person = self.guests.person(name)
         showing = Showing(self.host, name, guest, person)
-        hearing = Hearing(self.guests.logs, name, self.host.execution_count)
-        result = converse(guest, cell, showing.show, hearing, person)
+        hearing = Hearing(self.guests.logs, name, self._cell)
+        result = converse(guest, code, showing.show, hearing, person, self._cell)
+        if isinstance(code, str):
+            self.guests.records(name).add(result.cell, code, result.outputs)
         if result.verdict is not None:
             self.guests.logs.record("error", result.verdict.tell(), source="host", guest=name)
         error = error_of(result, name)
         if error is not None:
             raise error
-        self.host.push({variable: guest.value(variable) for variable in outputs})
+
+    @property
+    def _cell(self) -> int:
+        """The number of the notebook's cell that runs: IPython counts on before that or after, as its version is."""
+        history = self.host.history_manager
+        return 0 if history is None else len(history.input_hist_parsed) - 1
 
     def _advise(self, asked: argparse.Namespace, level: Level, cell: str) -> None:
         """Show what the check finds, or refuse, before the cell goes to its guest."""
@@ -177,31 +193,54 @@ class SandboxMagics(Magics):
         choices=("list", *PANELS, "kill", "reset", *sandbox_states.ACTIONS),
         help="list: the guests there are; resources [GUEST]: a panel of what they use; permissions [GUEST]: one of what they may "
         "do, with the audit trail; logs: one of what they have said; kill GUEST: end one; reset GUEST: give it a clean interpreter; the "
-        "others keep, show, compare and bring back states of a guest, as the magics of the kernel do: "
-        "undo [N], redo, snapshot [NAME], snapshots, restore NAME, branch [LINE], diff A [B], pin NAME, drop NAME.",
+        "others keep, show, compare and bring back states of a guest (--name GUEST), as the kernel's magics of these names do: "
+        "`%%sandbox undo?` and so on show how each is used.",
     )
     @argument("names", nargs="*", help="What it is done with.")
-    @argument("--name", default=DEFAULT, help="The guest whose states are meant. Default: %(default)s.")
-    @argument("--pin", action="store_true", help="snapshot: keep it whatever the budget says.")
-    @argument("--reseed", action="store_true", help="restore: random generators begin anew.")
+    @no_var_expand  # for an expression at a gate; else it is done here
     @line_magic("sandbox")  # type: ignore[arg-type] # its stub knows no name
     def manage(self, line: str) -> None:
         """List, end or reset the guests of this notebook; keep states of one and go back to them."""
-        asked = _parsed(self.manage, line)
+        found = sandbox_states.recognise(line)
+        if found is None or found[0].magic.raw is None:
+            line = self.host.var_expand(line, _FRAMES)
+            found = sandbox_states.recognise(line)
         with plain_errors():
-            if asked.action in sandbox_states.ACTIONS:
-                options = sandbox_states.Options(asked.pin, asked.reseed)
-                guest = self.guests.get(asked.name)
-                bundle = sandbox_states.perform(guest, asked.action, asked.names, options)
-                self.host.display_pub.publish(data=bundle)
-            elif asked.action == "list":
-                print(self._listing())
-            elif asked.action in PANELS:
-                self.host.display_pub.publish(data=self.panels.show(asked.action, *asked.names[:1]))
-            elif asked.action == "kill":
-                self.guests.kill(*(asked.names or [DEFAULT])[:1])
+            if found is not None:
+                self._on_states(*found)
             else:
-                self.guests.reset(*(asked.names or [DEFAULT])[:1])
+                asked = _parsed(self.manage, line)
+                self._manage(asked.action, asked.names)
+
+    def _manage(self, action: str, names: list[str]) -> None:
+        if action == "list":
+            print(self._listing())
+        elif action in PANELS:
+            self.host.display_pub.publish(data=self.panels.show(action, *names[:1]))
+        elif action == "kill":
+            self.guests.kill(*(names or [DEFAULT])[:1])
+        else:
+            self.guests.reset(*(names or [DEFAULT])[:1])
+
+    def _on_states(self, call: Call, name: str) -> None:
+        """Keep, show, compare or bring back states of a guest."""
+        if call.help:
+            self.host.display_pub.publish(data=sandbox_states.help_of(call))
+            return
+        from kernel_runtime.client import in_the_loop
+
+        asked = sandbox_states.arguments(call, name)
+        guest = self.guests.get(asked.guest)
+        if call.magic.name == "snapshots" and asked.action is None and hasattr(self.host, "kernel"):
+            self.host.display_pub.publish(data=self.panels.snapshots(asked.guest))
+            return
+        session = guest.watched
+        bench = sandbox_states.Bench(session, self.guests.records(asked.guest), asked.guest)
+        bundle = in_the_loop(bench.perform(call.magic, asked), session.interrupt)
+        if bundle is not None:
+            self.host.display_pub.publish(data=bundle)
+        if bench.going_on is not None:
+            self._converse(guest, asked.guest, bench.going_on)
 
     def _listing(self) -> str:
         names = self.guests.names()
@@ -285,6 +324,7 @@ def load_ipython_extension(ip: InteractiveShell) -> None:
     _extensions[id(ip)] = magics
     ip.register_magics(magics)
     magics.completion.register()
+    ip.input_transformers_cleanup.append(sandbox_states.asking)
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
@@ -293,6 +333,7 @@ def unload_ipython_extension(ip: InteractiveShell) -> None:
     if magics is None:
         return
     magics.completion.unregister()
+    ip.input_transformers_cleanup.remove(sandbox_states.asking)
     for kind in ("line", "cell"):
         for name in ("sandbox", "app"):
             ip.magics_manager.magics[kind].pop(name, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import NotFound
@@ -11,7 +11,7 @@ from kernel_runtime.domain.transcript import Transcript
 from kernel_runtime.jupyter import contents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MOST_CELLS = 200
 _KINDS = {"execute_result": "result", "display_data": "display"}
@@ -34,13 +34,17 @@ class Recorder:
             self._published(frame)
 
     def _published(self, frame: wire.Publish) -> None:
-        if frame.kind == "error":
-            error = contents.read_object("error", frame.content)
-            self.transcript.add("error", f"{error.get('ename')}: {error.get('evalue')}\n")
-        elif frame.kind in _KINDS:
-            data = contents.read_object("content", frame.content).get("data")
-            plain = data.get("text/plain", "") if isinstance(data, dict) else ""
-            self.transcript.add(_KINDS[frame.kind], f"{plain}\n")
+        if frame.kind == "error" or frame.kind in _KINDS:
+            _note(self.transcript, frame.kind, contents.read_object(frame.kind, frame.content))
+
+
+def _note(transcript: Transcript, kind: str, content: dict[str, Any]) -> None:
+    if kind == "error":
+        transcript.add("error", f"{content.get('ename')}: {content.get('evalue')}\n")
+    elif kind in _KINDS:
+        data = content.get("data")
+        plain = data.get("text/plain", "") if isinstance(data, dict) else ""
+        transcript.add(_KINDS[kind], f"{plain}\n")
 
 
 class Records:
@@ -55,6 +59,15 @@ class Records:
         if len(self._runs) > MOST_CELLS:
             self._runs.popitem(last=False)
         return transcript
+
+    def add(self, count: int, code: str, outputs: Iterable[dict[str, Any]]) -> None:
+        """A cell has run, and left these outputs of a notebook."""
+        transcript = self.begin(count, code)
+        for output in outputs:
+            if output["output_type"] == "stream":
+                transcript.add(output["name"], output["text"])
+            else:
+                _note(transcript, output["output_type"], output)
 
     def find(self, count: int) -> Transcript:
         """``NotFound`` says which cells there are."""

@@ -1,4 +1,4 @@
-"""``%sandbox resources``, ``permissions`` and ``logs``: the panels over the guests of ``%%sandbox``, in any Jupyter kernel.
+"""``%sandbox resources``, ``permissions``, ``logs`` and ``snapshots``: the panels over the guests of ``%%sandbox``, in any Jupyter kernel.
 
 They live in the thread of the guests' own loop, so that they go on while a cell holds the kernel. What is
 pressed meanwhile arrives when that cell has ended: then the kernel hands it over.
@@ -13,7 +13,7 @@ from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, NotFound
 from kernel_runtime.jupyter.cleaning import WIDGET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.log import LogRecord
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.panels.permission_view import PermissionView
     from kernel_runtime.jupyter.panels.resource_view import ResourceView, Watched
     from kernel_runtime.jupyter.panels.rights import Rights
+    from kernel_runtime.jupyter.panels.snapshot_view import SnapshotView
     from kernel_runtime.jupyter.panels.stage import Panel
 
 
@@ -37,6 +38,7 @@ class SandboxPanels:
         self._guests = guests
         self._rights: dict[str, tuple[SessionBroker, Rights]] = {}
         self._open: dict[str, Panel] = {}
+        guests.on_end = self._guest_ended
         self._makers: dict[str, Callable[[], Panel]] = {
             "resources": self._resources,
             "permissions": self._permissions,
@@ -47,10 +49,13 @@ class SandboxPanels:
         """What the cell displays; ``guest``: who is looked at (empty: whoever was last)."""
         from kernel_runtime.client import in_the_loop
 
-        view = in_the_loop(self._opened(panel, guest))
-        plain, html = view.still()
-        shown = {"version_major": 2, "version_minor": 0, "model_id": view.root.model_id}
-        return {"text/plain": plain, "text/html": html, WIDGET: shown}
+        return in_the_loop(self._shown(panel, guest, self._makers[panel]))
+
+    def snapshots(self, guest: str) -> dict[str, Any]:
+        """The panel of one guest's snapshots, as a cell displays it; it goes when the guest does."""
+        from kernel_runtime.client import in_the_loop
+
+        return in_the_loop(self._of_snapshots(guest))
 
     def close(self) -> None:
         """No panel looks any more."""
@@ -59,10 +64,26 @@ class SandboxPanels:
 
             in_the_loop(self._closed())
 
-    async def _opened(self, name: str, guest: str) -> Any:
+    def _guest_ended(self, name: str) -> None:
+        """What shows its snapshots disappears from the page."""
+        view = self._open.pop(f"snapshots {name}", None)
+        if view is not None:
+            from kernel_runtime.client import in_the_loop
+
+            in_the_loop(_taken_away(view))
+
+    async def _shown(self, name: str, guest: str, make: Callable[[], Panel]) -> dict[str, Any]:
+        view = await self._opened(name, guest, make)
+        plain, html = view.still()
+        shown = {"version_major": 2, "version_minor": 0, "model_id": view.root.model_id}
+        return {"text/plain": plain, "text/html": html, WIDGET: shown}
+
+    async def _opened(self, name: str, guest: str, make: Callable[[], Panel]) -> Any:
         view = self._open.get(name)
         if view is None or view.root.comm is None:  # its page has let go of it
-            view = self._open[name] = self._makers[name]()
+            if view is not None:
+                view.close()
+            view = self._open[name] = make()
         if guest and isinstance(view, _OfOneGuest):
             self._guests.get(guest)  # or say which there are
             view.turn_to(guest)
@@ -87,6 +108,18 @@ class SandboxPanels:
         from kernel_runtime.jupyter.panels.log_view import LogView
 
         return LogView(self._guests.logs, self.voices, Path.cwd())
+
+    async def _of_snapshots(self, guest: str) -> dict[str, Any]:
+        session = self._guests.get(guest).watched
+
+        def make() -> SnapshotView:
+            from kernel_runtime.jupyter.panels import differences
+            from kernel_runtime.jupyter.panels.snapshot_view import SnapshotView
+
+            return SnapshotView(session.snapshots, differences.by(session), guest)
+
+        await session.snapshots.settled()
+        return await self._shown(f"snapshots {guest}", "", make)
 
     # -- what they work on, in the loop ----------------------------------------------------------
 
@@ -135,6 +168,20 @@ class SandboxPanels:
             id(logs): logs for logs in (broker.context.commons.said for broker, _ in self._rights.values())
         }
         return sorted((r for one in logs.values() for r in one.records), key=lambda record: record.at)
+
+
+async def _taken_away(view: Panel) -> None:
+    view.close()
+    for widget in list(_parts(view.root)):
+        widget.close()
+
+
+def _parts(widget: Any) -> Iterator[Any]:
+    """It, and all that it is made of."""
+    yield widget
+    looks = (getattr(widget, name, None) for name in ("layout", "style"))
+    for part in (*filter(None, looks), *getattr(widget, "children", ())):
+        yield from _parts(part)
 
 
 def _records_of(broker: SessionBroker) -> Callable[[], Iterable[LogRecord]]:

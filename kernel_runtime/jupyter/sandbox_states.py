@@ -1,107 +1,175 @@
-"""``%sandbox undo`` and its kin: the states of a guest of ``%%sandbox``, kept and brought back."""
+"""``%sandbox undo`` and its kin: the kernel's own magics for states, on a guest of ``%%sandbox``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.errors import Invalid, KernelRuntimeError
-from kernel_runtime.domain.snapshot import Snapshot
-from kernel_runtime.jupyter import state_html, state_text
+from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
+from kernel_runtime.domain.magics import GATE_ACTIONS
+from kernel_runtime.jupyter import files_magic, front_magics, gate_magics, replay_magic, snapshot_magics
+from kernel_runtime.jupyter.front_magics import Bundle, Call, FrontMagics, Magic, Parser, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
+    from collections.abc import Awaitable, Callable
 
-    from kernel_runtime.jupyter.guests import Guest
+    from kernel_runtime.domain.verdict import Verdict
+    from kernel_runtime.jupyter.guest import Session, Sink
+    from kernel_runtime.jupyter.guests import Guests
+    from kernel_runtime.jupyter.records import Records
 
-Bundle = dict[str, str]
-
-
-class Options(NamedTuple):
-    """``--pin`` and ``--reseed``, where they mean something."""
-
-    pin: bool = False
-    reseed: bool = False
-
-
-def perform(guest: Guest, action: str, names: list[str], options: Options) -> Bundle:
-    """What is to be shown; errors say what to do."""
-    least, most, work = ACTIONS[action]
-    if not least <= len(names) <= most:
-        wanted = f"{least}" if least == most else f"{least} or {most}"
-        raise Invalid(f"%sandbox {action}: {wanted} names, not {len(names)}; %sandbox? shows how it is used")
-    return work(guest, names, options)
+DEFAULT = "default"
+#: What ``%snapshots`` does with one of them; the actions of that name are the same.
+_ON_ONE = ("pin", "unpin", "drop")
+_LINE = re.compile(
+    r"(?:--name[\s=]\s*(?P<guest>\S+)\s+)?(?P<action>[a-z]+)(?P<asks>\s*\?{1,2})?(?:\s+(?P<rest>.*))?"
+)
+_ASKED = re.compile(r"%sandbox\s+(?P<action>[a-z]+)\?{1,2}\s*")
+#: In a line whose end is an expression, a guest is named before or after all of it.
+_NAMED = re.compile(
+    r"(?:--name[\s=]\s*(?P<head>\S+)\s+)?(?P<rest>.*?)(?:\s+--name(?:=|\s+)(?P<tail>[\w.\-]+))?"
+)
 
 
-def _text(*lines: str) -> Bundle:
-    return {"text/plain": "\n".join(lines)}
+def _resume_parser() -> Parser:
+    return Parser("resume", "Let a paused guest go on; its next cell does so, too.")
 
 
-def _back(guest: Guest, what: str, came: state_text.Restoration) -> Bundle:
-    try:
-        written = guest.written_since(came.snapshot.number)
-    except KernelRuntimeError:
-        written = None
-    return _text(*state_text.restored(what, came, written))
+async def _resume(bench: front_magics.Bench, _: Any) -> Bundle:
+    (await bench.session()).resume()
+    return text("it goes on")
 
 
-def _undo(guest: Guest, names: list[str], _: Options) -> Bundle:
-    count = names[0] if names else "1"
-    if not count.isdigit():
-        raise Invalid(f"%sandbox undo: {count!r} is no number of cells")
-    cells = "the last cell" if count == "1" else f"the last {count} cells"
-    return _back(guest, f"undid {cells}: the state is the one after", guest.undo(int(count)))
+def _of_guest(magic: Magic) -> Magic:
+    """The same for one guest of several."""
+
+    def parser() -> Parser:
+        made = magic.parser()
+        made.prog = f"%sandbox {magic.name}"
+        made.add_argument(
+            "--name", dest="guest", default=DEFAULT, metavar="GUEST", help="the guest that is meant"
+        )
+        return made
+
+    return replace(magic, parser=parser)
 
 
-def _redo(guest: Guest, *_: object) -> Bundle:
-    return _back(guest, "redone: the state is the one after", guest.redo())
+def _copies(magic: Magic) -> Magic:
+    """``%gate`` for copies alone: ``%gate off`` is the guest's, as is setting one."""
+
+    def offers(session: Session, words: list[str]) -> list[str]:
+        return [word for word in magic.offers(session, words) if word != "off"]
+
+    return replace(magic, offers=offers) if magic.name == "gate" else magic
 
 
-def _snapshot(guest: Guest, names: list[str], options: Options) -> Bundle:
-    return _text(*state_text.taken(guest.snapshot(names[0] if names else "", pin=options.pin)))
+MAGICS = FrontMagics(
+    map(
+        _of_guest,
+        (
+            *snapshot_magics.MAGICS,
+            Magic(name="resume", parser=_resume_parser, run=_resume),
+            *map(_copies, gate_magics.MAGICS),
+            *replay_magic.MAGICS,
+            *files_magic.MAGICS,
+        ),
+    )
+)
+ACTIONS = (*MAGICS, *_ON_ONE)
+_MENTIONED = re.compile(
+    rf"%(?=(?:{'|'.join(set(MAGICS) - {'gate'})})\b|gate(?:\?| (?:{'|'.join(GATE_ACTIONS)})\b))"
+)
 
 
-def _restore(guest: Guest, names: list[str], options: Options) -> Bundle:
-    came = guest.restore(names[0], reseed=options.reseed)
-    return _back(guest, f"restored {state_text.quoted(came.snapshot)}, the state after", came)
+def recognise(line: str) -> tuple[Call, str] | None:
+    """What ``%sandbox`` is to do with states, and of which guest, as far as that stands outside the arguments;
+    None when it is something else."""
+    found = _LINE.fullmatch(line.strip())
+    if found is None:
+        return None
+    action, rest = found["action"], found["rest"] or ""
+    if action in _ON_ONE:
+        action, rest = "snapshots", f"{action} {rest}"
+    magic, guest = MAGICS.find(action), found["guest"] or DEFAULT
+    if magic is None:
+        return None
+    named = _NAMED.fullmatch(rest) if magic.raw is not None else None
+    if named is not None:
+        guest, rest = named["head"] or named["tail"] or guest, named["rest"]
+    return Call(magic=magic, rest=rest, help=bool(found["asks"])), guest
 
 
-def _snapshots(guest: Guest, *_: object) -> Bundle:
-    shown = guest.snapshots(), guest.current, guest.line
-    return {"text/plain": state_text.listing(*shown), "text/html": state_html.listing(*shown)}
+def asking(lines: list[str]) -> list[str]:
+    """For IPython: a cell ``%sandbox undo?`` asks the magic, and not for a variable ``undo``."""
+    asked = _ASKED.fullmatch(lines[0]) if len(lines) == 1 else None
+    return lines if asked is None or asked["action"] not in ACTIONS else [f"%sandbox {asked['action']} ?\n"]
 
 
-def _branch(guest: Guest, names: list[str], _: Options) -> Bundle:
-    left = guest.line
-    if not names:
-        return _text(*(f"{'→' if line == left else '·'} {line}" for line in guest.lines))
-    came = guest.branch(names[0])
-    if isinstance(came, Snapshot):
-        return _text(f"{names[0]!r} begins here; %sandbox branch {left} goes back to {left!r}")
-    return _back(guest, f"left {left!r} for {names[0]!r}, the state after", came)
+def arguments(call: Call, guest: str) -> argparse.Namespace:
+    """Its arguments; ``guest`` in them is whose states are meant."""
+    if call.magic.name == "gate" and call.rest.split()[:1] not in [[action] for action in GATE_ACTIONS]:
+        raise Invalid(
+            f"%sandbox gate: {' | '.join(GATE_ACTIONS)} N is for copies that were made at gates. A gate itself is "
+            "set in the code: `%gate FUNCTION` in a cell of %%sandbox; `%sandbox gate?` shows more"
+        )
+    return call.magic.parser().parse_args(["--name", guest, *front_magics.words_of(call)])
 
 
-def _diff(guest: Guest, names: list[str], _: Options) -> Bundle:
-    found = guest.diff(*names)
-    return {"text/plain": state_text.clean(str(found)), "text/html": state_html.difference(found)}
+def help_of(call: Call) -> Bundle:
+    """How it is used."""
+    return text(_here(call.magic.parser().format_help().rstrip(), "%sandbox "))
 
 
-def _pin(guest: Guest, names: list[str], _: Options) -> Bundle:
-    return _text(f"pinned {state_text.quoted(guest.pin(names[0]))}")
+class Bench:
+    """See ``front_magics.Bench``. ``going_on``: what runs on a cell of the guest's, when that is what was asked for:
+    it is begun in the guests' loop while the thread of the cell shows what comes."""
+
+    def __init__(self, session: Session, records: Records, guest: str) -> None:
+        self.at = "%sandbox " if guest == DEFAULT else f"%sandbox --name {guest} "
+        self.records = records
+        self.going_on: Callable[[Sink], Awaitable[Verdict | None]] | None = None
+        self._session = session
+
+    async def session(self) -> Session:
+        await self._session.ready()
+        return self._session
+
+    async def run_on(self, submit: Callable[[Sink], Awaitable[Verdict | None]]) -> None:
+        self.going_on = submit
+
+    async def panel(self, name: str) -> Bundle:
+        raise Conflict(f"{name} opens no panel here")
+
+    async def perform(self, magic: Magic, asked: argparse.Namespace) -> Bundle | None:
+        """What is to be shown; errors say what to do, as it is written here."""
+        try:
+            return await magic.run(self, asked)
+        except (Invalid, NotFound, Conflict) as error:
+            raise type(error)(_here(str(error), self.at)) from None
 
 
-def _drop(guest: Guest, names: list[str], _: Options) -> Bundle:
-    return _text(f"dropped {state_text.quoted(guest.drop(names[0]))}")
+def _here(said: str, at: str) -> str:
+    """A text of ours, with the magics that it mentions as they are called here."""
+    return _MENTIONED.sub(at, said)
 
 
-#: By name: fewest and most words after it, and what it does.
-ACTIONS: dict[str, tuple[int, int, Callable[[Guest, list[str], Options], Bundle]]] = {
-    "undo": (0, 1, _undo),
-    "redo": (0, 0, _redo),
-    "snapshot": (0, 1, _snapshot),
-    "snapshots": (0, 0, _snapshots),
-    "restore": (1, 1, _restore),
-    "branch": (0, 1, _branch),
-    "diff": (1, 2, _diff),
-    "pin": (1, 1, _pin),
-    "drop": (1, 1, _drop),
-}
+def completions(words: list[str], guests: Guests) -> list[str]:
+    """What may stand after ``%sandbox`` and these words, where they begin with an action for states or a guest."""
+    words, guest = list(words), DEFAULT
+    if words[-1] == "--name":
+        return guests.names()
+    named = "--name" in words
+    if named:
+        place = words.index("--name")
+        guest = words[place + 1]
+        del words[place : place + 2]
+    if not words:
+        return list(ACTIONS)
+    if words[0] in _ON_ONE:
+        words.insert(0, "snapshots")
+    magic = MAGICS.find(words[0])
+    session = guests.get(guest).watched if guest in guests.names() else None
+    found = [] if magic is None else front_magics.offers(magic, words[1:], session)
+    return [word for word in found if not (named and word == "--name")]

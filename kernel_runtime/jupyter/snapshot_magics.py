@@ -65,19 +65,19 @@ async def _restore(bench: Bench, asked: Any) -> Bundle:
     try:
         session.snapshots.find(asked.name)
     except NotFound as missing:
-        return await _from_disk(session, asked.name, missing)
+        return await _from_disk(session, asked.name, missing, bench.at)
     restoration = await session.snapshots.restore(asked.name, reseed=asked.reseed)
     title = state_text.quoted(restoration.snapshot)
     return await went_back(session, f"restored {title}, the state after", restoration)
 
 
-async def _from_disk(session: Session, name: str, missing: NotFound) -> Bundle:
+async def _from_disk(session: Session, name: str, missing: NotFound, at: str) -> Bundle:
     """A checkpoint of that name, if there is one: its variables come into the present state."""
     try:
         kept, restored = await session.revive(name)
     except NotFound as neither:
         raise NotFound(f"{missing}. On disk: {neither}") from None
-    return text(*state_text.revived(kept, restored.names, restored.failed, restored.of))
+    return text(*state_text.revived(kept, restored.names, restored.failed, restored.of, at))
 
 
 async def went_back(session: Session, what: str, restoration: Restoration) -> Bundle:
@@ -127,7 +127,7 @@ async def _snapshots(bench: Bench, asked: Any) -> Bundle:
     if asked.action is None:
         # The panel takes this place in a notebook; text and table stay for everything else.
         return {
-            "text/plain": state_text.listing(snapshots.listing(), snapshots.base, snapshots.line),
+            "text/plain": state_text.listing(snapshots.listing(), snapshots.base, snapshots.line, bench.at),
             "text/html": state_html.listing(snapshots.listing(), snapshots.base, snapshots.line),
         }
     if asked.name is None:
@@ -156,9 +156,8 @@ async def _branch(bench: Bench, asked: Any) -> Bundle:
     left = snapshots.line
     came = await snapshots.branch(asked.name)
     if isinstance(came, Snapshot):
-        return text(
-            f"{asked.name!r} begins here; %branch {left} goes back to the state that {left!r} has now"
-        )
+        back = f"{bench.at}branch {left}"
+        return text(f"{asked.name!r} begins here; {back} goes back to the state that {left!r} has now")
     return await went_back(session, f"left {left!r} for {asked.name!r}, the state after", came)
 
 

@@ -65,11 +65,12 @@ def kept(checkpoint: Checkpoint) -> list[str]:
 
 
 def revived(
-    checkpoint: Checkpoint, names: Sequence[str], failed: Mapping[str, str], of: str = ""
+    checkpoint: Checkpoint, names: Sequence[str], failed: Mapping[str, str], of: str = "", at: str = "%"
 ) -> list[str]:
-    """What of a checkpoint is back in the present state. ``of``: whose it is, if it is not one's own."""
+    """What of a checkpoint is back in the present state. ``of``: whose it is, if it is not one's own; ``at``: what stands
+    before the names of magics."""
     name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
-    lines = [f"{len(names)} variables of checkpoint {name} are back; %undo takes that back"]
+    lines = [f"{len(names)} variables of checkpoint {name} are back; {at}undo takes that back"]
     if of:
         lines.append(f"it is not this notebook's own: {said(of)} has kept it")
     return lines + _without("not kept", checkpoint.skipped) + _without("not back", failed)
@@ -109,13 +110,14 @@ def files(written: Sequence[str] | None) -> str:
     return f"files that were written since stay written: {shown}{more}"
 
 
-def listing(snapshots: Sequence[Snapshot], base: int | None, line: str) -> str:
-    """The tree, and what all of it takes."""
+def listing(snapshots: Sequence[Snapshot], base: int | None, line: str, at: str = "%") -> str:
+    """The tree, and what all of it takes, as far as that has been measured. ``at``: as for ``revived``."""
     if not snapshots:
-        return f"no snapshots yet (line {line!r}); %snapshot NAME keeps the present state"
+        return f"no snapshots yet (line {line!r}); {at}snapshot NAME keeps the present state"
     held = sum(snapshot.size or 0 for snapshot in snapshots)
-    total = f"{len(snapshots)} snapshots, {show_amount('memory', held)}; on line {line!r}"
-    return "\n".join([*show_tree(snapshots, base), total])
+    count = f"{len(snapshots)} snapshot{'' if len(snapshots) == 1 else 's'}"
+    total = f"{count}, {show_amount('memory', held)}" if held else count
+    return "\n".join([*show_tree(snapshots, base), f"{total}; on line {line!r}"])
 
 
 def _ms(seconds: float) -> str:

@@ -149,6 +149,30 @@ def test_restore_undo_and_redo(panel):
     panel.run(4, r"\b4\b")
 
 
+def test_a_guest_of_the_magic_has_it_in_an_ordinary_notebook(panel):
+    guest = "%%sandbox --name scout\n"
+    cells = (f"{guest}{cell}" for cell in ("data = [1]", "data.append(2)", "data"))
+    panel.open(
+        "%load_ext kernel_runtime",
+        *cells,
+        "%sandbox snapshots --name scout",
+        "%sandbox kill scout",
+        name="guest.ipynb",
+        kernel="python3",
+    )
+    for index in range(3):
+        panel.run(index)
+    panel.index = 4
+    panel.run(4, "Snapshots of scout")
+    panel.choose(r"\[2\]")
+    panel.press_panel("Restore", r"#\d+ is back after \d+ ms")
+    panel.run(3, r"\[1\]")
+    panel.press_panel("Undo", "The last cell is undone")
+    panel.photograph("guest_of_the_magic")
+    panel.run(5)
+    wait_until(lambda: not panel.rows(), 20, "its guest is gone, and it stays")
+
+
 def test_pin_and_drop(panel):
     panel.open(*CELLS, name="pin.ipynb", kernel=PATIENT)
     for index in range(3):

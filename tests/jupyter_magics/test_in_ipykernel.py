@@ -180,6 +180,86 @@ def test_a_click_in_the_panel_of_permissions_grants_and_its_logs_tell_of_it(
     execute(client, "%sandbox kill asks")
 
 
+def test_the_panel_of_a_guests_snapshots_brings_states_back(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    client = kernel[1]
+    for cell in ("x = 1", "x = 2"):
+        execute(client, f"%%sandbox --name timed\n{cell}")
+    execute(client, "%sandbox snapshot two --name timed --pin")
+    reply, outputs = execute(client, "%sandbox snapshots --name timed")
+    assert reply["status"] == "ok", reply
+    (shown,) = [content["data"] for kind, content in outputs if kind == "display_data"]
+    assert "→ two" in shown["text/plain"]
+    assert "<b>Snapshots of timed</b>" in shown["text/html"]
+    opened = {
+        content["comm_id"]: content["data"]["state"] for kind, content in outputs if kind == "comm_open"
+    }
+    assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] in opened
+
+    def press(button: str) -> None:
+        (found,) = [i for i, state in opened.items() if state.get("description") == button]
+        tell_widget(client, found, {"method": "custom", "content": {"event": "click"}})
+
+    press("Undo")
+    wait_for(client, "The last cell is undone")
+    assert execute(client, "%%sandbox --name timed\nprint(x)")[1][-1][1]["text"] == "1\n"
+    (rows,) = {
+        content["comm_id"]
+        for kind, content in outputs
+        if kind == "comm_msg" and "kr-rows" in content["data"].get("state", {}).get("_dom_classes", ())
+    }
+    tell_widget(client, rows, {"method": "update", "state": {"index": 2}, "buffer_paths": []})
+    press("Drop")
+    wait_for(client, "#2 is dropped")
+    again, outputs = execute(client, "%sandbox snapshots --name timed")  # it stands already
+    assert again["status"] == "ok", again
+    assert not [kind for kind, _ in outputs if kind == "comm_open"]
+    told = str(outputs[-1][1]["data"]["text/plain"])
+    assert "two" in told
+    assert "#2" not in told
+    _, outputs = execute(client, "%sandbox kill timed")
+    assert {content["comm_id"] for kind, content in outputs if kind == "comm_close"} == set(opened)
+
+
+def test_a_guests_cells_have_the_notebooks_numbers(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    client = kernel[1]
+    first, _ = execute(client, "%%sandbox --name counts\nx = [1]")
+    execute(client, "'a cell of the notebook alone'")
+    second, _ = execute(client, "%%sandbox --name counts\nprint(x); x.append(2)")
+    failed, outputs = execute(client, "%%sandbox --name counts\n1/0")
+    traceback = "".join(content["traceback"][0] for kind, content in outputs if kind == "error")
+    assert f"In[{failed['execution_count']}]" in re.sub(
+        r"\x1b\[[\d;]*m", "", traceback + "".join(failed["traceback"])
+    )
+    number = second["execution_count"]
+    assert number == first["execution_count"] + 2
+    _, outputs = execute(client, f"%sandbox replay {number} --name counts")
+    told = outputs[-1][1]["data"]["text/plain"]
+    assert told.startswith(
+        f"cell {number} again, on the state after cell {number - 2}:\noutputs: no difference"
+    )
+    refused, _ = execute(client, f"%sandbox replay {number - 1} --name counts")
+    assert f"cell {number - 1} did not run" in refused["evalue"] + str(refused["traceback"])
+    execute(client, "%sandbox kill counts")
+
+
+def wait_for(client: BlockingKernelClient, pattern: str) -> None:
+    """Until a widget says it."""
+    while True:
+        message = client.get_iopub_msg(timeout=60)
+        if message["msg_type"] == "comm_msg" and re.search(pattern, str(message["content"]["data"])):
+            return
+
+
+def test_help_of_what_is_done_with_states(kernel: tuple[KernelManager, BlockingKernelClient]) -> None:
+    _, outputs = execute(kernel[1], "%sandbox restore?")
+    assert outputs[-1][1]["data"]["text/plain"].startswith("usage: %sandbox restore [--reseed]")
+    assert completed(kernel[1], "%sandbox snapshot --d", "") == ["--durable"]
+
+
 ASK = "from kernel_runtime.sdk import cache\nprint(cache.get('x', default='kept'))"
 IMITATION = "[kernel_runtime asks; this is not the notebook]\nType `once 07`, `session 07` or `always 07` to allow it: "
 

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 
+from kernel_runtime.client import in_the_loop
+from kernel_runtime.domain.magics import FRONT, GATE_ACTIONS, in_sandbox
+from kernel_runtime.jupyter import completion, sandbox_states
+from kernel_runtime.jupyter.showing import SandboxError
+
 if TYPE_CHECKING:
     from conftest import Displays
     from IPython.core.interactiveshell import InteractiveShell
+
+    from kernel_runtime.jupyter.guests import Guest
+    from kernel_runtime.jupyter.magics import SandboxMagics
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place for checkpoints."""
+    monkeypatch.setenv("KERNEL_RUNTIME_STATE", str(tmp_path / "state"))
+
+
+def guest(shell: InteractiveShell, name: str = "default") -> Guest:
+    magics: SandboxMagics = shell.magics_manager.registry["SandboxMagics"]
+    return magics.guests.get(name)
 
 
 def run(shell: InteractiveShell, cell: str, line: str = "") -> None:
@@ -80,7 +103,187 @@ def test_snapshots_lines_and_differences(shell: InteractiveShell) -> None:
     assert shown(shell, "branch") == "· main\n→ other"
     assert "left 'other' for 'main'" in shown(shell, "branch main")
     assert shown(shell, "pin clean") == "pinned 'clean'"
+    assert shown(shell, "unpin clean") == "unpinned 'clean'"
     assert shown(shell, "drop clean") == "dropped 'clean'"
+
+
+def test_what_has_not_been_weighed_is_not_told_as_nothing(shell: InteractiveShell) -> None:
+    run(shell, "x = 1")
+    shown(shell, "snapshot clean")
+    assert shown(shell, "snapshots").endswith("\n2 snapshots; on line 'main'")
+    session = guest(shell).watched
+    in_the_loop(session.snapshots.weigh())
+    assert re.search(r"\n2 snapshots, [\d.]+ [KM]B; on line 'main'$", shown(shell, "snapshots"))
+
+
+def test_checkpoints_and_back_from_disk(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "x, y = 1, 'kept'")
+    assert "kept on disk as 'monday': 2 variables" in shown(shell, "checkpoint monday")
+    run(shell, "x = 2")
+    told = shown(shell, "snapshot tuesday --pin --durable")
+    assert "'tuesday': the state after cell 2, pinned" in told
+    assert "kept on disk as 'tuesday'" in told
+    shell.run_line_magic("sandbox", "kill default")
+    run(shell, "z = 3")
+    told = shown(shell, "restore monday")
+    assert told == "2 variables of checkpoint 'monday' are back; %sandbox undo takes that back"
+    run(shell, "print(x, y, z)")
+    run(shell, "z = 4", "--name other")
+    told = shown(shell, "--name other restore tuesday")
+    assert told.endswith("%sandbox --name other undo takes that back")
+    run(shell, "print(x, z)", "--name other")
+    assert capsys.readouterr().out == "1 kept 3\n2 4\n"
+    with pytest.raises(UsageError, match="there is no snapshot 'sunday'"):
+        shell.run_line_magic("sandbox", "restore sunday")
+
+
+def test_pause_and_resume(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "x = 1")
+    assert re.match("paused; .* of memory given back", shown(shell, "pause"))
+    assert guest(shell).watched.paused
+    shown(shell, "resume")
+    assert not guest(shell).watched.paused
+    shown(shell, "pause")
+    run(shell, "print(x)")
+    assert capsys.readouterr().out == "1\n"
+
+
+def test_files_of_a_guest_are_kept(shell: InteractiveShell) -> None:
+    run(shell, "open('of_guest.txt', 'w').write('1')")
+    place = Path("of_guest.txt")
+    assert "of_guest.txt" in shown(shell, "files")
+    assert not place.exists()
+    assert "kept on the host" in shown(shell, "files keep of_guest.txt --name default")
+    assert place.read_text() == "1"
+    place.unlink()
+
+
+GATED = """
+def f(a):
+    b = a + 1
+    return b * 2
+"""
+
+
+def test_a_copy_made_at_a_gate_is_looked_at_edited_and_gone_on_with(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.push({"a": "the notebook's own"})
+    assert "no copies yet" in (run(shell, GATED), shown(shell, "gates"))[1]
+    run(shell, "%gate f")
+    assert "%sandbox gates" in capsys.readouterr().out
+    run(shell, "print('before')\ny = f(20)\nprint(f'{y=}')")
+    assert capsys.readouterr().out == "before\ny=42\n"
+    found = re.match(r"#(\d+)  in f, line \d, of cell 3", shown(shell, "gates"))
+    assert found is not None
+    number = found[1]
+    with pytest.raises(UsageError, match=f"`%sandbox gate resume {number}` goes on there"):
+        shell.run_line_magic("sandbox", f"restore {number}")
+    assert "    a = 20" in shown(shell, f"gate show {number}")
+    # an expression is the guest's: nothing of the notebook's is put into it
+    assert shown(shell, f"gate eval {number} {{a}} --name default") == "{20}"
+    told = shown(shell, f"gate set {number} b 100")
+    assert told == f"b will be 100 when %sandbox gate resume {number} goes on"
+    shell.run_line_magic("sandbox", f"--name default gate resume {number}")
+    assert capsys.readouterr().out == "y=42\n"  # `b` is computed after the gate
+    shown(shell, f"gate set {number} a 1")
+    shell.run_line_magic("sandbox", f"gate resume {number}")
+    assert capsys.readouterr().out == "y=4\n"
+    run(shell, "print(y)")
+    assert capsys.readouterr().out == "4\n"
+    assert shown(shell, f"gate drop {number}") == f"dropped #{number}"
+
+
+def test_an_error_after_a_gate_is_that_of_the_line(shell: InteractiveShell) -> None:
+    run(shell, GATED)
+    run(shell, "%gate f")
+    run(shell, "f(1)\nif x := 1: pass")
+    (copy,) = guest(shell).watched.stops.listing()
+    shown(shell, f"gate set {copy.number} a 'text'")
+    with pytest.raises(SandboxError, match="TypeError: can only concatenate"):
+        shell.run_line_magic("sandbox", f"gate resume {copy.number}")
+
+
+def test_a_cell_is_replayed(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "x = 1")
+    run(shell, "y = x + 1\nprint('y is', y)\ny")
+    shown(shell, "snapshot two")
+    run(shell, "x = 10")
+    shown(shell, "snapshot ten")
+    told = shown(shell, "replay 2")
+    assert told == (
+        "cell 2 again, on the state after cell 1:\noutputs: no difference\nvariables: no difference"
+    )
+    told = shown(shell, "replay 2 --from ten")
+    assert "-y is 2\n    +y is 11" in told
+    assert "result:\n    -2\n    +11" in told
+    assert "~ y: int, 28 bytes = 2 → int, 28 bytes = 11" in told
+    run(shell, "print(x, y)")
+    assert capsys.readouterr().out.endswith("10 2\n")
+    shell.run_line_magic("sandbox", "reset default")
+    with pytest.raises(UsageError, match="known cells: none yet"):
+        shell.run_line_magic("sandbox", "replay 2")
+
+
+def test_an_error_is_replayed_as_one(shell: InteractiveShell) -> None:
+    run(shell, "x = 0")
+    with pytest.raises(SandboxError):
+        run(shell, "print('so far')\n1 / x")
+    assert "outputs: no difference" in shown(shell, "replay 2")
+
+
+def test_ctrl_c_reaches_the_cell_that_is_replayed(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(shell, "seconds = 0")
+    run(shell, "import time; time.sleep(seconds)")
+    run(shell, "seconds = 600")
+    shown(shell, "snapshot long")
+    session = guest(shell).watched
+
+    def press() -> None:
+        while not session.executing:
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    assert "+KeyboardInterrupt" in shown(shell, "replay 2 --from long")
+    run(shell, "print(seconds)")
+    assert capsys.readouterr().out == "600\n"
+
+
+@pytest.mark.parametrize("name", FRONT)
+def test_the_kernels_magics_say_in_a_cell_what_they_are_called_here(
+    shell: InteractiveShell, name: str
+) -> None:
+    with pytest.raises(SandboxError, match=f"`{in_sandbox(name)}`"):
+        run(shell, f"%{name}")
+    action = in_sandbox(name).removeprefix("%sandbox ")
+    assert sandbox_states.recognise(action) is not None or action in completion.ACTIONS
+
+
+@pytest.mark.parametrize("action", sandbox_states.ACTIONS)
+def test_each_has_its_help_without_a_guest(shell: InteractiveShell, action: str) -> None:
+    displays: Displays = shell.display_pub
+    shell.run_cell(f"%sandbox {action}?")
+    (message,) = displays.published
+    told = str(message["data"]["text/plain"])
+    assert told.startswith("usage: %sandbox ")
+    assert "--name GUEST" in told
+    elsewhere = set(re.findall(r"(?<!sandbox )%([a-z]+)", told)) - {"sandbox", "gate"}
+    assert not elsewhere, "as they are called in the kernel alone"
+
+
+def test_a_question_within_a_cell_is_left_alone(shell: InteractiveShell) -> None:
+    shell.run_cell("text = '''\n%sandbox undo?\n'''")
+    assert shell.user_ns["text"] == "\n%sandbox undo?\n"
+
+
+def test_variables_of_the_notebook_are_put_into_a_line(shell: InteractiveShell) -> None:
+    run(shell, "x = 1")
+    shell.push({"called": "clean"})
+    shell.run_cell("%sandbox snapshot {called}")
+    assert "'clean': the state" in str(shell.display_pub.published[-1])
 
 
 def test_each_guest_has_its_own(shell: InteractiveShell) -> None:
@@ -95,9 +298,18 @@ def test_each_guest_has_its_own(shell: InteractiveShell) -> None:
     ("line", "said"),
     [
         ("restore nothing", "there is no snapshot 'nothing'"),
-        ("restore", "1 names, not 0"),
-        ("redo now", "0 names, not 1"),
-        ("undo x", "'x' is no number"),
+        ("restore nothing --name default", "there is no snapshot 'nothing'"),
+        ("restore", "%sandbox restore: .*required: NAME; `%sandbox restore\\?` shows"),
+        ("redo now", "%sandbox redo: unrecognized arguments: now"),
+        ("undo x", "invalid int value: 'x'"),
+        ("undo --pin", "%sandbox undo: unrecognized arguments: --pin"),
+        ("snapshot --reseed", "%sandbox snapshot: unrecognized arguments: --reseed"),
+        ("list --name default", "unrecognized arguments: --name"),
+        ("pin", "which one"),
+        ("gate f", "`%gate FUNCTION` in a cell of %%sandbox"),
+        ("gate show 1", "copies made at gates: none"),
+        ("gate eval 1", "%sandbox gate eval N EXPR: which expression"),
+        ("replay 7", "cell 7 did not run"),
         ("undo 99", "cannot be undone"),
         ("snapshot 1st", "is not a name"),
         ("undo --name nobody", "no guest is called 'nobody'"),
@@ -118,7 +330,18 @@ def test_names_are_completed(shell: InteractiveShell) -> None:
         with provisionalcompleter():
             return [found.text for found in shell.Completer.completions(line, len(line))]
 
-    assert "restore" in completed("%sandbox res")
-    assert "clean" in completed("%sandbox restore cl")
-    assert "--reseed" in completed("%sandbox restore --r")
-    assert "default" in completed("%sandbox diff --name ")
+    run(shell, "x = 1", "--name other")
+    assert {"restore", "resume"} <= set(completed("%sandbox res"))
+    assert completed("%sandbox restore cl") == ["clean"]
+    assert completed("%sandbox restore --r") == ["--reseed"]
+    assert completed("%sandbox unpin cl") == ["clean"]
+    assert completed("%sandbox diff --name ") == ["default", "other"]
+    assert completed("%sandbox restore --name other cl") == []
+    assert completed("%sandbox --name default restore cl") == ["clean"]
+    assert completed("%sandbox --name default checkp") == ["checkpoint"]
+    assert set(completed("%sandbox snapshot --")) == {"--pin", "--durable", "--name"}
+    assert completed("%sandbox undo --") == ["--name"]
+    assert "--name" not in completed("%sandbox undo --name default --")
+    assert completed("%sandbox gate ") == ["--name", *sorted(GATE_ACTIONS)]
+    assert completed("%sandbox replay 1 --f") == ["--from"]
+    assert "clean" in completed("%sandbox replay 1 --from ")

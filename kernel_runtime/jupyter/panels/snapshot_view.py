@@ -28,10 +28,12 @@ DRAW_SECONDS = 0.1
 
 
 class SnapshotView:
-    """One panel. It redraws itself when the snapshots change, also while a cell runs."""
+    """One panel. It redraws itself when the snapshots change, also while a cell runs. ``guest``: whose they are,
+    where there are several."""
 
-    def __init__(self, board: Board, diff: Diff | None = None) -> None:
+    def __init__(self, board: Board, diff: Diff | None = None, guest: str = "") -> None:
         self._board = board
+        self._title = f"Snapshots of {guest}" if guest else "Snapshots"
         self._diff = diff
         self._deeds = Deeds(board)
         self._acting = Acting(self._draw)
@@ -41,7 +43,7 @@ class SnapshotView:
         self._make_parts()
         self.root = self._assemble()
         self._end = board.on_changed(self._draw_soon)
-        self._choice.observe(lambda _: self._chosen(), "value")
+        self._choice.observe(lambda _: self._acting.soon(self._chosen), "value")
         self._draw()
 
     # -- parts -----------------------------------------------------------------------------------
@@ -125,7 +127,8 @@ class SnapshotView:
     def _heading(self) -> str:
         held = sum(each.size or 0 for each in self._board.listing())
         meter = picture.bar(held, self._board.budget.memory)
-        return f'<div class="kr-head"><b>Snapshots</b><span>{escape(self._summary())}</span>{meter}</div>'
+        head = f"<b>{escape(self._title)}</b><span>{escape(self._summary())}</span>"
+        return f'<div class="kr-head">{head}{meter}</div>'
 
     def _summary(self) -> str:
         listing = self._board.listing()
