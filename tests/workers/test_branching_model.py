@@ -274,7 +274,7 @@ def test_sequences_agree_with_the_model(
     run_state_machine_as_test(
         Sequences,
         settings=settings(
-            max_examples=500,
+            max_examples=250,
             stateful_step_count=6,
             deadline=None,
             derandomize=True,
