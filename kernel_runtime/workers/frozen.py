@@ -21,7 +21,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
-from kernel_runtime.workers import thawing, written
+from kernel_runtime.workers import causes, thawing, written
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import ROLLUP, pid_within, share
@@ -249,6 +249,8 @@ class Frozen:
                 raise ProtocolViolation("the thawed branch did not repeat its token, or its pid")
             if leaving is not None:
                 await asyncio.wait([leaving])
+            if new.link.closed:  # of a branch that is none yet, nobody else hears that it has ended
+                raise GuestLost(causes.ended("it ended when it came back"))
 
     async def write(self, sock: socket.socket) -> None:
         """Have it fork a writer of a checkpoint, which serves ``sock``."""
