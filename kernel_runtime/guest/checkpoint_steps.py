@@ -89,7 +89,11 @@ class Shells:
 
     def code(self) -> Iterator[Step]:
         """Fill those that are new with code. Pickle may look one step ahead of what it writes."""
-        while self._new or (yield Step(bool)) or self._new:
+        while True:
+            if not self._new:
+                yield Step(bool)
+            if not self._new:
+                return
             new = sorted(_taken(self._new), key=_is_metaclass)
             for one in new:
                 if one.place in self.early:

@@ -36,7 +36,7 @@ class Recorder:
         self._chunks: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._null = os.open(os.devnull, os.O_RDONLY)
-        self.saved: list[tuple[list[str], list[bytes]]] = []
+        self.saved: list[tuple[int, list[str], list[bytes]]] = []
 
     def receive(self) -> Any:
         return self._orders.pop(0)
@@ -57,7 +57,7 @@ class Recorder:
         elif isinstance(frame, wire.SavedPart):
             self._parts.append(b"".join(map(self._chunks.__getitem__, split(frame.digests))))
         elif isinstance(frame, wire.SavedGroup):
-            self.saved.append((frame.names, self._parts))
+            self.saved.append((frame.number, frame.names, self._parts))
             self._parts = []
         elif isinstance(frame, wire.Skipped):
             raise AssertionError(f"{frame.name} was not saved: {frame.reason}")
@@ -71,7 +71,7 @@ class Recorder:
         finally:
             gc.enable()  # a writer ends soon, and has it disabled
             channel.close()
-        return [(names, _load(number, parts)) for number, (names, parts) in enumerate(channel.saved)]
+        return [(names, _load(number, parts)) for number, names, parts in channel.saved]
 
 
 def _load(number: int, parts: list[bytes]) -> dict[str, Any]:
