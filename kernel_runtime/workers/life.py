@@ -467,8 +467,8 @@ class Life(Keeper, Owner):
         await init.end_branches()
 
     def _begin_again(self) -> None:
-        if not self._closed and self.over is None and self._starting is None and self.info:
-            self.start()
+        if not self._closed and self.over is None and self.info:
+            self.start()  # unless one is being made: one that ended at once is no longer
 
 
 def _kill_if_stuck(init: Init, branch: Branch) -> None:
