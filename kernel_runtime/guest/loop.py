@@ -347,7 +347,7 @@ class Branch:
         """In a writer: the notebook's variables, without the shell's own."""
         from kernel_runtime.guest import checkpoint_save
 
-        checkpoint_save.save(channel, self._shell.namespace, self._shell.variables())
+        checkpoint_save.save(channel, self._shell.namespace, self._shell.variables(private=True))
 
     def _abort_waiting(self) -> None:
         """After an error: execute requests that have already arrived are not run."""

@@ -33,6 +33,8 @@ RESTRICTED = "kernel_runtime.guest.restricted"
 REHEARSAL = "kernel_runtime.guest.rehearsal"
 #: Every writer of a checkpoint needs it, after it was forked.
 WRITER = "kernel_runtime.guest.checkpoint_save"
+#: What it puts among the variables by itself.
+_OF_IPYTHON = re.compile(r"_{1,3}|_i{0,3}\d*|_(?:ih|oh|dh|exit_code)|__\w*__")
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
@@ -127,13 +129,15 @@ class Shell:
         namespace: dict[str, Any] = self.kernel.shell.user_ns
         return namespace
 
-    def variables(self) -> list[str]:
-        """The names that the notebook has given, without what the shell itself put there."""
+    def variables(self, *, private: bool = False) -> list[str]:
+        """The names that the notebook has given, without what the shell itself put there. ``private``: also those that
+        begin with ``_`` and are none of IPython's (``_``, ``_3``, ``_i3``, ``_oh``, …)."""
         hidden = self.hidden
         return [
             name
             for name, value in self.namespace.items()
-            if not name.startswith("_") and not (name in hidden and hidden[name] is value)
+            if not (_OF_IPYTHON.fullmatch(name) if private else name.startswith("_"))
+            and not (name in hidden and hidden[name] is value)
         ]
 
     @property

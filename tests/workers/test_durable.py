@@ -104,6 +104,18 @@ def test_what_is_written_comes_back_in_another_session(session: kernel_runtime.S
     assert session.run("float(table[10])").result == "10.0"
 
 
+def test_private_names_are_kept_and_ipythons_own_are_not(session: kernel_runtime.Session) -> None:
+    session.run(
+        "_limit, _i_am_mine = 3, 4\ndef _helper(x): return x + _limit\ndef f(x): return _helper(x) + _i_am_mine"
+    )
+    assert [session.run(code).result for code in ("f(1)", "_", "_1 if '_1' in globals() else 8")] == ["8"] * 3
+    kept = session.checkpoint("private")
+    assert sorted(kept.names) == ["_helper", "_i_am_mine", "_limit", "f"]
+    with kernel_runtime.Session(memory="1G", workdir=None, name="other") as other:
+        assert other.load("private").failed == {}
+        assert other.run("f(1)").result == "8"
+
+
 def test_only_what_changed_is_written_again(session: kernel_runtime.Session) -> None:
     session.run("import numpy as np\ntable = np.random.default_rng().random(1_000_000)")
     first = session.checkpoint()
