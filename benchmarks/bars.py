@@ -81,13 +81,19 @@ BARS = (
     Bar(figure="kill.large_tree", kind="value", most=0.05, floor=FORK),
     Bar(figure="kill.recovery", kind="value", most=0.05),
     *(
-        Bar(figure=f"branching.{what}.{size}", kind="value", most=most)
+        Bar(
+            figure=f"branching.{what}.{size}",
+            kind="value",
+            most=most,
+            floor=FORK if what in ("pause", "automatic") else "",
+        )
         for what, size, most in (
             ("pause", "1GB", 0.010),
             ("pause", "4GB", 0.025),
             ("restore", "1GB", 0.012),
             ("restore", "4GB", 0.030),
             ("recovery", "1GB", 0.050),
+            ("automatic", "1GB", 0.010),
         )
     ),
     Bar(figure="durable.arrays_changed", kind="value", most=0.15),

@@ -33,6 +33,9 @@ _PILE = 3.5
 _RESTED = 3.0
 #: The largest state that kishu is shown here: what it takes grows to minutes a cell.
 _KISHU_MOST = 100 * MIB
+#: References are counted in each object: pages of objects are copied by looking at them.
+_LOOP = "sum(1 for one in state['objects'] if one is state)"
+_CELLS = 5
 #: Picklers of whole sessions, where they are installed (the extra ``bench``).
 PEERS = ("cloudpickle", "dill")
 _PEER = """
@@ -74,6 +77,9 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
     *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
     *_by_size("first_write", "10 % of the arrays written, the first time after a snapshot"),
     *_by_size("second_write", "the same again"),
+    *_by_size("first_loop", "a loop over all objects, which counts references in each, the first time after a snapshot"),
+    *_by_size("second_loop", "the same again"),
+    *_by_size("automatic", "the session stands still for the snapshot before a cell; each cell writes 1 % of the arrays"),
     *_by_size("memory.same", "memory of one more snapshot, nothing changed", "B"),
     *_by_size("memory.churn_1", "the same, 1 % of the arrays changed", "B"),
     *_by_size("memory.churn_10", "the same, 10 % changed", "B"),
@@ -88,6 +94,9 @@ def branching(scale: Scale) -> Iterator[Reading]:
                 first, again = _printed(_FORK, carried)
                 yield Reading(f"branching.pause.{label}", FORK, first)
                 yield Reading(f"branching.pause_again.{label}", FORK, again)
+                yield Reading(f"branching.automatic.{label}", FORK, again)
+                for pause in ours.wait(_before_cells(ours, carried)):
+                    yield Reading(f"branching.automatic.{label}", OURS, pause)
                 for peer in filter(importlib.util.find_spec, PEERS):
                     dumped, loaded = _printed(_PEER.replace("NAME", peer), carried)
                     yield Reading(f"branching.pause.{label}", peer, dumped)
@@ -138,11 +147,28 @@ async def _moments(session: Session) -> list[tuple[str, float]]:
         ("first_write", await _timed(session, write)),
         ("second_write", await _timed(session, write)),
     ]
+    await session.snapshots.take()
+    found += [(name, await _timed(session, _LOOP)) for name in ("first_loop", "second_loop")]
     found.append(("pause_again", (await session.snapshots.take()).pause))
     found.append(("restore_at_once", await _restored(session)))
     await asyncio.sleep(_RESTED)
     found.append(("restore", await _restored(session)))
     return found
+
+
+async def _before_cells(ours: Stand, size: int) -> list[float]:
+    """What each automatic snapshot took of the session's time, none of them right after the state was made."""
+    session = ours.session(limits=Limits(memory=int(_PILE * size) + 4 * GIB))
+    try:
+        await run(session, f"{MIX}\nstate = make({size})")
+        await asyncio.sleep(_RESTED)
+        for _ in range(_CELLS):
+            await run(session, "touch(state, 0.01)")
+        return [
+            snapshot.pause for snapshot in session.snapshots.listing() if snapshot.cell and snapshot.automatic
+        ]
+    finally:
+        await session.close()
 
 
 async def _restored(session: Session) -> float:
