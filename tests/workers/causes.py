@@ -58,7 +58,7 @@ CAUSES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "memory, by its own word": ({"memory": "256M"}, "import os; os._exit(72)", {
         "reason": "exit", "survived": False}),
     "memory, by its word and the host's": ({"memory": "128M"}, (
-        "import os, time\nx = bytearray(b'x') * (96 * 2**20)\ntime.sleep(2)\nos._exit(72)"), {
+        "import os, time\nx = bytearray(b'x') * (72 * 2**20)\ntime.sleep(2)\nos._exit(72)"), {
         "reason": "memory", "limit": 128 * MIB, "survived": False}),
     # The cell that comes after it has the same limit, on machines that are ten times as slow, too.
     "cpu": ({"cpu": "1s"}, "while True: pass", {"reason": "cpu", "limit": 1.0, "survived": True}),
