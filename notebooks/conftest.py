@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import runpy
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,16 @@ def _allow_for_the_session(client: Any) -> None:
     client.input(answer)
 
 
-def _open_services(variables: pytest.MonkeyPatch) -> contextlib.ExitStack:
-    """The services of the notebook, and the environment of the kernel that is started next."""
-    services = runpy.run_path(str(Path(__file__).with_name("services.py")))["services"]
+def _surround(variables: pytest.MonkeyPatch, name: str) -> contextlib.ExitStack:
+    """What stands around the kernel that is started next: a place for what it keeps, and the services."""
     stack = contextlib.ExitStack()
-    for name, value in stack.enter_context(services()).items():
-        variables.setenv(name, value)
-    variables.delenv("JPY_SESSION_NAME", raising=False)
+    state = stack.enter_context(tempfile.TemporaryDirectory(prefix="kernel-runtime-state-"))
+    variables.setenv("XDG_STATE_HOME", state)
+    if name == WITH_SERVICES:
+        services = runpy.run_path(str(Path(__file__).with_name("services.py")))["services"]
+        for variable, value in stack.enter_context(services()).items():
+            variables.setenv(variable, value)
+        variables.delenv("JPY_SESSION_NAME", raising=False)
     return stack
 
 
@@ -51,14 +55,13 @@ _start, _stop = nbval.plugin.IPyNbFile.setup, nbval.plugin.IPyNbFile.teardown
 
 def _setup(self: Any) -> None:
     with pytest.MonkeyPatch.context() as variables:
-        self.services = _open_services(variables) if self.path.name == WITH_SERVICES else None
+        self.surroundings = _surround(variables, self.path.name)
         _start(self)
 
 
 def _teardown(self: Any) -> None:
     _stop(self)
-    if self.services is not None:
-        self.services.close()
+    self.surroundings.close()
 
 
 @pytest.hookimpl(tryfirst=True)
