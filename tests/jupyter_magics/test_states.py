@@ -130,7 +130,8 @@ def test_checkpoints_and_back_from_disk(shell: InteractiveShell, capsys: pytest.
     run(shell, "print(x, y, z)")
     run(shell, "z = 4", "--name other")
     told = shown(shell, "--name other restore tuesday")
-    assert told.endswith("%sandbox --name other undo takes that back")
+    assert "%sandbox --name other undo takes that back" in told
+    assert told.endswith("it is not this notebook's own: %%sandbox default has kept it")
     run(shell, "print(x, z)", "--name other")
     assert capsys.readouterr().out == "1 kept 3\n2 4\n"
     with pytest.raises(UsageError, match="there is no snapshot 'sunday'"):
