@@ -57,10 +57,10 @@ def receive(store, frames, *, end=True, **order):
         try:
             for frame in frames:
                 guest.sendall(frame if isinstance(frame, bytes) else wire.pack(frame))
+            if end:
+                guest.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the host has had enough
-        if end:
-            guest.shutdown(socket.SHUT_WR)
 
     thread = threading.Thread(target=peer)
     thread.start()
