@@ -57,11 +57,11 @@ test: $(STAMPS)/kernelspec  ## the whole suite: unit, walls, journeys, notebooks
 
 FUZZ_SECONDS ?= 300
 
-fuzz: $(STAMPS)/kernelspec  ## frames, contents, limits and system calls by chance (FUZZ_SECONDS=300 a part)
+fuzz: $(STAMPS)/kernelspec  ## frames, contents, limits, manifests and system calls by chance (FUZZ_SECONDS=300 a part)
 	@KERNEL_RUNTIME_HYPOTHESIS=long KERNEL_RUNTIME_FUZZ_SECONDS=$(FUZZ_SECONDS) \
 	  KERNEL_RUNTIME_FUZZ_SEED=$${KERNEL_RUNTIME_FUZZ_SEED:-$$RANDOM} \
 	  $(BIN)/python -m pytest tests/test_fuzz.py tests/test_wire.py tests/domain/test_limits.py \
-	  tests/walls/test_syscall_fuzz.py --timeout=7200 $(ARGS)
+	  tests/domain/test_manifest_fuzz.py tests/walls/test_syscall_fuzz.py --timeout=7200 $(ARGS)
 
 soak: $(STAMPS)/kernelspec  ## 10,000 guests and 1,000 hostile cells: nothing may be left, nothing may grow
 	@KERNEL_RUNTIME_SOAK_GUESTS=10000 KERNEL_RUNTIME_SOAK_CELLS=1000 \

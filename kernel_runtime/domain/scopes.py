@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SCOPE = 4096  # characters
+MAX_PATH = MAX_SCOPE - len("files:write:")
 #: ``*`` stands for anything; many in one pattern could be slow to match.
 MAX_STARS = 4
 _NAME = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.*-]{0,127}")
@@ -216,7 +217,9 @@ def _check_action(kind: Kind, action: str) -> None:
 
 
 def _path(text: str) -> str:
-    """Absolute and without detours: what is compared is what is opened."""
+    """Absolute and without detours: what is compared is what is opened, and what a person reads."""
+    if len(text) > MAX_PATH or not text.isprintable():
+        raise Invalid(f"{text[:80]!r} is no short line of printable characters")
     if not text.startswith("/"):
         raise Invalid(f"{text!r} is to be an absolute path")
     parts = text[1:].split("/")

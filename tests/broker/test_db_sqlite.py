@@ -114,6 +114,7 @@ UNTOUCHABLE = [
     "ATTACH '{file}-new' AS other",
     "VACUUM INTO '{file}-copy'",
     "SELECT load_extension('/tmp/x')",
+    "EXPLAIN SELECT load_extension('/tmp/x')",
     "COMMIT",
     "ROLLBACK",
     "BEGIN",
@@ -142,6 +143,20 @@ def test_all_of_that_is_written_without_the_grants_hold(file: Path, sql: str) ->
             file.read_bytes() != before or connection.execute("SELECT * FROM sqlite_temp_master").fetchall()
         )
         assert changed
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("sql", UNTOUCHABLE)
+def test_all_of_that_is_done_for_who_opens_the_file(file: Path, sql: str) -> None:
+    """The control: it is SQLite that knows these, and nothing but the grants that refuses them."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    try:
+        if sql in ("COMMIT", "ROLLBACK"):
+            connection.execute("BEGIN")
+        # Whether a library may be loaded is asked when it is; that there is such a function, before.
+        asked = f"EXPLAIN {sql}" if sql.startswith("SELECT") else sql
+        connection.execute(asked.format(file=file))
     finally:
         connection.close()
 

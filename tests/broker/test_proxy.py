@@ -106,42 +106,60 @@ def test_the_host_header_is_the_target(served: Running, site: Server, host: str)
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "GET / HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET https://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET ftp://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET http://u:p@api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET http://2130706433/ HTTP/1.1\r\nHost: 2130706433\r\n\r\n",
-        "GET http://api.internal/a/../b HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "TRACE http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "get http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET http://api.internal/ HTTP/1.1\r\n\r\n",
-        "GET http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nHost: api.internal\r\n\r\n",
-        "GET http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nX: a\rb\r\n\r\n",
-        "GET http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nX : a\r\n\r\n",
-        "GET http://api.internal/\tx HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET  http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "GET http://api.internal/ HTTP/2.0\r\nHost: api.internal\r\n\r\n",
-        "POST http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
-        "POST http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nContent-Length: -1\r\n\r\n",
-        "POST http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nTransfer-Encoding: gzip\r\n\r\n",
-        "CONNECT api.internal HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-        "CONNECT api.internal:443 HTTP/1.1\r\nHost: other.internal:443\r\n\r\n",
-        "CONNECT http://api.internal:443/ HTTP/1.1\r\nHost: api.internal:443\r\n\r\n",
-        "CONNECT u@api.internal:443 HTTP/1.1\r\nHost: api.internal:443\r\n\r\n",
-        "\x16\x03\x01\x00\x05hello\r\n\r\n",
-        "SSH-2.0-x\r\n\r\n",
-        f"GET http://api.internal/ HTTP/1.1\r\nHost: api.internal\r\nX: {'a' * 200_000}\r\n\r\n",
-        f"GET http://api.internal/{'a' * 20_000} HTTP/1.1\r\nHost: api.internal\r\n\r\n",
-    ],
-)
-def test_what_is_no_proper_request_is_refused(served: Running, text: str) -> None:
-    first = served.say(text).splitlines()[0]
+_END = "Connection: close\r\n\r\n"
+GET = f"GET http://SITE/a/b HTTP/1.1\r\nHost: SITE\r\nX: ab\r\n{_END}"
+POST = f"POST http://SITE/ HTTP/1.1\r\nHost: SITE\r\nContent-Length: 1\r\n{_END}x"
+CHUNKED = f"POST http://SITE/ HTTP/1.1\r\nHost: SITE\r\nTransfer-Encoding: chunked\r\n{_END}0\r\n\r\n"
+TUNNEL = "CONNECT SITE HTTP/1.1\r\nHost: SITE\r\n\r\n"
+#: A proper request, and the one thing in it that is written otherwise.
+IMPROPER = [
+    (GET, "http://SITE/", "/"),
+    (GET, "http://", "https://"),
+    (GET, "http://", "ftp://"),
+    (GET, "//SITE", "//u:p@SITE"),
+    (GET, "SITE", "2130706433:PORT"),
+    (GET, "/a/b", "/a/../b"),
+    (GET, "GET", "TRACE"),
+    (GET, "GET", "get"),
+    (GET, "Host: SITE\r\n", ""),
+    (GET, "Host: SITE", "Host: SITE\r\nHost: SITE"),
+    (GET, "X: ab", "X: a\rb"),
+    (GET, "X: ab", "X : ab"),
+    (GET, "/a/b", "/a\tb"),
+    (GET, "GET ", "GET  "),
+    (GET, "HTTP/1.1", "HTTP/2.0"),
+    (CHUNKED, "Transfer-", "Content-Length: 1\r\nTransfer-"),
+    (POST, "Length: 1", "Length: 1\r\nContent-Length: 2"),
+    (POST, "Length: 1", "Length: -1"),
+    (CHUNKED, "chunked", "gzip"),
+    (TUNNEL, "SITE", "api.internal"),
+    (TUNNEL, "Host: SITE", "Host: other.internal:PORT"),
+    (TUNNEL, "CONNECT SITE", "CONNECT http://SITE/"),
+    (TUNNEL, "CONNECT ", "CONNECT u@"),
+    (GET, GET, "\x16\x03\x01\x00\x05hello\r\n\r\n"),
+    (GET, GET, "SSH-2.0-x\r\n\r\n"),
+    (GET, "X: ab", f"X: {'a' * 200_000}"),
+    (GET, "/a/b", f"/{'a' * 20_000}"),
+]
+
+
+@pytest.mark.parametrize(("proper", "old", "new"), IMPROPER, ids=range(len(IMPROPER)))
+def test_what_is_no_proper_request_is_refused(
+    served: Running, site: Server, proper: str, old: str, new: str
+) -> None:
+    """The control is the proper one, which differs in that alone."""
+    assert old in proper
+    wrong, right = (
+        text.replace("SITE", "api.internal:PORT").replace("PORT", str(site.port))
+        for text in (proper.replace(old, new), proper)
+    )
+    before = len(site.seen)
+    first = served.say(wrong).splitlines()[0]
     assert first.split()[1] in (b"400", b"431", b"501")
-    assert served.told == []
+    assert (served.told, len(site.seen)) == ([], before)
+    with served.connect() as sock, sock.makefile("rb") as answer:
+        sock.sendall(right.encode())
+        assert b" 200 " in answer.readline()
 
 
 def test_what_is_for_one_hop_stays_there(served: Running, site: Server) -> None:

@@ -123,6 +123,8 @@ def test_the_stamp_changes_with_what_is_asked() -> None:
         ('actions = ["read"]', "", "app.toml:32: permissions[1]: files needs actions: some of read, write"),
         ('actions = ["read"]', 'actions = ["reed"]', "app.toml:35: permissions[1].actions: 'reed' is not an action"),
         ('"./data/**"', '"../data"', "app.toml:34: permissions[1].resource: '../data' is to be an absolute path"),
+        ('"./data/**"', '"./data\\u001b[2K"', "app.toml:34: permissions[1].resource: '/srv/app/data\\x1b[2K' is no short line"),
+        ('"./data/**"', '"./data/\\u202etxt"', "app.toml:34: permissions[1].resource: '/srv/app/data/\\u202etxt' is no short line"),
         ('type = "cache"', 'type = "cache"\nresource = "x"', "app.toml:39: permissions[2].resource: cache is about"),
         ("[limits]", "[limits", "app.toml: not valid TOML"),
     ],

@@ -160,8 +160,13 @@ def test_names_are_only_names(
         os.unlink(outside)
 
 
-def test_a_name_with_nul_does_not_end_early(attack: Callable[..., str]) -> None:
-    assert "embedded null byte" in attack("open('/etc/hostname\\0.txt')")
+def test_a_name_with_nul_does_not_end_early(attack: Callable[..., str], marker: Path) -> None:
+    """Python refuses it; for the kernel it ends there, and what it is then called is as far away."""
+    name = f"{marker}\0.txt"
+    assert "embedded null byte" in attack(f"open({name!r})")
+    code = f"import ctypes, os; os.read(ctypes.CDLL(None).open({name.encode()!r}, 0), 99)"
+    assert "Bad file descriptor" in attack(code), "no file was opened"
+    assert attack(code, without=FILE_WALLS) == "b'planted'"
 
 
 PID_1 = """
@@ -205,7 +210,9 @@ def test_pid_1_holds_nothing_worth_seeing(house: House) -> None:
     guest.close()
 
 
-def test_no_descriptor_but_its_own(new_house: Callable[[], House], marker: Path) -> None:
+def test_no_descriptor_but_its_own(
+    new_house: Callable[[], House], plain: Callable[..., Any], marker: Path
+) -> None:
     """Even one that the front holds open and inheritable when the zygote starts."""
     code = """
 import os
@@ -215,8 +222,11 @@ sorted({link.rsplit("/", 1)[-1].split(":")[0] for link in links} - set(os.listdi
     with marker.open() as held:
         os.set_inheritable(held.fileno(), True)
         links = new_house().run(code).result
+        *before, last = code.strip().splitlines()
+        inherited = plain("\n".join([*before, f"import json; print(json.dumps({last}))"]), close_fds=False)
     # The one that listed them is "fd" itself, gone by then.
     assert set(eval(str(links))) - {"fd"} <= {"anon_inode", "null", "pipe", "socket"}
+    assert marker.name in inherited, "the control: a plain child has it"
 
 
 def test_no_environment_of_the_host(new_house: Callable[[], House], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,24 @@ def check_alive(session: Session) -> None:
 
 
 @pytest.mark.parametrize(
+    ("frame", "shown"),
+    [
+        (
+            'Publish(parent=me, kind=\'execute_result\', content=b\'{"data": {"text/plain": "7"}}\')',
+            ("7", ""),
+        ),
+        ("Stream(parent=me, name='stdout', text='forged')", (None, "forged")),
+        ("Ask(id='x', parent=me, prompt='', password=False)", (None, "")),
+    ],
+    ids=["result", "text", "prompt"],
+)
+def test_what_is_forged_arrives(session: Session, frame: str, shown: tuple[str | None, str]) -> None:
+    """The control: a guest that writes frames of its own is heard, and a proper one is no violation."""
+    result = session.run(f"{FORGE}forge(wire.{frame})")
+    assert (result.result, result.stdout) == shown
+
+
+@pytest.mark.parametrize(
     "content", ["{}", '{"data": 3}', '{"data": "x", "output_type": "stream"}', "[]", "{"]
 )
 def test_outputs_of_another_shape_are_a_violation(session: Session, content: str) -> None:
@@ -81,16 +99,21 @@ def test_a_branch_is_ready_once(session: Session) -> None:
     check_alive(session)
 
 
-def test_output_is_limited_in_the_api(session: Session) -> None:
-    result = session.run("for _ in range(100): print('x' * 100_000)")
+def test_output_is_limited_in_the_api(session: Session, directory: Path) -> None:
+    code = "for _ in range(100): print('x' * 100_000)"
+    result = session.run(code)
     assert len(result.stdout) < 1.2 * 2**20
     assert "output limit of 1 MB" in result.stderr
     check_alive(session)
+    with Session(workdir=directory, output="64M") as other:
+        assert len(other.run(code).stdout) == 100 * 100_001, "the control: with enough, all of it is kept"
 
 
 def test_an_error_is_seen_after_any_output(session: Session) -> None:
     result = session.run("print('x' * 3_000_000); 1 / 0", check=False)
     assert result.outputs[-1]["output_type"] == "error"
+    other = session.run("print('x' * 3_000_000); display('after')")
+    assert "after" not in str(other.outputs), "the control: anything else is not"
 
 
 def test_two_floods_do_not_hold_the_host(directory: Path) -> None:
@@ -108,7 +131,7 @@ while time.time() < end:
     host.sendall(flood)
 """
 
-    async def story() -> float:
+    async def story() -> tuple[float, int]:
         worst = 0.0
         runtime = Runtime(Settings(workdir=str(directory), warm=()))
         session = AsyncSession(limits=Limits(memory=512 * 2**20, output=2**20))
@@ -118,8 +141,11 @@ while time.time() < end:
             begun = time.monotonic()
             await asyncio.sleep(0.02)
             worst = max(worst, time.monotonic() - begun)
+        came = (await session.usage()).output or 0
         await session.close()
         await runtime.close()
-        return worst
+        return worst, came
 
-    assert asyncio.run(story()) < 6
+    worst, came = asyncio.run(story())
+    assert worst < 6
+    assert came > 2**20, "the control: they were floods"

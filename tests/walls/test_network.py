@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,34 @@ def test_net_no_own_address_of_the_host(greetings: Callable[..., dict[str, Any]]
         assert greetings(NET)[address] == "planted"
 
 
+#: A datagram's socket that is connected sends nothing, and has a source address where there is a route.
+SOURCE = """
+import socket
+def source(address, device):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.connect((address, 80, 0, device) if family == socket.AF_INET6 else (address, 80))
+        return sender.getsockname()[0]
+"""
+
+
+def _device() -> int:
+    """The host's device that has a link-local address of its own: whoever means another must name it."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address.startswith("fe80:") for address in addresses):
+            return socket.if_nametoindex(name)
+    return 0
+
+
+def _has_route(address: str) -> bool:
+    namespace: dict[str, Any] = {}
+    exec(SOURCE, namespace)
+    try:
+        return bool(namespace["source"](address, _device()))
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -86,6 +115,12 @@ def test_net_no_route(attack: Callable[..., str], address: str) -> None:
     code = f"import socket; socket.create_connection(({address!r}, 80), 2)"
     answer = attack(code)
     assert "Network is unreachable" in answer or "Invalid argument" in answer, answer
+    code = f"{SOURCE}\nsource({address!r}, {_device()}) and 'routed'"
+    answer = attack(code)
+    assert re.match("OSError.*(Network is unreachable|Invalid argument|No such device)", answer), answer
+    if not _has_route(address):
+        pytest.skip(f"needs a host with a network device that leads to {address}")
+    assert attack(code, without=NET) == "'routed'"
 
 
 def test_net_no_interface_but_its_own_loopback(attack: Callable[..., str]) -> None:

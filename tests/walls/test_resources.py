@@ -3,6 +3,7 @@ over all of them, or not at all unless told."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from kernel_runtime.client import Result
     from tests.walls.conftest import Guest, House
 
 MEMORY_GROUP = pytest.mark.skipif("memory" not in world().limits, reason="needs a memory control group")
@@ -61,7 +63,7 @@ count = 0
 try:
     while True:
         if os.fork() == 0:
-            time.sleep(60)
+            time.sleep(600)
         count += 1
 except OSError:
     print(count)
@@ -133,6 +135,7 @@ def test_processes_of_one_guest_are_not_missing_in_another(neighbours: tuple[Ses
     one, two = neighbours
     assert int(one.run(PROCESSES).stdout) > 50
     assert int(two.run(PROCESSES).stdout) > 50
+    assert int(one.run(PROCESSES).stdout) < 10, "the control: in the guest that has them they are missing"
 
 
 def test_descriptors_on_their_way_do_not_stop_another(neighbours: tuple[Session, Session]) -> None:
@@ -140,6 +143,8 @@ def test_descriptors_on_their_way_do_not_stop_another(neighbours: tuple[Session,
     assert int(one.run(ON_THEIR_WAY).stdout) > 4000
     two.restart()
     assert two.run("6 * 7").result == "42"
+    again = one.run("kept[-2].sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])", check=False)
+    assert "Too many references" in str(again.error), "the control: the guest that sent them is stopped"
 
 
 @MEMORY_GROUP
@@ -178,7 +183,7 @@ import os, time
 for _ in range(8):
     if os.fork() == 0:
         kept = bytearray(b"x") * (32 << 20)
-        time.sleep(60)
+        time.sleep(600)
         os._exit(0)
 time.sleep(2)
 len("done")
@@ -209,6 +214,10 @@ def test_cgroup_memory_of_children_is_held(house: House) -> None:
     guest.restart()
     assert guest.answer("6 * 7") == "42"
     guest.close()
+    roomy = house.open(memory="1G")
+    assert roomy.answer(CHILDREN) == "4"
+    assert eventually(lambda: roomy.usage().memory > 8 * 32 * 2**20, 60), "the control: so much they are"
+    roomy.close()
 
 
 INODES = """
@@ -298,21 +307,22 @@ def test_user_timers_are_counted_for_each_guest(house: House) -> None:
 
 
 def test_rlimits_cannot_be_raised(attack: Callable[..., str]) -> None:
-    code = """
+    """Each by one; the control asks for the same amounts where this wall has not lowered them before."""
+    hard = "import resource\n{n: resource.getrlimit(getattr(resource, n))[1] for n in dir(resource) if n[:7] == 'RLIMIT_'}"
+    amounts = {name: amount for name, amount in ast.literal_eval(attack(hard)).items() if amount >= 0}
+    code = f"""
 import resource
 raised = []
-for name in dir(resource):
-    if name.startswith("RLIMIT_"):
-        number = getattr(resource, name)
-        hard = resource.getrlimit(number)[1]
-        try:
-            resource.setrlimit(number, (hard, hard + 1 if hard >= 0 else hard))
-            raised += [name] if hard >= 0 else []
-        except (ValueError, OSError):
-            pass
+for name, amount in {amounts}.items():
+    try:
+        resource.setrlimit(getattr(resource, name), (amount, amount + 1))
+        raised.append(name)
+    except (ValueError, OSError):
+        pass
 raised
 """
     assert attack(code) == "[]"
+    assert "RLIMIT_FSIZE" in attack(code, without=("rlimits",))
 
 
 CLOCK = """
@@ -321,17 +331,21 @@ time.time = time.monotonic = time.perf_counter = lambda: 0.0
 try:
     time.clock_settime(time.CLOCK_REALTIME, 0)
 except PermissionError:
+    print("refused")
+begun = time.process_time()
+while time.process_time() < begun + {seconds}:
     pass
-while True:
-    pass
+time.time()
 """
 
 
 def test_the_clock_of_a_limit_is_the_hosts(open_guest: Callable[..., Guest]) -> None:
-    guest = open_guest(wall="3s")
-    result = guest.run(CLOCK)
+    result = open_guest(wall="3s").run(CLOCK.format(seconds=600))
     assert result.verdict is not None
     assert result.verdict.reason is Reason.WALL
+    assert result.stdout == "refused\n"
+    other = open_guest(wall="10m").run(CLOCK.format(seconds=0.1))
+    assert other.result == "0.0", "the control: by the guest's own clock no time has passed at all"
 
 
 def test_what_is_used_is_not_forgotten_by_a_restart(open_guest: Callable[..., Guest]) -> None:
@@ -361,24 +375,36 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("channel", FLOODS)
-def test_floods_are_cut(open_guest: Callable[..., Guest], channel: str) -> None:
-    """100 MB on each channel against a limit of 1 MB: the front keeps about that, and goes on."""
-    guest = open_guest(output="1M")
-    before = psutil.Process().memory_info().rss
-    code = f"""
+FLOOD = """
 import os, sys
 from IPython.display import display, clear_output
 from comm import create_comm
 comm = create_comm(target_name="nobody")
-for _ in range(1000):
-    {FLOODS[channel]}
+for _ in range({times}):
+    {once}
 """
-    result = guest.run(code)
-    kept = sum(len(str(output)) for output in result.outputs)
-    assert kept < 1.5 * 2**20
+
+
+def _kept(result: Result) -> int:
+    return sum(len(str(output)) for output in result.outputs)
+
+
+@pytest.mark.parametrize("channel", FLOODS)
+def test_floods_are_cut(open_guest: Callable[..., Guest], channel: str) -> None:
+    """50 to 100 MB on each channel against a limit of 1 MB: the front keeps about that, and goes on."""
+    guest = open_guest(output="1M")
+    before = psutil.Process().memory_info().rss
+    result = guest.run(FLOOD.format(times=1000, once=FLOODS[channel]))
+    assert _kept(result) < 1.5 * 2**20
     assert psutil.Process().memory_info().rss - before < 150 * 2**20
+    assert (guest.usage().output or 0) > 40 * 2**20, "so much came"
     assert guest.answer("6 * 7") == "42"
+    if channel != "comm":  # of which a program is shown nothing
+        less = open_guest(output="512M").run(FLOOD.format(times=100, once=FLOODS[channel]))
+        assert _kept(less) > 4 * 2**20, "the control: with enough, a tenth of it is kept whole"
+
+
+AWHILE = "import time\ntime.sleep(0.5)\n6 * 7"
 
 
 def test_a_flood_after_the_cell(open_guest: Callable[..., Guest]) -> None:
@@ -390,5 +416,7 @@ def test_a_flood_after_the_cell(open_guest: Callable[..., Guest]) -> None:
     )
     for _ in range(3):
         guest.run("kept = 42")
+    assert eventually(lambda: (guest.usage().output or 0) > 2**20, 60), "it goes on after its cell"
     guest.restart()
-    assert guest.answer("6 * 7") == "42"
+    assert guest.answer(AWHILE) == "42"
+    assert (guest.usage().output or 0) < 10_000

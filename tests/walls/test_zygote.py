@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,8 +182,10 @@ everything = gc.get_objects()
 
 def test_no_socket_of_the_zygote_or_of_pid_1(attack: Callable[..., str]) -> None:
     """By number, and by any object that memory still holds: only the guest's own connection is open."""
-    found = attack(SOCKETS)
-    assert found == "([], [])"
+    assert attack(SOCKETS) == "([], [])"
+    planted = "import socket\nkept = socket.create_server(('127.0.0.1', 0))"
+    found = attack(planted + SOCKETS)
+    assert re.match(r"\(\[\d+\],\s+\[<socket", found), f"the control: by both ways one that is open: {found}"
 
 
 def test_no_secret_in_inherited_memory(
@@ -263,5 +266,8 @@ for _ in range(20):
         while True:
             pass
 """)
+    before = busy.usage()
     assert house.run("6 * 7").result == "42"
+    assert before.pids >= 20, "the control: so many it has"
+    assert eventually(lambda: busy.usage().cpu > before.cpu + 1, PATIENCE), "and they take what they get"
     busy.close()
