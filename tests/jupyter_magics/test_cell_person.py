@@ -110,8 +110,6 @@ def number(prompt: str) -> str:
         ("always {}", False, Span.SESSION),  # the next to be called so may be somebody else's
         ("deny {}", True, None),
         ("", True, None),
-        ("once", True, None),
-        ("yes", True, None),
     ],
 )
 def test_only_words_with_the_number_grant(
@@ -122,6 +120,13 @@ def test_only_words_with_the_number_grant(
     play(lambda guest, _: answers.append(guest.ask()), known=known)
     assert answers == [span]
     assert all("g of b wants: cache" in prompt for prompt in typist.prompts)
+
+
+@pytest.mark.parametrize("said", ["once", "yes"])
+def test_other_words_are_no_answer(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    typist = Typist(monkeypatch, lambda _: said)
+    play(lambda guest, _: refused(guest, "something else was typed than an answer; you have not denied it"))
+    assert len(typist.prompts) == 3
 
 
 def refused(guest: Guest, match: str, scope: str = "cache") -> None:
