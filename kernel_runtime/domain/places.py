@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -38,12 +39,11 @@ class Place(msgspec.Struct, frozen=True):
     def line(self, path: Sequence[str | int], near: str = "") -> int | None:
         """The line (from 1) of what stands at ``path``, or of the nearest thing around it that can be found."""
         whole = (*self.inside, *path)
-        lines = self.text.splitlines()
-        known = toml_lines(lines)
+        lines, known = _looked_through(self.text)
         depth = next((n for n in range(len(whole), 0, -1) if whole[:n] in known), 0)
         line = known.get(whole[:depth])
         for part in whole[depth:]:
-            line = _next(lines, line or 1, part) or line
+            line = _next(self.text, line or 1, part) or line
         return (_word(lines, line or 1, near) if near else None) or line
 
 
@@ -58,6 +58,13 @@ def advice(word: str, known: Iterable[str]) -> str:
     names = [str(name) for name in known]
     near = difflib.get_close_matches(word, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
+
+
+@functools.lru_cache(maxsize=2)
+def _looked_through(text: str) -> tuple[list[str], dict[Steps, int]]:
+    """Of a policy each rule is looked for: the text is read once for all of them."""
+    lines = text.splitlines()
+    return lines, toml_lines(lines)
 
 
 def toml_lines(lines: Sequence[str]) -> dict[Steps, int]:
@@ -90,16 +97,19 @@ def _resolved(names: tuple[str, ...], counts: dict[Steps, int], *, new: bool) ->
     return path
 
 
-def _next(lines: Sequence[str], start: int, part: str | int) -> int | None:
+def _next(text: str, start: int, part: str | int) -> int | None:
     """The line of a key, or of the numbered item, at or after ``start``."""
     if isinstance(part, str):
-        return _word(lines, start, part)
-    items = [
-        number
-        for number, line in enumerate(lines[start - 1 :], start)
-        for _ in _ITEM.findall(_values(line))[:1]
-    ]
+        return _word(_looked_through(text)[0], start, part)
+    items = _items(text, start)
     return items[part] if part < len(items) else None
+
+
+@functools.lru_cache(maxsize=8)
+def _items(text: str, start: int) -> list[int]:
+    """The lines at or after ``start`` that begin an item each."""
+    lines = _looked_through(text)[0]
+    return [number for number, line in enumerate(lines[start - 1 :], start) if _ITEM.search(_values(line))]
 
 
 def _values(line: str) -> str:
