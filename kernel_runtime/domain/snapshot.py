@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel_runtime.domain.amounts import GIB, show_amount
+from kernel_runtime.domain.amounts import GIB, is_whole, show_amount
 from kernel_runtime.domain.checkpoint import Checkpoint, Retention
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_seconds, parse_share
@@ -133,7 +133,7 @@ def parse_budget(values: Mapping[str, str], base: Budget, place: str) -> Budget:
 
 def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:
     """A name that people can type again; ``Invalid`` or ``Conflict`` otherwise."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name[0].isdigit():  # to a pattern, ² is a letter
         raise Invalid(
             f"snapshot: {name!r} is not a name; begin with a letter, then letters, digits, '_', '-' or '.'"
         )
@@ -145,7 +145,8 @@ def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:
 def find(snapshots: Sequence[Snapshot], name: str | int) -> Snapshot:
     """By name, or by number (``3`` or ``"#3"``); ``NotFound`` names what there is."""
     text = str(name).strip()
-    number = int(text.lstrip("#")) if text.lstrip("#").isdigit() and len(text) < 12 else None
+    digits = text.lstrip("#")
+    number = int(digits) if is_whole(digits) and len(text) < 12 else None
     for snapshot in snapshots:
         if (text and snapshot.name == text) or snapshot.number == number:
             return snapshot

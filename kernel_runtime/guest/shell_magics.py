@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from kernel_runtime.domain.amounts import is_whole
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.magics import FRONT, GATE_ACTIONS, in_sandbox
 
@@ -74,7 +75,7 @@ def _perform(kernel: Any, line: str) -> str:
     if words[0] == "off" and len(words) == 2:
         gates.off(words[1])
         return f"no gate in {words[1]} any more"
-    if words[0] in GATE_ACTIONS and len(words) > 1 and words[1].lstrip("#").isdigit():
+    if words[0] in GATE_ACTIONS and len(words) > 1 and is_whole(words[1].lstrip("#")):
         raise UsageError(
             f"%gate {words[0]} must stand in a cell of its own, without other code; "
             f"for a guest of %%sandbox it is `%sandbox gate {words[0]} …`"

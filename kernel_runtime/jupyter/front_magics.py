@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from kernel_runtime.domain.amounts import is_whole
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.magics import GATE_ACTIONS
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.records import Records
 
 _LINE = re.compile(r"(?P<ask>\?{0,2})%(?P<name>[a-z]+)(?P<asked>\?{0,2})(?:\s+(?P<rest>.*))?")
-_GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*")
+_GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*", re.ASCII)
 
 #: What a magic shows: a mime bundle.
 Bundle = dict[str, Any]
@@ -84,6 +85,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise Invalid(f"{self.prog}: {message}; `{self.prog}?` shows how it is used")
+
+
+def whole(text: str) -> int:
+    """A whole number, as an argument of a magic."""
+    if not is_whole(text.removeprefix("-")) or len(text) > 12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, like 3")
+    return int(text)
 
 
 class FrontMagics:

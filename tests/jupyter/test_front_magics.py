@@ -84,6 +84,7 @@ def test_a_cell_of_front_magics_only_is_the_fronts(code: str) -> None:
         "%gate f",
         "%gate off f",
         "%gate show",
+        "%gate show ٣",
         "%gate f if x > 3",
         "%gate",
         "100 %undo",
@@ -292,7 +293,17 @@ def test_replay_of_a_cell_that_dies_comes_back(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("%undo many", "%undo: argument N: invalid int value: 'many'; `%undo?` shows how it is used"),
+        (
+            "%undo many",
+            "%undo: argument N: 'many' is not a whole number, like 3; `%undo?` shows how it is used",
+        ),
+        ("%undo ²", "'²' is not a whole number"),
+        ("%undo ٣", "'٣' is not a whole number"),
+        ("%replay ²", "'²' is not a whole number"),
+        ("%restore ²", "there is no snapshot '²'"),
+        ("%snapshots drop ٣", "there is no snapshot '٣'"),
+        ("%diff #²", "there is no snapshot '#²'"),
+        ("%snapshot ²", "'²' is not a name"),
         ("%restore", "the following arguments are required: NAME"),
         ("%restore a --nothing", "unrecognized arguments: --nothing"),
         ("%snapshots burn a", "invalid choice: 'burn'"),
