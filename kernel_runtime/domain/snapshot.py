@@ -48,6 +48,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return self.name or f"#{self.number}"
 
 
+#: Fields of a budget, and what each must be.
+_AMOUNTS: tuple[tuple[str, Any, str], ...] = (
+    ("automatic", int, "whole number"),
+    ("count", int, "whole number"),
+    ("memory", int | float, "number of bytes"),
+    ("share", int | float, "number, like 0.05"),
+    ("pause", int | float, "number of seconds"),
+)
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What snapshots may take. ``automatic``: how many of those before cells are kept; ``count``: how
     many others; ``memory``: bytes of all of them together; ``share``: an automatic one may cost at
@@ -67,6 +77,9 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> Budget:
         """Itself; ``Invalid`` where it makes no sense."""
+        for name, kind, wanted in _AMOUNTS:
+            if not isinstance(value := getattr(self, name), kind):
+                raise Invalid(f"snapshots: {name} is a {wanted}, not {value!r}")
         if min(self.automatic, self.count, self.memory) < 0 or self.share < 0 or self.pause < 0:
             raise Invalid(f"snapshots: a budget cannot be negative ({self})")
         return self
