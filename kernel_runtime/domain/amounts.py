@@ -14,6 +14,11 @@ def is_whole(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def show_bytes(amount: float) -> str:
     """Bytes as people read them: ``1.5 GB``."""
     for unit, size in (("TB", 1024 * GIB), ("GB", GIB), ("MB", MIB), ("KB", KIB)):

@@ -100,12 +100,16 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         return by_time or (self.cells is not None and cells >= self.cells)
 
 
+def _parse_part(text: str, place: str) -> float:
+    return parse_share(text, place, "a share of the computing that is saved; write 0.05 or 5%")
+
+
 #: Settings by name: the field of ``Budget``, and how its text is read.
 SETTINGS: dict[str, tuple[str, Callable[[Any, str], float]]] = {
     "undo": ("automatic", parse_count),
     "snapshots": ("count", parse_count),
     "snapshot_memory": ("memory", parse_bytes),
-    "snapshot_share": ("share", parse_share),
+    "snapshot_share": ("share", _parse_part),
 }
 
 
@@ -144,11 +148,11 @@ def parse_budget(values: Mapping[str, str], base: Budget, place: str) -> Budget:
     return msgspec.structs.replace(base, **_parsed(SETTINGS, values, place)).check()
 
 
-def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:
+def check_name(name: str, taken: Iterable[Snapshot] = (), *, of: str = "snapshot") -> str:
     """A name that people can type again; ``Invalid`` or ``Conflict`` otherwise."""
     if not _NAME.fullmatch(name) or name[0].isdigit():  # to a pattern, ² is a letter
         raise Invalid(
-            f"snapshot: {name!r} is not a name; begin with a letter, then letters, digits, '_', '-' or '.'"
+            f"{of}: {name!r} is not a name; begin with a letter, then letters, digits, '_', '-' or '.'"
         )
     if any(known.name == name for known in taken):
         raise Conflict(f"there is a snapshot {name!r} already; choose another name, or drop that one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError
 
 from kernel_runtime.domain.amounts import is_whole
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _GATE = re.compile(
     r"(?P<wait>--wait\s+)?(?P<name>[^\W\d][\w.]*)(?:\s+if\s+(?P<condition>.+?))?(?P<late>\s+--wait)?"
 )
+_OFF = re.compile(r"\s*%gate\s+off\s+\S*")
 GATE_HELP = """%gate FUNCTION [if EXPR] [--wait]
 
     The next call of FUNCTION (for which EXPR holds, with its arguments) makes a frozen copy right
@@ -40,6 +42,7 @@ def install(kernel: GuestKernel) -> None:
     """Register them with the shell."""
     register = kernel.shell.magics_manager.register_function
     register(_gate_magic(kernel), "line", "gate")
+    kernel.shell.Completer.custom_matchers.append(_matcher(kernel))
     for name, meaning in FRONT.items():
         register(_stand_in(name, meaning), "line", name)
 
@@ -65,6 +68,16 @@ def _gate_magic(kernel: GuestKernel) -> Callable[[str], None]:
 
     gate.__doc__ = GATE_HELP
     return gate
+
+
+def _matcher(kernel: GuestKernel) -> Any:
+    def gates(context: CompletionContext) -> Any:
+        """After ``%gate off`` what has one, and nothing else."""
+        asked = _OFF.fullmatch(context.text_until_cursor)
+        names = [name for name in kernel.gates.names() if asked and name.startswith(context.token)]
+        return {"completions": [SimpleCompletion(name, type="function") for name in names], "suppress": True}
+
+    return context_matcher(identifier="kernel_runtime.gates")(gates)
 
 
 def _perform(kernel: Any, line: str) -> str:

@@ -51,12 +51,12 @@ class Bench(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Magic:
     """``run(bench, arguments)`` gives what is shown (None: nothing more). ``offers(session, words)``:
-    what may stand after the words, options aside; ``raw``: arguments from this one on are one text."""
+    what may stand after the words, options aside (None: the guest knows); ``raw``: arguments from this one on are one text."""
 
     name: str
     parser: Callable[[], Parser]
     run: Callable[[Bench, Any], Awaitable[Bundle | None]]
-    offers: Callable[[Session, list[str]], Iterable[str]] = lambda session, words: ()
+    offers: Callable[[Session, list[str]], Iterable[str] | None] = lambda session, words: ()
     raw: int | None = None
 
 
@@ -147,13 +147,16 @@ class FrontMagics:
         if magic is None:
             return None
         found = offers(magic, words[1:-1], session)
+        if found is None:
+            return None
         return sorted({text for text in found if text.startswith(words[-1])}), len(words[-1])
 
 
-def offers(magic: Magic, words: list[str], session: Session | None) -> list[str]:
-    """What may stand after ``words``; options are each said once."""
+def offers(magic: Magic, words: list[str], session: Session | None) -> list[str] | None:
+    """What may stand after ``words``; options are each said once. None where the guest knows better."""
     options = [o for action in magic.parser()._actions for o in action.option_strings if o not in words]
-    return options if session is None else [*options, *magic.offers(session, words)]
+    found = () if session is None else magic.offers(session, words)
+    return None if found is None else [*options, *found]
 
 
 async def perform(bench: Bench, call: Call) -> Bundle | None:
