@@ -300,8 +300,8 @@ class AsyncSession:
         return msgspec.structs.replace(made, checkpoint=await session.checkpoint(name)) if durable else made
 
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
-        """Go back to a snapshot, by name or number; as often as you like. ``reseed``: random
-        generators begin anew. The present state can be had back by ``redo``."""
+        """Go back to a snapshot, by name or number; as often as you like. ``reseed``: ``random`` and
+        ``np.random`` begin anew, while generators of your own go on from where they were. The present state can be had back by ``redo``."""
         return await self._open.snapshots.restore(arguments.title(name, "restore"), reseed=reseed)
 
     async def undo(self, runs: int = 1) -> Restoration:

@@ -56,7 +56,11 @@ def _restore_parser() -> Parser:
     parser.add_argument(
         "name", metavar="NAME", help="a snapshot's name or number, or a checkpoint's name or id"
     )
-    parser.add_argument("--reseed", action="store_true", help="random generators begin anew")
+    parser.add_argument(
+        "--reseed",
+        action="store_true",
+        help="random and np.random begin anew; generators of your own go on from where they were",
+    )
     return parser
 
 
