@@ -280,6 +280,6 @@ def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
         assert eventually(offered, PATIENCE)
         assert len(told) == 1
         assert told[0].startswith("[kernel_runtime: a checkpoint of ")
-        assert told[0].endswith("variables): %restore monday brings it back]\n")
+        assert told[0].endswith("(1 variable): %restore monday brings it back]\n")
         shown(kernel, "%restore monday")
         assert run(kernel, "kept") == "[1, 2, 3]"
