@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from kernel_runtime.domain.amounts import show_bytes
+from kernel_runtime.domain.amounts import counted, show_bytes
 from kernel_runtime.domain.checkpoint import Retention, outdated
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.limits import parse_bytes, parse_seconds
@@ -239,9 +239,10 @@ def restore_command(
         raise Invalid("--directory: a guest restores from the default place; import the checkpoint there")
     with Session(name="restore", automatic=False) as guest:
         restored = guest.load(name, names=names or None, force=force)
+        verb = "is" if len(restored.names) == 1 else "are"
         click.echo(
             one_line(
-                f"{len(restored.names)} variables of {restored.of} are back: {', '.join(restored.names)}"
+                f"{counted(len(restored.names), 'variable')} of {restored.of} {verb} back: {', '.join(restored.names)}"
             ),
             err=True,
         )

@@ -13,12 +13,12 @@ import msgspec
 
 from kernel_runtime import wire
 from kernel_runtime.capabilities import Powers, broker_for
+from kernel_runtime.client import arguments
 from kernel_runtime.client.runtimes import runtime_for
 from kernel_runtime.domain.errors import UNDO, Conflict, GuestCodeError, Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
 from kernel_runtime.domain.scopes import parse_scope
-from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.outside import Outside
 from kernel_runtime.result import Collector, Output, Result
 from kernel_runtime.workers.cancelled import being_cancelled
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.file_changes import FileChanges, Outcome
     from kernel_runtime.domain.manifest import Manifest
-    from kernel_runtime.domain.snapshot import Snapshot
+    from kernel_runtime.domain.snapshot import Budget, Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import Person
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _request_numbers = itertools.count(1)
+_NAME = "a name, like 'clean'"
 
 
 class AsyncSession:
@@ -88,7 +89,7 @@ class AsyncSession:
         **amounts: object,
     ) -> None:
         self.level = parse_level(level)
-        self._budget = (snapshots or Budget()).check()
+        self._budget = arguments.budget(snapshots)
         self._automatic = automatic
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(flood)
@@ -294,20 +295,20 @@ class AsyncSession:
         Raises ``UnsafeThreads`` naming the threads that run beside the code, ``Conflict`` while code
         runs or for a name that is taken, ``Invalid`` for one that is no name.
         """
-        session = self._open
+        session, name = self._open, arguments.text(name, "snapshot", _NAME)
         made = await session.snapshots.take(name, pinned=pin, refuse=refuse)
         return msgspec.structs.replace(made, checkpoint=await session.checkpoint(name)) if durable else made
 
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
-        """Go back to a snapshot, by name or number; as often as you like. ``reseed``: random
-        generators begin anew. The present state can be had back by ``redo``."""
-        return await self._open.snapshots.restore(name, reseed=reseed)
+        """Go back to a snapshot, by name or number; as often as you like. ``reseed``: ``random`` and
+        ``np.random`` begin anew, while generators of your own go on from where they were. The present state can be had back by ``redo``."""
+        return await self._open.snapshots.restore(arguments.title(name, "restore"), reseed=reseed)
 
     async def undo(self, runs: int = 1) -> Restoration:
         """The state before the last ``runs`` runs. Files that were written stay written. ``Conflict`` where there is
         no snapshot before them: it says why, and which other number of runs can be undone. ``unkept`` of what is
         returned (by ``restore``, too): why ``redo`` cannot bring back what was left, if it cannot."""
-        return await self._open.snapshots.undo(runs)
+        return await self._open.snapshots.undo(arguments.whole(runs, "undo"))
 
     async def redo(self) -> Restoration:
         """Take back the last ``undo`` or ``restore``; ``Conflict`` where what it left is not kept, with the reason."""
@@ -315,7 +316,7 @@ class AsyncSession:
 
     async def branch(self, line: str) -> Restoration | Snapshot:
         """Go over to the line of state ``line``: where it was left, or a new one that begins here."""
-        return await self._open.snapshots.branch(line)
+        return await self._open.snapshots.branch(arguments.text(line, "branch", _NAME))
 
     @property
     def line(self) -> str:
@@ -338,17 +339,17 @@ class AsyncSession:
 
     async def pin(self, name: str | int, pinned: bool = True) -> Snapshot:
         """Keep a snapshot whatever the budget says, or no longer."""
-        return self._open.snapshots.pin(name, pinned)
+        return self._open.snapshots.pin(arguments.title(name, "pin"), pinned)
 
     async def drop(self, name: str | int) -> Snapshot:
         """Forget a snapshot."""
-        return self._open.snapshots.drop(name)
+        return self._open.snapshots.drop(arguments.title(name, "drop"))
 
     async def checkpoint(self, label: str = "") -> Checkpoint:
         """Write the variables to disk, where they survive this process: what has not changed since
         the last time is not written again. ``skipped`` names what cannot be saved, with the reason. One with a
         label stays until it is removed; others go when there are more than 20 of this session."""
-        return await self._open.durable.save(label)
+        return await self._open.durable.save(arguments.text(label, "checkpoint", _NAME))
 
     async def load(
         self, checkpoint: str, *, names: Iterable[str] | None = None, force: bool = False
@@ -358,16 +359,19 @@ class AsyncSession:
         unless ``force``. A label means this session's own newest, or the newest of the only other session or notebook
         that has one (then ``Restored.of`` says whose it is; several are a ``Conflict`` that lists them). So a session
         without a name finds what an earlier one has kept."""
-        return (await self._open.durable.load(checkpoint, names=names, force=force))[1]
+        wanted = arguments.names(names, "load: names")
+        name = arguments.text(checkpoint, "load", "a checkpoint's id or label, like 'monday'")
+        return (await self._open.durable.load(name, names=wanted, force=force))[1]
 
     async def diff(self, a: str | int, b: str | int | None = None) -> Difference:
         """The variables added, removed and changed between two snapshots, or one and now: types,
         shapes, sizes, the first places that differ. ``print`` shows it."""
-        return await self._open.diff(a, b)
+        other = None if b is None else arguments.title(b, "diff")
+        return await self._open.diff(arguments.title(a, "diff"), other)
 
     async def written_since(self, name: str | int) -> list[str]:
         """The files that were written since a snapshot: going back to it leaves them as they are."""
-        return await self._open.written_since(name)
+        return await self._open.written_since(arguments.title(name, "written_since"))
 
     # -- capabilities ----------------------------------------------------------------------------
 

@@ -9,6 +9,16 @@ _BYTES = frozenset({"memory", "disk", "output", "file_size", "network"})
 _SECONDS = frozenset({"cpu", "wall", "session"})
 
 
+def is_whole(text: str) -> bool:
+    """Whether it is nothing but digits from 0 to 9: ``isdigit`` holds for ``²``, and ``int`` reads those of any script."""
+    return text.isascii() and text.isdecimal()
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def show_bytes(amount: float) -> str:
     """Bytes as people read them: ``1.5 GB``."""
     for unit, size in (("TB", 1024 * GIB), ("GB", GIB), ("MB", MIB), ("KB", KIB)):

@@ -112,11 +112,13 @@ def parse_count(text: str | int, place: str = "pids") -> int:
     return int(text)
 
 
-def parse_share(text: str | float, place: str = "cpus") -> float:
-    """``"0.5"``, ``"50%"`` or a number → cores' worth of CPU time; ``Invalid`` names the place."""
+def parse_share(
+    text: str | float, place: str = "cpus", wanted: str = "a share of CPU time; write cores, like 0.5 or 50%"
+) -> float:
+    """``"0.5"``, ``"50%"`` or a number → cores' worth of CPU time; ``Invalid`` names the place, and what is ``wanted``."""
     match = _SHARE.fullmatch(str(text))
     if match is None:
-        raise Invalid(f"{place}: {text!r} is not a share of CPU time; write cores, like 0.5 or 50%")
+        raise Invalid(f"{place}: {text!r} is not {wanted}")
     return float(match[1]) / (100 if match[2] else 1)
 
 

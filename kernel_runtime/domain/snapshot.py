@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel_runtime.domain.amounts import GIB, show_amount
+from kernel_runtime.domain.amounts import GIB, is_whole, show_amount
 from kernel_runtime.domain.checkpoint import Checkpoint, Retention
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.limits import parse_bytes, parse_count, parse_seconds, parse_share
@@ -48,6 +48,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return self.name or f"#{self.number}"
 
 
+#: Fields of a budget, and what each must be.
+_AMOUNTS: tuple[tuple[str, Any, str], ...] = (
+    ("automatic", int, "whole number"),
+    ("count", int, "whole number"),
+    ("memory", int | float, "number of bytes"),
+    ("share", int | float, "number, like 0.05"),
+    ("pause", int | float, "number of seconds"),
+)
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What snapshots may take. ``automatic``: how many of those before cells are kept; ``count``: how
     many others; ``memory``: bytes of all of them together; ``share``: an automatic one may cost at
@@ -67,6 +77,9 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> Budget:
         """Itself; ``Invalid`` where it makes no sense."""
+        for name, kind, wanted in _AMOUNTS:
+            if not isinstance(value := getattr(self, name), kind):
+                raise Invalid(f"snapshots: {name} is a {wanted}, not {value!r}")
         if min(self.automatic, self.count, self.memory) < 0 or self.share < 0 or self.pause < 0:
             raise Invalid(f"snapshots: a budget cannot be negative ({self})")
         return self
@@ -87,12 +100,16 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         return by_time or (self.cells is not None and cells >= self.cells)
 
 
+def _parse_part(text: str, place: str) -> float:
+    return parse_share(text, place, "a share of the computing that is saved; write 0.05 or 5%")
+
+
 #: Settings by name: the field of ``Budget``, and how its text is read.
 SETTINGS: dict[str, tuple[str, Callable[[Any, str], float]]] = {
     "undo": ("automatic", parse_count),
     "snapshots": ("count", parse_count),
     "snapshot_memory": ("memory", parse_bytes),
-    "snapshot_share": ("share", parse_share),
+    "snapshot_share": ("share", _parse_part),
 }
 
 
@@ -131,11 +148,11 @@ def parse_budget(values: Mapping[str, str], base: Budget, place: str) -> Budget:
     return msgspec.structs.replace(base, **_parsed(SETTINGS, values, place)).check()
 
 
-def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:
+def check_name(name: str, taken: Iterable[Snapshot] = (), *, of: str = "snapshot") -> str:
     """A name that people can type again; ``Invalid`` or ``Conflict`` otherwise."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name[0].isdigit():  # to a pattern, ² is a letter
         raise Invalid(
-            f"snapshot: {name!r} is not a name; begin with a letter, then letters, digits, '_', '-' or '.'"
+            f"{of}: {name!r} is not a name; begin with a letter, then letters, digits, '_', '-' or '.'"
         )
     if any(known.name == name for known in taken):
         raise Conflict(f"there is a snapshot {name!r} already; choose another name, or drop that one")
@@ -145,7 +162,8 @@ def check_name(name: str, taken: Iterable[Snapshot] = ()) -> str:
 def find(snapshots: Sequence[Snapshot], name: str | int) -> Snapshot:
     """By name, or by number (``3`` or ``"#3"``); ``NotFound`` names what there is."""
     text = str(name).strip()
-    number = int(text.lstrip("#")) if text.lstrip("#").isdigit() and len(text) < 12 else None
+    digits = text.lstrip("#")
+    number = int(digits) if is_whole(digits) and len(text) < 12 else None
     for snapshot in snapshots:
         if (text and snapshot.name == text) or snapshot.number == number:
             return snapshot

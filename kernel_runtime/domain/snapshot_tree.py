@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.domain.errors import Conflict, NotFound
+from kernel_runtime.domain.amounts import counted
+from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot, find, over_budget
 
 if TYPE_CHECKING:
@@ -79,14 +80,16 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     def undone_by(self, cells: int) -> Snapshot:
         """The one before the last ``cells`` cells; ``NotFound`` when there are not so many, ``Conflict`` when there
         is no snapshot before them: it says why, and which other one undo can go to."""
-        if cells < 1 or cells > len(self.past):
+        if cells < 1:
+            raise Invalid(f"undo: {cells} is not a number of cells; 1 is the last one")
+        if cells > len(self.past):
             raise NotFound(
-                f"{_cells(cells)} cannot be undone: the present state contains {len(self.past) or 'none'}"
+                f"{counted(cells, 'cell')} cannot be undone: the present state contains {len(self.past) or 'none'}"
             )
         mark = self.past[-cells]
         if mark.number in self.known:
             return self.known[mark.number]
-        last = "the last cell" if cells == 1 else f"the last {_cells(cells)}"
+        last = "the last cell" if cells == 1 else f"the last {counted(cells, 'cell')}"
         raise Conflict(
             f"{last} cannot be undone, there is no snapshot before: {self._why(mark)}; {self._instead(cells)}"
         )
@@ -258,7 +261,3 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
 
     def _with(self, **fields: object) -> Tree:
         return msgspec.structs.replace(self, **fields)
-
-
-def _cells(cells: int) -> str:
-    return f"{cells} cell{'' if cells == 1 else 's'}"

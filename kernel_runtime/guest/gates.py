@@ -22,12 +22,15 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.variables import MAX_NAME, MAX_VARIABLES
-from kernel_runtime.guest.texts import short
+from kernel_runtime.guest.texts import error_text, short, short_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: Constants in the compiled code that others stand in for: what is called at the gate, and where its condition raises.
 _MARK = "kernel_runtime: here a gate is called"
+_RAISED = "kernel_runtime: the condition of a gate has raised"
+_ERROR = "kernel_runtime: what a condition may raise"
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _FRAMES = 30
 #: Names of frames that belong to IPython and this package, above the notebook's own.
@@ -49,6 +52,7 @@ class Gate:
         self.name = name
         self.condition = condition
         self.wait = wait
+        self.has_raised = False
         self.original = function.__code__
 
     def restore(self) -> None:
@@ -76,7 +80,9 @@ class Gates:
         if name in self._set:
             self.off(name)
         gate = Gate(function, name, condition, wait)
-        function.__code__ = gated_code(function, lambda: self._reached(gate), condition)
+        function.__code__ = gated_code(
+            function, lambda: self._reached(gate), condition, lambda: self._raised(gate)
+        )
         self._set[name] = gate
         return gate
 
@@ -112,6 +118,18 @@ class Gates:
                 f"stopped at the gate in {gate.name}; %gates shows it, %gate resume goes on "
                 "(for a guest of %%sandbox: %sandbox gates, %sandbox gate resume)"
             )
+
+    def _raised(self, gate: Gate) -> None:
+        """Called where the condition raised: such a call does not stop, and the cell goes on. Told once."""
+        error, then = sys.exc_info()[1], "such calls do not stop (said once)"
+        if isinstance(error, RecursionError) and self._set.get(gate.name) is gate:
+            self.off(gate.name)  # it calls the function itself: each call that goes on would ask it again
+        if self._set.get(gate.name) is not gate:
+            then = "the gate is off"
+        if not gate.has_raised:
+            what = f"its condition {gate.condition} raised {type(error).__name__}: {error_text(error)}"
+            print(f"gate in {gate.name}: {what}; {then}", file=sys.stderr)
+            gate.has_raised = True
 
 
 class _Here:
@@ -151,8 +169,13 @@ def find_function(name: str, namespace: dict[str, Any]) -> types.FunctionType:
 # -- the code ---------------------------------------------------------------------------------------
 
 
-def gated_code(function: types.FunctionType, call: Callable[[], None], condition: str = "") -> types.CodeType:
-    """The function's code with ``call()``, under the condition, as its first statement."""
+def gated_code(
+    function: types.FunctionType,
+    call: Callable[[], None],
+    condition: str = "",
+    raised: Callable[[], None] = lambda: None,
+) -> types.CodeType:
+    """The function's code with ``call()``, under the condition, as its first statement; ``raised()`` where that raises."""
     code = function.__code__
     try:
         lines, first = inspect.getsourcelines(code)
@@ -171,7 +194,8 @@ def gated_code(function: types.FunctionType, call: Callable[[], None], condition
     found = _find(compiled, code.co_name)
     if found is None or found.co_freevars != code.co_freevars:
         raise Invalid(f"%gate: {function.__qualname__} was changed since it was defined: no gate")
-    constants = tuple(call if constant == _MARK else constant for constant in found.co_consts)
+    stand_ins: dict[object, object] = {_MARK: call, _RAISED: raised, _ERROR: Exception}
+    constants = tuple(stand_ins.get(constant, constant) for constant in found.co_consts)
     return found.replace(co_consts=constants, co_qualname=code.co_qualname)
 
 
@@ -186,12 +210,23 @@ def _rewrite(definition: Any, condition: str) -> None:
     has_text = isinstance(body[0], ast.Expr) and isinstance(getattr(body[0].value, "value", None), str)
     place = 1 if has_text else 0
     near = body[place] if place < len(body) else body[0]
-    call: Any = ast.Expr(ast.Call(ast.Constant(_MARK), [], []))
-    if condition:
-        call = ast.If(_parsed(condition), [call], [])
+    call = _under(_parsed(condition)) if condition else _call(_MARK)
     for node in ast.walk(call):
         ast.copy_location(node, near)
     body.insert(place, call)
+
+
+def _call(constant: str) -> ast.stmt:
+    return ast.Expr(ast.Call(ast.Constant(constant), [], []))
+
+
+def _under(condition: ast.expr) -> ast.stmt:
+    """The call where the condition holds. A loop that is left at once: what the call raises is not the condition's,
+    and no variable is needed, which the stack would show."""
+    leave = ast.If(ast.UnaryOp(ast.Not(), condition), [ast.Break()], [])
+    handler = ast.ExceptHandler(ast.Constant(_ERROR), None, [_call(_RAISED), ast.Break()])
+    tried = ast.Try([leave], [handler], [], [])
+    return ast.While(ast.Constant(True), [tried, _call(_MARK), ast.Break()], [])
 
 
 def _parsed(condition: str) -> ast.expr:
@@ -261,7 +296,7 @@ def read_value(body: bytes) -> list[str]:
         change(frame, edits)
         return ["", short(_evaluate(frame, expression))]
     except Exception as error:  # noqa: BLE001 - the notebook's own expression
-        return [short(type(error).__name__).strip("'"), short(str(error)).strip("'\"")]
+        return [short_text(type(error).__name__) or "error", error_text(error)]
 
 
 def change(frame: types.FrameType, edits: dict[str, str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError
 
+from kernel_runtime.domain.amounts import is_whole
 from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.magics import FRONT, GATE_ACTIONS, in_sandbox
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _GATE = re.compile(
     r"(?P<wait>--wait\s+)?(?P<name>[^\W\d][\w.]*)(?:\s+if\s+(?P<condition>.+?))?(?P<late>\s+--wait)?"
 )
+_OFF = re.compile(r"\s*%gate\s+off\s+\S*")
 GATE_HELP = """%gate FUNCTION [if EXPR] [--wait]
 
     The next call of FUNCTION (for which EXPR holds, with its arguments) makes a frozen copy right
@@ -39,6 +42,7 @@ def install(kernel: GuestKernel) -> None:
     """Register them with the shell."""
     register = kernel.shell.magics_manager.register_function
     register(_gate_magic(kernel), "line", "gate")
+    kernel.shell.Completer.custom_matchers.append(_matcher(kernel))
     for name, meaning in FRONT.items():
         register(_stand_in(name, meaning), "line", name)
 
@@ -66,6 +70,16 @@ def _gate_magic(kernel: GuestKernel) -> Callable[[str], None]:
     return gate
 
 
+def _matcher(kernel: GuestKernel) -> Any:
+    def gates(context: CompletionContext) -> Any:
+        """After ``%gate off`` what has one, and nothing else."""
+        asked = _OFF.fullmatch(context.text_until_cursor)
+        names = [name for name in kernel.gates.names() if asked and name.startswith(context.token)]
+        return {"completions": [SimpleCompletion(name, type="function") for name in names], "suppress": True}
+
+    return context_matcher(identifier="kernel_runtime.gates")(gates)
+
+
 def _perform(kernel: Any, line: str) -> str:
     gates = kernel.gates
     words = line.split()
@@ -74,7 +88,7 @@ def _perform(kernel: Any, line: str) -> str:
     if words[0] == "off" and len(words) == 2:
         gates.off(words[1])
         return f"no gate in {words[1]} any more"
-    if words[0] in GATE_ACTIONS and len(words) > 1 and words[1].lstrip("#").isdigit():
+    if words[0] in GATE_ACTIONS and len(words) > 1 and is_whole(words[1].lstrip("#")):
         raise UsageError(
             f"%gate {words[0]} must stand in a cell of its own, without other code; "
             f"for a guest of %%sandbox it is `%sandbox gate {words[0]} …`"

@@ -27,6 +27,15 @@ def exactly(value: object) -> str:
     return short_text(str(text))
 
 
+def error_text(error: object) -> str:
+    """What an error says, on one line, whatever its ``__str__`` does."""
+    try:
+        text = str(error)[: 2 * MAX_TEXT]
+    except Exception as another:  # noqa: BLE001 - whatever a __str__ does
+        return f"<{type(another).__name__} in str>"
+    return short_text("".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text))
+
+
 def short_text(text: str) -> str:
     """On one line, and cut where it is long."""
     text = " ".join(text.split())

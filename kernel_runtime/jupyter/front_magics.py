@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from kernel_runtime.domain.amounts import is_whole
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.magics import GATE_ACTIONS
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.records import Records
 
 _LINE = re.compile(r"(?P<ask>\?{0,2})%(?P<name>[a-z]+)(?P<asked>\?{0,2})(?:\s+(?P<rest>.*))?")
-_GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*")
+_GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*", re.ASCII)
 
 #: What a magic shows: a mime bundle.
 Bundle = dict[str, Any]
@@ -50,12 +51,12 @@ class Bench(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Magic:
     """``run(bench, arguments)`` gives what is shown (None: nothing more). ``offers(session, words)``:
-    what may stand after the words, options aside; ``raw``: arguments from this one on are one text."""
+    what may stand after the words, options aside (None: the guest knows); ``raw``: arguments from this one on are one text."""
 
     name: str
     parser: Callable[[], Parser]
     run: Callable[[Bench, Any], Awaitable[Bundle | None]]
-    offers: Callable[[Session, list[str]], Iterable[str]] = lambda session, words: ()
+    offers: Callable[[Session, list[str]], Iterable[str] | None] = lambda session, words: ()
     raw: int | None = None
 
 
@@ -84,6 +85,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise Invalid(f"{self.prog}: {message}; `{self.prog}?` shows how it is used")
+
+
+def whole(text: str) -> int:
+    """A whole number, as an argument of a magic."""
+    if not is_whole(text.removeprefix("-")) or len(text) > 12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, like 3")
+    return int(text)
 
 
 class FrontMagics:
@@ -139,13 +147,16 @@ class FrontMagics:
         if magic is None:
             return None
         found = offers(magic, words[1:-1], session)
+        if found is None:
+            return None
         return sorted({text for text in found if text.startswith(words[-1])}), len(words[-1])
 
 
-def offers(magic: Magic, words: list[str], session: Session | None) -> list[str]:
-    """What may stand after ``words``; options are each said once."""
+def offers(magic: Magic, words: list[str], session: Session | None) -> list[str] | None:
+    """What may stand after ``words``; options are each said once. None where the guest knows better."""
     options = [o for action in magic.parser()._actions for o in action.option_strings if o not in words]
-    return options if session is None else [*options, *magic.offers(session, words)]
+    found = () if session is None else magic.offers(session, words)
+    return None if found is None else [*options, *found]
 
 
 async def perform(bench: Bench, call: Call) -> Bundle | None:

@@ -91,9 +91,11 @@ async def _gates(bench: Bench, _: Any) -> Bundle:
     )
 
 
-def _offers(session: Session, words: list[str]) -> list[str]:
+def _offers(session: Session, words: list[str]) -> list[str] | None:
     if not words:
         return [*GATE_ACTIONS, "off"]
+    if words[0] == "off":
+        return None  # functions of the guest's
     return [str(made.number) for made in session.stops.listing()] if len(words) == 1 else []
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MOST_CELLS = 200
+_SHOWN = 12
 _KINDS = {"execute_result": "result", "display_data": "display"}
 
 
@@ -47,6 +48,18 @@ def _note(transcript: Transcript, kind: str, content: dict[str, Any]) -> None:
         transcript.add(_KINDS[kind], f"{plain}\n")
 
 
+def _stretches(counts: list[int]) -> str:
+    """``1 to 3, 5``: the last ones, if they are many."""
+    stretches: list[list[int]] = []
+    for count in counts:
+        if stretches and count == stretches[-1][-1] + 1:
+            stretches[-1].append(count)
+        else:
+            stretches.append([count])
+    shown = [str(of[0]) if len(of) == 1 else f"{of[0]} to {of[-1]}" for of in stretches]
+    return ", ".join(["…"] * (len(shown) > _SHOWN) + shown[-_SHOWN:])
+
+
 class Records:
     """Transcripts by execution count."""
 
@@ -72,7 +85,7 @@ class Records:
     def find(self, count: int) -> Transcript:
         """``NotFound`` says which cells there are."""
         if count not in self._runs:
-            known = f"{min(self._runs)} to {max(self._runs)}" if self._runs else "none yet"
+            known = _stretches(sorted(self._runs)) or "none yet"
             raise NotFound(f"cell {count} did not run in this kernel's guest; known cells: {known}")
         return self._runs[count]
 

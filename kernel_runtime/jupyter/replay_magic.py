@@ -15,7 +15,7 @@ from kernel_runtime.domain import transcript
 from kernel_runtime.domain.difference import show_uncompared
 from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.jupyter import state_text
-from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
+from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, whole
 from kernel_runtime.jupyter.records import Recorder
 from kernel_runtime.jupyter.snapshot_magics import names
 
@@ -33,7 +33,7 @@ def _parser() -> Parser:
         "Run cell N again on the state it first had, and show what differs in outputs and variables. "
         "The present state is left alone; files that the cell writes are written again.",
     )
-    parser.add_argument("cell", type=int, metavar="N", help="the number in front of the cell")
+    parser.add_argument("cell", type=whole, metavar="N", help="the number in front of the cell")
     parser.add_argument(
         "--from", dest="start", metavar="SNAPSHOT", help="on this state instead; needed where it is not kept"
     )

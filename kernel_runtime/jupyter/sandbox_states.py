@@ -60,7 +60,7 @@ def _copies(magic: Magic) -> Magic:
     """``%gate`` for copies alone: ``%gate off`` is the guest's, as is setting one."""
 
     def offers(session: Session, words: list[str]) -> list[str]:
-        return [word for word in magic.offers(session, words) if word != "off"]
+        return [word for word in magic.offers(session, words) or () if word != "off"]
 
     return replace(magic, offers=offers) if magic.name == "gate" else magic
 
@@ -172,4 +172,4 @@ def completions(words: list[str], guests: Guests) -> list[str]:
     magic = MAGICS.find(words[0])
     session = guests.get(guest).watched if guest in guests.names() else None
     found = [] if magic is None else front_magics.offers(magic, words[1:], session)
-    return [word for word in found if not (named and word == "--name")]
+    return [word for word in found or () if not (named and word == "--name")]

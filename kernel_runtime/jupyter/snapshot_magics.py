@@ -8,7 +8,7 @@ from kernel_runtime.domain.amounts import show_bytes
 from kernel_runtime.domain.errors import Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter import state_html, state_text
-from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, text
+from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, text, whole
 
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.guest import Session
@@ -26,7 +26,7 @@ def _undo_parser() -> Parser:
         "Go back to the state before the last N cells (default 1). The notebook's cells stay as they are, "
         "files that were written stay written; %redo takes it back until the next cell runs.",
     )
-    parser.add_argument("cells", nargs="?", type=int, default=1, metavar="N", help="how many cells")
+    parser.add_argument("cells", nargs="?", type=whole, default=1, metavar="N", help="how many cells")
     return parser
 
 
@@ -56,7 +56,11 @@ def _restore_parser() -> Parser:
     parser.add_argument(
         "name", metavar="NAME", help="a snapshot's name or number, or a checkpoint's name or id"
     )
-    parser.add_argument("--reseed", action="store_true", help="random generators begin anew")
+    parser.add_argument(
+        "--reseed",
+        action="store_true",
+        help="random and np.random begin anew; generators of your own go on from where they were",
+    )
     return parser
 
 

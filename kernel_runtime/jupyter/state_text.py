@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.domain.amounts import counted, show_amount
 from kernel_runtime.domain.snapshot import show_tree
 from kernel_runtime.jupyter.page_text import clean_terminal, one_line
 
@@ -60,7 +60,7 @@ def kept(checkpoint: Checkpoint) -> list[str]:
     """That the state is on disk now, and what of it is not."""
     name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
     sizes = f"{show_amount('memory', checkpoint.size)}, {show_amount('memory', checkpoint.added)} of it new on disk"
-    lines = [f"kept on disk as {name}: {len(checkpoint.names)} variables ({sizes})"]
+    lines = [f"kept on disk as {name}: {counted(len(checkpoint.names), 'variable')} ({sizes})"]
     return lines + _without("not kept", checkpoint.skipped)
 
 
@@ -70,7 +70,8 @@ def revived(
     """What of a checkpoint is back in the present state. ``of``: whose it is, if it is not one's own; ``at``: what stands
     before the names of magics."""
     name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
-    lines = [f"{len(names)} variables of checkpoint {name} are back; {at}undo takes that back"]
+    verb = "is" if len(names) == 1 else "are"
+    lines = [f"{counted(len(names), 'variable')} of checkpoint {name} {verb} back; {at}undo takes that back"]
     if of:
         lines.append(f"it is not this notebook's own: {said(of)} has kept it")
     return lines + _without("not kept", checkpoint.skipped) + _without("not back", failed)
@@ -115,7 +116,7 @@ def listing(snapshots: Sequence[Snapshot], base: int | None, line: str, at: str 
     if not snapshots:
         return f"no snapshots yet (line {line!r}); {at}snapshot NAME keeps the present state"
     held = sum(snapshot.size or 0 for snapshot in snapshots)
-    count = f"{len(snapshots)} snapshot{'' if len(snapshots) == 1 else 's'}"
+    count = counted(len(snapshots), "snapshot")
     total = f"{count}, {show_amount('memory', held)}" if held else count
     return "\n".join([*show_tree(snapshots, base), f"{total}; on line {line!r}"])
 

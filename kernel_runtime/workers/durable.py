@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
+from kernel_runtime.domain.amounts import counted
 from kernel_runtime.domain.checkpoint import AUTOMATIC, Retention, check_names
 from kernel_runtime.domain.errors import (
     Conflict,
@@ -113,7 +114,7 @@ class Durable:
         take it: then what was kept before is as it was. What cannot be saved is in ``skipped``.
         """
         if label:
-            check_name(label)
+            check_name(label, of="checkpoint")
         if label == AUTOMATIC:
             raise Invalid(f"checkpoint: {label!r} is what those are called that nobody asked for")
         return await self._save(label)
@@ -237,7 +238,7 @@ class Durable:
         if kept is None:
             return ""
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.made))
-        return f"a checkpoint of {made} is kept ({len(kept.names)} variables): %restore {kept.title} brings it back"
+        return f"a checkpoint of {made} is kept ({counted(len(kept.names), 'variable')}): %restore {kept.title} brings it back"
 
     def cell_ended(self) -> None:
         """A cell is over: make one by itself, if it is time for it."""

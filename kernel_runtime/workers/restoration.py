@@ -31,7 +31,7 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class How(msgspec.Struct, frozen=True, kw_only=True):
-    """How a snapshot is brought back. ``reseed``: random generators begin anew; ``edits``: local
+    """How a snapshot is brought back. ``reseed``: ``random`` and ``np.random`` begin anew; ``edits``: local
     variables to be set at its gate; ``resumed``: the cell that goes on there."""
 
     reseed: bool = False

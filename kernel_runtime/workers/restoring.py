@@ -85,7 +85,7 @@ class Restoring:
             return restored
 
     async def branch(self, line: str) -> Restoration | Snapshot:
-        check_name(line)
+        check_name(line, of="line of state")
         async with self._alone():
             return await self._branch_off(line)
 

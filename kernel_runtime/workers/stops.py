@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError
+from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.workers.branch import Pending
 
 if TYPE_CHECKING:
@@ -74,11 +74,17 @@ class Stops:
         return [snapshot for snapshot in self._snapshots.listing() if snapshot.number in self._stops]
 
     def find(self, name: str | int) -> tuple[Snapshot, Stop]:
-        """By name or number; ``Conflict`` for a snapshot that was not made at a gate."""
-        snapshot = self._snapshots.find(name)
+        """By name or number; ``NotFound`` for one that is not there (any more), ``Conflict`` for a snapshot that was not
+        made at a gate."""
+        known = ", ".join(str(made.number) for made in self.listing()) or "none"
+        try:
+            snapshot = self._snapshots.find(name)
+        except NotFound:
+            is_lost = str(name) in self._snapshots.kept.tree.lost
+            why = "its process has ended" if is_lost else "it may have been dropped"
+            raise NotFound(f"there is no copy {name} ({why}); copies made at gates: {known}") from None
         stop = self._stops.get(snapshot.number)
         if stop is None:
-            known = ", ".join(str(made.number) for made in self.listing()) or "none"
             raise Conflict(f"{snapshot.title} was not made at a gate; copies made at gates: {known}")
         return snapshot, stop
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_runtime.domain.amounts import GIB, MIB, show_amount
+from kernel_runtime.domain.amounts import GIB, MIB, counted, show_amount
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, parse_level
 from kernel_runtime.domain.limits import (
@@ -17,7 +17,9 @@ from kernel_runtime.domain.limits import (
     parse_flood,
     parse_limits,
     parse_seconds,
+    parse_share,
 )
+from kernel_runtime.domain.snapshot import Budget, parse_budget
 
 
 @pytest.mark.parametrize(
@@ -169,3 +171,18 @@ def test_flood() -> None:
     assert parse_flood(" End ") == "end"
     with pytest.raises(Invalid, match="cut, end"):
         parse_flood("drop", "notebook.flood")
+
+
+@pytest.mark.parametrize("text", ["foo", "²", "-1", "5 % %"])
+def test_a_share_that_is_none_is_told_with_what_it_is_a_share_of(text: str) -> None:
+    with pytest.raises(
+        Invalid, match=f"^s.snapshot_share: '{text}' is not a share of the computing that is saved; "
+    ):
+        parse_budget({"snapshot_share": text}, Budget(), "s")
+    with pytest.raises(Invalid, match=f"^cpus: '{text}' is not a share of CPU time; write cores"):
+        parse_share(text)
+    assert parse_budget({"snapshot_share": "5%"}, Budget(share=1), "s").share == 0.05, "the control"
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_runtime.domain.errors import Conflict, NotFound
+from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.snapshot import Budget, Snapshot, show_tree
 from kernel_runtime.domain.snapshot_tree import MOST_MARKS, Mark, Tree
 
@@ -87,10 +87,15 @@ def test_undo_and_redo() -> None:
     assert (again.base, again.cell, again.past, again.future) == (4, 3, marks(1, 2, 3), ())
 
 
-@pytest.mark.parametrize("cells", [0, -1, 4])
-def test_more_cannot_be_undone_than_there_are_cells(cells: int) -> None:
-    with pytest.raises(NotFound, match="cannot be undone: the present state contains 3"):
+@pytest.mark.parametrize("cells", [0, -1])
+def test_less_than_one_cell_is_no_number_of_them(cells: int) -> None:
+    with pytest.raises(Invalid, match=f"^undo: {cells} is not a number of cells; 1 is the last one$"):
         with_cells(3).undone_by(cells)
+
+
+def test_more_cannot_be_undone_than_there_are_cells() -> None:
+    with pytest.raises(NotFound, match=r"^4 cells cannot be undone: the present state contains 3$"):
+        with_cells(3).undone_by(4)
     with pytest.raises(NotFound, match="1 cell cannot be undone: the present state contains none"):
         Tree().undone_by(1)
 

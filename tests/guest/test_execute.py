@@ -269,3 +269,17 @@ def test_large_request_arrives_whole(shared: Host) -> None:
     content = {"code": "len('" + "x" * 5_000_000 + "')", "silent": False, "store_history": False}
     name = shared.request("execute_request", content, count=1)
     assert shared.finish(name).result == "5000000"
+
+
+def test_after_gate_off_the_functions_that_have_one_are_completed(shared: Host) -> None:
+    def completed(code: str) -> list[str]:
+        matches: list[str] = shared.ask("complete_request", code=code, cursor_pos=len(code))["matches"]
+        return matches
+
+    shared.run("def gated_one(): pass\ndef gated_two(): pass\ndef gated_not(): pass\n")
+    shared.run("%gate gated_one\n%gate gated_two")
+    assert completed("%gate off gated_") == completed("%gate off ") == ["gated_one", "gated_two"]
+    assert completed("x = 1\n%gate off gated_t") == ["gated_two"]
+    assert completed("gated_") == ["gated_not", "gated_one", "gated_two"], "the control"
+    shared.run("%gate off gated_one\n%gate off gated_two")
+    assert "gated_one" not in completed("%gate off ")

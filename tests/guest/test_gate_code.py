@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from kernel_runtime.domain.errors import Invalid, NotFound
@@ -54,13 +55,72 @@ def test_only_calls_that_satisfy_the_condition(set_gates: gates.Gates, copies: C
     assert [stop[2]["a"] for stop in copies.stops] == [4]
 
 
-def test_a_condition_that_raises_raises_in_the_cell(set_gates: gates.Gates):
-    set_gates.set("plain", globals(), "nothing > 3")
-    with pytest.raises(NameError, match="nothing"):
-        plain(1)
-    set_gates.off("plain")
+def test_a_condition_that_raises_is_told_once_and_the_cell_goes_on(
+    set_gates: gates.Gates, copies: Copies, capsys: pytest.CaptureFixture[str]
+):
+    set_gates.set("plain", globals(), "10 / a > 1")
+    assert [plain(0), plain(0), plain(20), plain(4), plain(5)] == [5, 5, 25, 9, 10]
+    assert [stop[2] for stop in copies.stops] == [{"a": 4, "b": 2, "rest": (), "c": 3}], "no variable of ours"
+    assert capsys.readouterr().err == (
+        "gate in plain: its condition 10 / a > 1 raised ZeroDivisionError: division by zero; "
+        "such calls do not stop (said once)\n"
+    )
+    set_gates.set("plain", globals(), "nosuch > 3")
+    assert plain(1) == 6
+    assert "raised NameError: name 'nosuch' is not defined; " in capsys.readouterr().err
     with pytest.raises(Invalid, match="no expression"):
         set_gates.set("plain", globals(), "a >")
+
+
+def test_what_is_no_error_of_the_conditions_goes_on_its_way(set_gates: gates.Gates):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def twice(n: int) -> int:
+        return n * 2
+
+    space: dict[str, Any] = {"twice": twice, "interrupted": interrupted}
+    twice.__globals__["interrupted"] = interrupted
+    set_gates.set("twice", space, "interrupted()")
+    with pytest.raises(KeyboardInterrupt):
+        twice(1)
+    set_gates.set("twice", space, "n > 3", wait=True)
+    assert twice(1) == 2
+    with pytest.raises(gates.StoppedAtGate):
+        twice(4)
+    assert twice(4) == 8, "the control: the gate is off"
+
+
+def test_a_condition_that_calls_its_own_function_ends(
+    set_gates: gates.Gates, capsys: pytest.CaptureFixture[str]
+):
+    def fib(n: int) -> int:
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    space = {"fib": fib}
+    set_gates.set("fib", space, "fib(n) > 3")
+    assert fib(5) == 5
+    assert set_gates.names() == []
+    told = capsys.readouterr().err
+    assert told.count("raised RecursionError: maximum recursion depth") == 1
+    assert told.endswith("; the gate is off\n")
+
+
+def test_an_expression_that_raises_is_told_as_python_says_it():
+    def asked(expression: str, **edits: str) -> list[str]:
+        value = 1
+        gates.here.frame = sys._getframe()
+        try:
+            return gates.read_value(msgspec.json.encode((edits, expression)))
+        finally:
+            gates.here.frame = None
+            del value
+
+    assert asked("value + 1") == ["", "2"]
+    assert asked("1", nosuch="1") == ["NameError", "the function has no local variable 'nosuch'"]
+    assert asked("{}['it\\'s \"a\"']") == ["KeyError", "'it\\'s \"a\"'"]
+    assert asked("[].pop('\x1b')")[0] == "TypeError"
+    assert asked("(_ for _ in ()).throw(ValueError('a\\x1bb\\n c'))") == ["ValueError", "a\\x1bb c"]
 
 
 def test_text_signature_and_lines_stay(set_gates: gates.Gates):

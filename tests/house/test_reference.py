@@ -138,6 +138,10 @@ def test_each_option_of_the_magic_is_documented(root):
 SDK = ("cache", "call", "clock", "db", "env", "events", "files", "http", "log", "secrets", "storage")
 
 
+#: Those that ask nothing of the host.
+HOOKS = ("branches", "checkpoint")
+
+
 def functions(module: str) -> dict[str, str]:
     """What a module of the sdk offers: name → what it takes, without types."""
     loaded = importlib.import_module(f"kernel_runtime.sdk.{module}")
@@ -162,7 +166,7 @@ def section(page: str, heading: str) -> str:
 
 def test_each_module_for_guests_is_looked_at(root):
     modules = {path.stem for path in (root / "kernel_runtime/sdk").glob("*.py")}
-    assert modules - {"__init__", "door", "branches", "checkpoint"} == set(SDK) == set(HANDLERS)
+    assert modules - {"__init__", "door", *HOOKS} == set(SDK) == set(HANDLERS)
 
 
 @pytest.mark.parametrize("module", SDK)
@@ -176,6 +180,19 @@ def test_each_function_for_guests_is_documented_with_what_it_takes(root, module)
     loaded = importlib.import_module(f"kernel_runtime.sdk.{module}")
     classes = [name for name in loaded.__all__ if name not in offered]
     assert [name for name in classes if f"`{name}`" not in said] == []
+
+
+@pytest.mark.parametrize("module", HOOKS)
+def test_each_function_around_states_is_documented_with_what_it_takes(root, module):
+    said = section((root / "docs/reference/sdk.md").read_text(), f"## {module}")
+    loaded = importlib.import_module(f"kernel_runtime.sdk.{module}")
+    offered = {
+        name: f"{name}({', '.join(inspect.signature(value).parameters)})"
+        for name, value in inspect.getmembers(loaded, inspect.isfunction)
+        if value.__module__ == loaded.__name__ and not name.startswith("_")
+    }
+    assert offered, "the control"
+    assert [call for call in offered.values() if f"`{call}`" not in said] == []
 
 
 def test_each_error_for_guests_is_documented(root):

@@ -121,6 +121,7 @@ def test_two_lines_of_state_and_their_difference(kernel: Kernel) -> None:
 def test_a_gate_is_set_hit_looked_at_edited_and_resumed(kernel: Kernel) -> None:
     run(kernel, "def area(w, h):\n    'Its size.'\n    return w * h")
     assert "next call of area for which w > 2" in run(kernel, "%gate area if w > 2")
+    assert kernel.reply(kernel.kc.complete("%gate off a"))["content"]["matches"] == ["area"]
     assert run(kernel, "areas = [area(w, 10) for w in (1, 2, 3)]; areas") == "[10, 20, 30]"
     number = number_of_copy(kernel)
     stack = shown(kernel, f"%gate show {number}")
@@ -135,7 +136,9 @@ def test_a_gate_is_set_hit_looked_at_edited_and_resumed(kernel: Kernel) -> None:
     assert [m["content"]["execution_count"] for m in outputs if m["msg_type"] == "execute_result"] == [count]
     assert run(kernel, "areas[-1]") == "900"
     shown(kernel, f"%gate drop {number}")
-    assert "no snapshot" in refused(kernel, f"%gate show {number}")
+    assert f"there is no copy {number} (it may have been dropped); copies made at gates: none" in refused(
+        kernel, f"%gate show {number}"
+    )
 
 
 def test_replay_of_the_same_and_of_chance(kernel: Kernel) -> None:
@@ -182,7 +185,7 @@ def test_a_cell_that_is_killed_costs_nothing_and_its_replay_neither(kernel: Kern
         ("%replay 9999", "did not run in this kernel"),
         ("%snapshot 9lives", "is not a name"),
         ("%checkpoint one two", "%checkpoint: unrecognized arguments: two"),
-        ("%gate resume 9999", "no snapshot"),
+        ("%gate resume 9999", "there is no copy 9999"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_lost(kernel: Kernel, code: str, said: str) -> None:
@@ -277,6 +280,6 @@ def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
         assert eventually(offered, PATIENCE)
         assert len(told) == 1
         assert told[0].startswith("[kernel_runtime: a checkpoint of ")
-        assert told[0].endswith("variables): %restore monday brings it back]\n")
+        assert told[0].endswith("(1 variable): %restore monday brings it back]\n")
         shown(kernel, "%restore monday")
         assert run(kernel, "kept") == "[1, 2, 3]"

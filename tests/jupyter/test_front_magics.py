@@ -84,6 +84,7 @@ def test_a_cell_of_front_magics_only_is_the_fronts(code: str) -> None:
         "%gate f",
         "%gate off f",
         "%gate show",
+        "%gate show ٣",
         "%gate f if x > 3",
         "%gate",
         "100 %undo",
@@ -219,7 +220,7 @@ def test_a_checkpoint_is_written_and_comes_back(kernel: Kernel) -> None:
     assert "\x1b" not in said
     assert "kept on disk as 'both'" in shown(kernel, "%snapshot both --durable")
     back = shown(kernel, "%restore kept")
-    assert back.startswith("1 variables of checkpoint 'kept' are back; %undo takes that back")
+    assert back.startswith("1 variable of checkpoint 'kept' is back; %undo takes that back")
     assert "not back: y (it has changed)" in back
     assert "own" not in back
 
@@ -280,6 +281,22 @@ def test_replay_on_another_state_shows_what_differs(kernel: Kernel) -> None:
     assert "did not run in this kernel" in refused(kernel, "%replay 99")
 
 
+def test_which_cells_can_be_replayed_is_told_without_those_of_magics(kernel: Kernel) -> None:
+    first = kernel.run("say a")[0]["content"]["execution_count"]
+    kernel.run("say b")
+    kernel.run("%snapshots")
+    kernel.run("say c")
+    said = refused(kernel, f"%replay {first + 2}")
+    assert said.endswith(
+        f"cell {first + 2} did not run in this kernel's guest; known cells: {first} to {first + 1}, {first + 3}"
+    )
+    for _ in range(13):
+        kernel.run("%snapshots")
+        last = kernel.run("say d")[0]["content"]["execution_count"]
+    said = refused(kernel, "%replay 999")
+    assert said.endswith(f"known cells: …, {', '.join(str(last - 2 * back) for back in reversed(range(12)))}")
+
+
 def test_replay_of_a_cell_that_dies_comes_back(kernel: Kernel) -> None:
     kernel.run("say a")
     count = kernel.run("die memory")[0]["content"]["execution_count"]
@@ -292,7 +309,17 @@ def test_replay_of_a_cell_that_dies_comes_back(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("%undo many", "%undo: argument N: invalid int value: 'many'; `%undo?` shows how it is used"),
+        (
+            "%undo many",
+            "%undo: argument N: 'many' is not a whole number, like 3; `%undo?` shows how it is used",
+        ),
+        ("%undo ²", "'²' is not a whole number"),
+        ("%undo ٣", "'٣' is not a whole number"),
+        ("%replay ²", "'²' is not a whole number"),
+        ("%restore ²", "there is no snapshot '²'"),
+        ("%snapshots drop ٣", "there is no snapshot '٣'"),
+        ("%diff #²", "there is no snapshot '#²'"),
+        ("%snapshot ²", "'²' is not a name"),
         ("%restore", "the following arguments are required: NAME"),
         ("%restore a --nothing", "unrecognized arguments: --nothing"),
         ("%snapshots burn a", "invalid choice: 'burn'"),
@@ -324,6 +351,7 @@ def test_names_options_and_snapshots_are_completed(kernel: Kernel) -> None:
     assert completed(kernel, "x = 1\n%snapshots d")[0] == ["drop"]
     assert completed(kernel, "%snapshots drop c")[0] == ["clean"]
     assert completed(kernel, "%gate resume ")[0] == ["7"]
+    assert completed(kernel, "%gate off f")[0] == ["guest"], "what has a gate is the guest's to know"
     assert completed(kernel, "%time cl")[0] == ["guest"]
 
 

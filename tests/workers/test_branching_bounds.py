@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("name", ["nothing", 77, "#9", "", "-1", "1" * 40])
+@pytest.mark.parametrize("name", ["nothing", 77, "#9", "", "-1", "1" * 40, "²", "#²", "٣"])
 def test_unknown_names(session: kernel_runtime.Session, name: str | int) -> None:
     session.run("x = 1")
     session.snapshot("known")
@@ -43,7 +43,7 @@ def test_dropped_and_taken_names(session: kernel_runtime.Session) -> None:
     assert session.value("x") == 1
 
 
-@pytest.mark.parametrize("name", ["1a", "a b", "a/b", "-x", "x" * 65, "a\n"])
+@pytest.mark.parametrize("name", ["1a", "a b", "a/b", "-x", "x" * 65, "a\n", "²", "²a"])
 def test_names_that_are_none(session: kernel_runtime.Session, name: str) -> None:
     with pytest.raises(Invalid, match="is not a name"):
         session.snapshot(name)

@@ -88,6 +88,18 @@ def test_secrets_differ_and_seeds_can_be_new(session: kernel_runtime.Session) ->
     assert not set(one) & set(three)
 
 
+def test_a_new_seed_is_for_the_generators_of_modules_alone(session: kernel_runtime.Session) -> None:
+    """As the pages say: one's own go on from where they were."""
+    session.run("import random, numpy as np\nown, rng = random.Random(1), np.random.default_rng(1)")
+    session.snapshot("point")
+    draws = "[own.random(), float(rng.random()), random.random(), float(np.random.rand())]"
+    first = ast.literal_eval(str(session.run(draws).result))
+    session.restore("point", reseed=True)
+    again = ast.literal_eval(str(session.run(draws).result))
+    assert again[:2] == first[:2]
+    assert not set(again[2:]) & set(first[2:])
+
+
 def test_cycles_can_be_collected_all_the_same(session: kernel_runtime.Session) -> None:
     """What snapshots keep from the collector is collected when the code asks for it."""
     session.run("import gc, weakref\nclass A: pass\na = A(); a.self = a; w = weakref.ref(a)")

@@ -112,6 +112,20 @@ def test_what_is_left_for_a_copy_and_cannot_be_had_back_is_told(directory: Path)
     with_guest(directory, work)
 
 
+def test_a_condition_that_raises_does_not_end_the_cell(directory: Path) -> None:
+    async def work(guest: Guest) -> None:
+        await guest.run(SUM)
+        await guest.run("%gate total if n > limit")
+        result = await guest.api.run("print(total(3), total(4)); limit = 4; print(total(5))")
+        assert result.stdout == "3 6\n10\n"
+        assert result.stderr.count("condition n > limit raised NameError: name 'limit' is not defined") == 1
+        (number,) = guest.copies
+        assert (await guest.session.stops.stack(number))[0].names == {"n": "5"}
+        assert await guest.resumed(number) == ("10\n", "")
+
+    with_guest(directory, work)
+
+
 def test_waiting_ends_the_cell_at_the_gate(directory: Path) -> None:
     async def work(guest: Guest) -> None:
         await guest.run(SUM)

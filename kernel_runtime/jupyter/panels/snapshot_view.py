@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from kernel_runtime.domain.amounts import show_bytes
+from kernel_runtime.domain.amounts import counted, show_bytes
 from kernel_runtime.domain.errors import NotFound
 from kernel_runtime.domain.snapshot import show_tree
 from kernel_runtime.jupyter.panels import differences, picture
@@ -134,7 +134,7 @@ class SnapshotView:
         listing = self._board.listing()
         held = sum(each.size or 0 for each in listing)
         budget = show_bytes(self._board.budget.memory)
-        count = f"{len(listing)} snapshot{'' if len(listing) == 1 else 's'}" if listing else "none yet"
+        count = counted(len(listing), "snapshot") if listing else "none yet"
         return f"{count}, {show_bytes(held)} of {budget}" if held else count
 
     def _chosen(self) -> None:
