@@ -27,10 +27,9 @@ async def answered(question: Question, ask: Callable[[str], Awaitable[str]]) -> 
     has another number, and only with that number a word allows it."""
     from kernel_runtime.domain.rules import Span  # with all its conditions: not at each start
 
-    said = None
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         number = f"{10 + secrets.randbelow(90)}"
-        said = (await ask(shown(question, number, said))).strip().lower()
+        said = (await ask(shown(question, number, again=attempt > 0))).strip().lower()
         word, _, rest = said.partition(" ")
         if word in tuple(Span) and rest.strip() == number:
             return Span(word)
@@ -41,15 +40,12 @@ async def answered(question: Question, ask: Callable[[str], Awaitable[str]]) -> 
     )
 
 
-def shown(question: Question, number: str, typed: str | None = None) -> str:
-    """The question as text. What the app says of itself is quoted. ``typed``: what was no answer to it before."""
+def shown(question: Question, number: str, *, again: bool = False) -> str:
+    """The question as text. What the app says of itself is quoted. ``again``: what was typed before was no answer."""
+    missed = "  (what you typed is no answer here: the number belongs to it, and is another each time)"
     lines = [
-        *(
-            []
-            if typed is None
-            else [f"{typed[:40]!r} is no answer here: the number belongs to it, and it is another each time"]
-        ),
         "[kernel_runtime asks; this is not the notebook]",
+        *([missed] if again else []),
         f"  {f'{question.app} {question.version}'.strip()} wants: {question.what}",
         *(f'  it says: "{why}"' for why in question.why),
         *([f"  BEWARE: {question.warning}"] if question.warning else []),

@@ -118,7 +118,7 @@ def test_words_meant_for_the_guest_grant_nothing() -> None:
             client.type(said)
         with pytest.raises(CapabilityDenied, match="you have not denied it: run it again"):
             await answer
-        assert "'y' is no answer here" in client.shown[2]
+        assert "what you typed is no answer here" in client.shown[2]
 
     run(test)
 

@@ -126,6 +126,7 @@ class Guest:
 
     walls: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
     session = None
 
     def __init__(self, *frames: wire.FromGuest) -> None:

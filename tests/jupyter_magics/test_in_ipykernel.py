@@ -283,9 +283,8 @@ def test_the_person_is_asked_through_stdin_and_the_guest_can_neither_imitate_nor
     assert all(line.startswith("[sandbox spoofs] ") for line in imitation.splitlines())
     assert len(asked) == 2
     for prompt in asked:
-        assert prompt.startswith(
-            "[kernel_runtime asks; this is not the notebook]\n  %%sandbox spoofs of book.ipynb"
-        )
+        assert prompt.startswith("[kernel_runtime asks; this is not the notebook]\n")
+        assert "  %%sandbox spoofs of book.ipynb" in prompt
     said = "".join(content["text"] for kind, content in outputs if kind == "stream")
     assert said == f"{IMITATION}\nkept\nsession 07\n"
     reply, outputs = execute(kernel[1], f"%%sandbox --name spoofs\n{ASK}")  # for this session
