@@ -128,7 +128,8 @@ class Gates:
             then = "the gate is off"
         if not gate.has_raised:
             what = f"its condition {gate.condition} raised {type(error).__name__}: {error_text(error)}"
-            print(f"gate in {gate.name}: {what}; {then}", file=sys.stderr)
+            # In one piece: where the stack is at its end it is told whole, or not, and then by a caller.
+            sys.stderr.write(f"gate in {gate.name}: {what}; {then}\n")
             gate.has_raised = True
 
 
