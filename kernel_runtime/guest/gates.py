@@ -15,7 +15,7 @@ import textwrap
 import threading
 import types
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -121,16 +121,29 @@ class Gates:
 
     def _raised(self, gate: Gate) -> None:
         """Called where the condition raised: such a call does not stop, and the cell goes on. Told once."""
-        error, then = sys.exc_info()[1], "such calls do not stop (said once)"
-        if isinstance(error, RecursionError) and self._set.get(gate.name) is gate:
-            self.off(gate.name)  # it calls the function itself: each call that goes on would ask it again
-        if self._set.get(gate.name) is not gate:
-            then = "the gate is off"
+        error = sys.exc_info()[1]
+        if isinstance(error, RecursionError):
+            self._end_recursion(gate, error)
         if not gate.has_raised:
-            what = f"its condition {gate.condition} raised {type(error).__name__}: {error_text(error)}"
-            # In one piece: where the stack is at its end it is told whole, or not, and then by a caller.
-            sys.stderr.write(f"gate in {gate.name}: {what}; {then}\n")
             gate.has_raised = True
+            then = (
+                "such calls do not stop (said once)"
+                if self._set.get(gate.name) is gate
+                else "the gate is off"
+            )
+            what = f"its condition {gate.condition} raised {type(error).__name__}: {error_text(error)}"
+            print(f"gate in {gate.name}: {what}; {then}", file=sys.stderr)
+
+    def _end_recursion(self, gate: Gate, error: RecursionError) -> NoReturn:
+        """It calls the function itself: each call that went on would ask it again. There is little room left to do anything."""
+        gate.function.__code__ = gate.original
+        self._set.pop(gate.name, None)
+        if not gate.has_raised:
+            gate.has_raised = True
+            error.add_note(
+                f"gate in {gate.name}: its condition {gate.condition} calls it again; the gate is off"
+            )
+        raise error
 
 
 class _Here:
