@@ -161,7 +161,8 @@ def thousand(kernel: Kernel, cells: int) -> None:
 def unchanged(before: dict[str, int], after: dict[str, int]) -> None:
     assert after["processes"] == before["processes"]
     assert kinds(after) == kinds(before)
-    assert after["threads"] <= before["threads"]
+    # The front's pool of threads fills as it is used, and grows no further.
+    assert after["threads"] - before["threads"] <= (os.cpu_count() or 1) + 4
     assert after["front"] - before["front"] < 8 * MIB, (before, after)
 
 

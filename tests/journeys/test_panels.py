@@ -205,6 +205,7 @@ def test_permissions_are_granted_revoked_searched_and_suggested(page, place):
         "%permissions",
         "# ask net:api.example.org/GET",
         "%permissions suggest",
+        "# ask net:api.example.org/GET",
         name="permissions.ipynb",
         kernel=asking_kernel.NAME,
         ours=MANIFEST,
@@ -228,6 +229,7 @@ def test_permissions_are_granted_revoked_searched_and_suggested(page, place):
     page.find(".kr-panel input[type=text]", 1).send_keys("e")
     page.expect(1, "revoked")
     page.photograph(1, "audit")
+    page.run(4, "net:api.example.org/GET: deny")
     page.run(3, "Write to the policy")
     page.find(".kr-wishes input[type=checkbox]", 3).click()
     page.photograph(3, "suggest")

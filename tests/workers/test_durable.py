@@ -91,12 +91,12 @@ def test_a_writer_within_the_walls_has_helpers(session: kernel_runtime.Session) 
 
 def test_what_is_written_comes_back_in_another_session(session: kernel_runtime.Session) -> None:
     session.run(MAKE)
-    kept = session.checkpoint("monday")
+    kept = session.checkpoint("monday-here")
     assert {"table", "view", "node", "double", "offset", "Node"} <= set(kept.names)
     assert set(kept.skipped) == {"stream", "lock"}
     assert "generator" in kept.skipped["stream"]
     with kernel_runtime.Session(memory="1G", workdir=None, name="other") as other:
-        restored = other.load("monday")
+        restored = other.load("monday-here")
         assert restored.failed == {}
         assert other.run(CHECK).result == "(5, True, True, [1, 2], 7.0)"
         other.run("view[0] = -1")
@@ -425,7 +425,7 @@ def test_without_a_store_nothing_is_made_by_asking(tmp_path: Path, monkeypatch: 
             await inner.ready()
             assert await inner.offer() == ""
             with pytest.raises(NotFound, match="no checkpoint has been kept"):
-                await inner.revive("monday")
+                await inner.revive("monday-here")
             assert list(tmp_path.iterdir()) == []
         finally:
             await runtime.close()
@@ -444,7 +444,7 @@ def test_packs_without_their_manifest_are_told_to_who_begins_anew(
             session = _session(runtime, key="book")
             if not begun:
                 await session.run("x = 1")
-                await session.checkpoint("monday")
+                await session.checkpoint("monday-here")
             return await session.watched.offer()
         finally:
             await runtime.close()

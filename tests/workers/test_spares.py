@@ -212,11 +212,14 @@ def test_they_are_the_first_to_go_for_the_budget(open_session: Open) -> None:
     session = open_session(automatic=False, snapshots=_MANUAL)
     session.run("x = [1]")
     session.snapshot("first")
-    rest(session)
     board = inner_of(session).snapshots
     session._portal.call(board.weigh())
-    spared = session.snapshots()[0].size
-    board.kept.budget = Budget(automatic=0, memory=(spared or 0) - 1)
+    plain = session.snapshots()[0].size or 0
+    rest(session)
+    session._portal.call(board.weigh())
+    spared = session.snapshots()[0].size or 0
+    # In between: what is shared with others weighs a little more or less when some of these come or go.
+    board.kept.budget = Budget(automatic=0, memory=(plain + spared) // 2)
     session._portal.call(board.weigh())
     assert not frozen(session, "first").has_spare
     assert [snapshot.name for snapshot in session.snapshots()] == ["first"]
