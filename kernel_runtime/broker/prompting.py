@@ -16,6 +16,7 @@ import msgspec
 
 from kernel_runtime.domain.bucket import Bucket
 from kernel_runtime.domain.errors import CapabilityDenied
+from kernel_runtime.domain.question import Unanswered
 from kernel_runtime.domain.rules import Span
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class Prompting:
         try:
             async with asyncio.timeout(self._patience):
                 span = await self._person.answer(question)
-            return _checked(question, span)
+        except Unanswered as error:  # they were asked: it counts
+            raise CapabilityDenied(str(error)) from None
         except CapabilityDenied:
             self._bucket.owe(time.monotonic(), -1.0)  # nobody was asked: it does not count
             raise
@@ -124,6 +126,7 @@ class Prompting:
             ) from None
         except Exception as error:
             raise _unheard(question, f"failed ({type(error).__name__}: {error})") from error
+        return _checked(question, span)
 
 
 def _checked(question: Question, span: object) -> Span | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from kernel_runtime.domain.addresses import why_closed
 from kernel_runtime.domain.decide import Decision, Request
+from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.scopes import Kind
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: Characters of a reason of the manifest's that are shown, and how many reasons: they are the guest's words.
 MAX_WHY, MAX_WHYS = 300, 3
+
+
+class Unanswered(CapabilityDenied):
+    """The person was asked, and what they said was no answer: no denial either."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

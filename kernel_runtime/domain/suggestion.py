@@ -109,8 +109,13 @@ def _scope(record: Record) -> Scope | None:
         scope = parse_scope(text)
     except Invalid:
         return None
-    usual = scope.kind is Kind.NET and scope.port in ("80", "443")
-    return msgspec.structs.replace(scope, port="") if usual else scope
+    return usual(scope)
+
+
+def usual(scope: Scope) -> Scope:
+    """As a rule would say it: without the usual port."""
+    is_usual = scope.kind is Kind.NET and scope.port in ("80", "443")
+    return msgspec.structs.replace(scope, port="") if is_usual else scope
 
 
 def _heap(scope: Scope, record: Record) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.jupyter.page_text import clean_terminal
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ _NO = ("", "n", "no", "deny")
 async def answered(question: Question, ask: Callable[[str], Awaitable[str]]) -> Span | None:
     """What the person says to it; ``ask`` shows them a text and returns the line they type. Each time the question
     has another number, and only with that number a word allows it."""
+    from kernel_runtime.domain.question import Unanswered
     from kernel_runtime.domain.rules import Span  # with all its conditions: not at each start
 
     for attempt in range(_TRIES):
@@ -35,7 +35,7 @@ async def answered(question: Question, ask: Callable[[str], Awaitable[str]]) -> 
             return Span(word)
         if said in _NO or (word in _NO and rest.strip() == number):
             return None
-    raise CapabilityDenied(
+    raise Unanswered(
         f"{question.what}: {_TRIES} times something else was typed than an answer; you have not denied it: run it again to be asked again"
     )
 

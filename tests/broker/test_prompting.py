@@ -11,6 +11,7 @@ from kernel_runtime.broker import prompting
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import CapabilityDenied
 from kernel_runtime.domain.manifest import Anchors, parse_manifest
+from kernel_runtime.domain.question import Unanswered
 from kernel_runtime.domain.rules import Span
 from kernel_runtime.domain.scopes import parse_request, parse_scope
 from tests.broker.asking import MANIFEST, Person, ask, broker, run, written
@@ -108,6 +109,20 @@ def test_what_is_no_answer_grants_nothing(state: State, said: object) -> None:
         assert "answered" not in [event for event, _ in written(state)]
         control = broker(state, _Odd(Span.SESSION))
         await ask(control, "cache")
+
+    run(test)
+
+
+def test_what_was_asked_in_vain_counts_towards_the_flood(state: State) -> None:
+    async def test() -> None:
+        made = broker(state, _Odd(Unanswered("cache: something else was typed")))
+        said = []
+        for _ in range(prompting.BURST + 1):
+            with pytest.raises(CapabilityDenied) as caught:
+                await ask(made, "cache")
+            said.append(str(caught.value))
+        assert "asks too much" not in said[-2]
+        assert "asks too much" in said[-1]
 
     run(test)
 

@@ -18,7 +18,7 @@ from kernel_runtime.domain.matching import Index
 from kernel_runtime.domain.outlook import prospect
 from kernel_runtime.domain.rules import Ask, Effect, Grant, Span
 from kernel_runtime.domain.scopes import Kind, parse_scope
-from kernel_runtime.domain.suggestion import Suggestion, suggest
+from kernel_runtime.domain.suggestion import Suggestion, suggest, usual
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -243,12 +243,6 @@ def _requested(record: Record) -> Scope | None:
     if not scope.is_concrete:
         return None
     return usual(scope)
-
-
-def usual(scope: Scope) -> Scope:
-    """As a rule would say it: without the usual port."""
-    is_usual = scope.kind is Kind.NET and scope.port in ("80", "443")
-    return msgspec.structs.replace(scope, port="") if is_usual else scope
 
 
 def matching(records: Iterable[Record], text: str, event: str = "") -> list[Record]:
