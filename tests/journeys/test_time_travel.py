@@ -263,6 +263,7 @@ def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "work.ipynb"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with started(cwd=str(tmp_path)) as kernel:
         run(kernel, "kept = [1, 2, 3]")
         shown(kernel, "%checkpoint monday")

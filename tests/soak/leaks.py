@@ -9,8 +9,12 @@ import time
 
 import msgspec
 import psutil
+from msgspec.structs import replace
 
 from tests.journeys.processes import groups_of, open_fds
+
+#: The most threads of asyncio's default executor.
+_POOL = min(32, (os.cpu_count() or 1) + 4)
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +27,12 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     mounts: int
     files: int
+
+    def is_as(self, before: Count) -> bool:
+        """Whether nothing is left that was not there before. A front's pool of threads fills as it is used:
+        some more of these are no leak, one for each guest or cell is."""
+        filled = self.threads - before.threads
+        return replace(self, threads=before.threads) == before and filled <= _POOL
 
 
 def count(pid: int) -> Count:

@@ -40,7 +40,8 @@ async def _soak(directory: Path) -> None:
         before = await asyncio.to_thread(settled, os.getpid())
         sizes = [memory(os.getpid()), *map(memory, zygotes(os.getpid()))]
         await _guests(runtime, GUESTS)
-        assert await _settled(runtime, before) == before
+        after = await _settled(runtime, before)
+        assert after.is_as(before), (before, after)
         grown = [memory(os.getpid()), *map(memory, zygotes(os.getpid()))]
         assert all(now - then < _GROWTH for then, now in zip(sizes, grown, strict=True)), (sizes, grown)
     finally:
@@ -64,7 +65,7 @@ async def _settled(runtime: Runtime, expected: Count) -> Count:
     assert runtime.sessions == []
     for _ in range(1200):
         found = count(os.getpid())
-        if found == expected:
+        if found.is_as(expected):
             break
         await asyncio.sleep(0.05)
     return found
