@@ -25,7 +25,7 @@ from kernel_runtime.workers.account import Account
 from kernel_runtime.workers.processes import Process, Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.snapshot import Budget
@@ -196,8 +196,9 @@ class Meter:
         self.look()
         return max(self._peak, self._seen)
 
-    def usage(self) -> Usage:
-        """Now; by the control group where there is one, else by the sum of the processes."""
+    def usage(self, apart: Container[int] = ()) -> Usage:
+        """Now; by the control group where there is one, else by the sum of the processes. What frozen copies
+        (``apart``) hold open is not the guest's now."""
         look = self.look()
         layer = self.processes.layer()
         seconds, spent = self._of_cell(look.cpu)
@@ -209,7 +210,7 @@ class Meter:
             pids=look.pids,
             disk=None if layer is None else layer.used,
             inodes=None if layer is None else layer.inodes,
-            open_files=self.processes.open_files(),
+            open_files=self.processes.open_files(apart),
             wall=self.account.seconds,
             cell_cpu=spent,
             cell_wall=seconds,

@@ -76,13 +76,17 @@ class Pressure:
             self._give_up(expendable, lambda _: None, last=True)
         return self._some_are_going()
 
+    @property
+    def copies(self) -> set[int]:
+        """Processes that are snapshots, or were until just now."""
+        return self._snapshots.pids | (self._going if self._some_are_going() else set())
+
     def _some_are_going(self) -> bool:
         return time.monotonic() - self._gave_up < _GOING
 
     def _counted_for_snapshots(self) -> int:
         """Bytes of a sum that are counted for them: whole copies, where their pages may not be looked at."""
-        copies = self._snapshots.pids | (self._going if self._some_are_going() else set())
-        processes = self._meter.processes
+        processes, copies = self._meter.processes, self.copies
         return processes.shared_out([p for p in processes.look() if p.pid in copies])
 
     def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:

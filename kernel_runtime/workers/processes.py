@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from kernel_runtime.workers import tree
 
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: What the kernel sums up of a process's memory.
 ROLLUP, _ROLLUP_BYTES = "smaps_rollup", 4096
+_TABLE, _STATUS_BYTES = re.compile(rb"^FDSize:\s*(\d+)$", re.MULTILINE), 4096
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -79,9 +84,15 @@ class Processes:
         """A descriptor of one of the kernel's files about a process that ``look`` finds; raises ``OSError``."""
         return os.open(self._path(pid, name), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory())
 
-    def open_files(self) -> int:
-        """Descriptors of the process that has most of them; 0 when none may be looked at."""
-        return max((self._descriptors(pid) for pid in self._pids()), default=0)
+    def open_files(self, apart: Container[int] = ()) -> int:
+        """Descriptors of the process that has most of them, but for the first one, which is not the guest's, and
+        those ``apart``; 0 when none may be looked at."""
+        return max((self._told(pid) or self._listed(pid) for pid in self._others(apart)), default=0)
+
+    def room_for_files(self, apart: Container[int] = ()) -> int:
+        """No less than ``open_files``, and quickly, however many they are: where the kernel does not tell their
+        number, that for which a table was made."""
+        return max((self._told(pid) or self._table(pid) for pid in self._others(apart)), default=0)
 
     def send(self, pid: int, number: int) -> None:
         """Send a signal to a process that ``look`` found; nothing if it has ended."""
@@ -149,6 +160,9 @@ class Processes:
             return sorted(int(name) for name in os.listdir(directory) if name.isdigit())
         return []
 
+    def _others(self, apart: Container[int]) -> list[int]:
+        return [pid for pid in self._pids()[1:] if pid not in apart]
+
     def _below(self) -> list[int]:
         """The processes below the first one, by the host's /proc; the ended ones count, too."""
         return sorted(tree.descendants(self._root, zombies=True))
@@ -192,7 +206,21 @@ class Processes:
         except OSError:
             return 0  # it has just ended
 
-    def _descriptors(self, pid: int) -> int:
+    def _told(self, pid: int) -> int:
+        """The number of its descriptors; 0 before Linux 6.2, and of one that has ended."""
+        try:
+            return os.stat(self._path(pid, "fd"), dir_fd=self._directory()).st_size
+        except OSError:
+            return 0
+
+    def _table(self, pid: int) -> int:
+        try:
+            found = _TABLE.search(self._text(pid, "status", _STATUS_BYTES))
+        except OSError:
+            return 0
+        return int(found[1]) if found else 0
+
+    def _listed(self, pid: int) -> int:
         try:
             fd = self.open(pid, "fd")
         except OSError:

@@ -379,8 +379,8 @@ class Session(Life):
         """What the guest uses now, measured from outside."""
         if self.init is None:
             return Usage(limits=self.limits)
-        meter = self.init.meter
-        return meter.usage() if meter.counts_memory else await asyncio.to_thread(meter.usage)
+        meter, copies = self.init.meter, self.snapshots.pids
+        return meter.usage(copies) if meter.counts_memory else await asyncio.to_thread(meter.usage, copies)
 
     def hold_wall(self, held: bool) -> None:
         """Let the wall limit's clock stand still while a person looks at a stopped cell."""

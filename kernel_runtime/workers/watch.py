@@ -51,6 +51,7 @@ class Watch:
         self._cpu_begun = cpu or 0.0
         self._cpu_left = self._limits.cpu
         self._look = _LOOK
+        self._files_due = 0.0
 
     async def exceeded(self) -> Verdict:
         """Wait until the cell reaches its CPU or wall limit; else for ever."""
@@ -113,11 +114,25 @@ class Watch:
         if "memory" not in self._warned and nearly("memory", look.memory, limits.memory):
             # Summing up many processes takes a while, and a guest decides how many there are.
             self._offer("memory", await asyncio.to_thread(self._meter.kept_memory, look), limits.memory)
+        await self._consider_files()
         killed = look.kills - self._meter.kills_told
         if killed > 0:
             self._meter.kills_told = look.kills
             processes = "1 process" if killed == 1 else f"{killed} processes"
             self._note(f"the kernel killed {processes} of this guest: its memory limit was reached")
+
+    async def _consider_files(self) -> None:
+        """Each process is looked at for them, and a guest decides how many there are: never for more than a tenth
+        of the time, nor more often than ``_LOOK`` where other limits are looked at in haste."""
+        begun, limit = time.monotonic(), self._limits.open_files
+        if "open_files" in self._warned or begun < self._files_due:
+            return
+        processes = self._meter.processes
+        copies = self._pressure.copies if self._pressure is not None else set()
+        if nearly("open_files", processes.room_for_files(copies), limit):
+            self._offer("open_files", await asyncio.to_thread(processes.open_files, copies), limit)
+        ended = time.monotonic()
+        self._files_due = ended + max(0.9 * _LOOK, 10 * (ended - begun))
 
     def _offer(self, name: str, used: float, limit: float | None) -> None:
         warning = None if name in self._warned else nearly(name, used, limit)

@@ -14,6 +14,7 @@ from kernel_runtime import LimitExceeded, Nearly, Reason
 from kernel_runtime.domain.errors import GuestCodeError
 from kernel_runtime.sandbox.cgroups import Group
 from kernel_runtime.workers import meter
+from kernel_runtime.workers.processes import Processes
 from tests.workers.branches import only_live_runs
 
 if TYPE_CHECKING:
@@ -176,6 +177,29 @@ def test_a_limit_nearly_used_up_is_told_once_each(
         assert f"of {kernel_runtime.domain.amounts.show_amount(warning.name, warning.limit)}" in (
             warning.explain()
         )
+
+
+@pytest.mark.parametrize("kernel", ["tells how many", "lists them"])
+def test_many_open_files_are_told_and_none_that_a_snapshot_holds(
+    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    if kernel == "lists them":  # as before Linux 6.2
+        monkeypatch.setattr(Processes, "_told", lambda *_: 0)
+    told: list[Nearly] = []
+    session = open_session(open_files=256, on_warning=told.append)
+    waiting = "import time\ntime.sleep(100_000)"
+    stopper = threading.Thread(target=lambda: (_until(lambda: bool(told)), session.interrupt()))
+    stopper.start()
+    session.run("held = [open('/dev/null') for _ in range(210)]\n" + waiting, check=False)
+    stopper.join()
+    assert [(warning.name, warning.limit) for warning in told] == [("open_files", 256)]
+    assert 210 <= told[0].used <= 230
+    assert 210 <= (session.usage().open_files or 0) <= 230
+    session.snapshot("many")
+    session.run("for each in held: each.close()")
+    assert (session.usage().open_files or 0) < 50
+    inner = session._session._open
+    assert inner.init.meter.processes.open_files() >= 210, "the snapshot still holds them"
 
 
 def test_without_a_listener_the_warning_is_a_line_of_the_cell(

@@ -128,6 +128,14 @@ def _gauges(usage: Usage, rate: float) -> list[Gauge]:
             name="pids", title="Processes and threads", used=usage.pids, limit=limits.pids, shown=usage.pids
         ),
         Gauge(
+            name="open_files",
+            title="Open files",
+            used=usage.open_files,
+            limit=limits.open_files,
+            shown=usage.open_files or 0,
+            note="of the process that has most",
+        ),
+        Gauge(
             name="output",
             title="Output of the cell",
             used=usage.output,

@@ -68,6 +68,13 @@ def test_a_warning_comes_once_and_again_after_it_was_less():
     assert "warning: memory" in "\n".join(gauges.as_text(samples))
 
 
+def test_open_files_are_shown_and_warned_of_as_other_amounts_are():
+    samples = Samples()
+    samples.add(Usage(open_files=220, limits=Limits(open_files=256)), 1.0)
+    assert "Open files             220 of 256 (86%)" in gauges.as_text(samples)
+    assert [text for _, text in samples.warnings] == ["open files: 220 of 256 (86%)"]
+
+
 def test_bytes_over_the_network_are_charted_as_a_rate():
     samples = Samples()
     samples.add(Usage(network=0), 0.0)
