@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.broker.policies import SYSTEM, read_own, user_file
+from kernel_runtime.broker.places import SYSTEM, user_file
+from kernel_runtime.broker.policies import read_own
 from kernel_runtime.domain.errors import CallFailed, Invalid, NotFound
 from kernel_runtime.domain.manifest import Anchors, Manifest, parse_manifest
 from kernel_runtime.domain.places import Place, advice

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.broker.policies import SYSTEM, read_own, user_file
+from kernel_runtime.broker.places import SYSTEM, user_file
+from kernel_runtime.broker.policies import read_own
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.places import Place
 from kernel_runtime.domain.reading import parse_toml, read_table

@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernel_runtime.broker import places
+from kernel_runtime.broker.places import SYSTEM, project_file, user_file
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.manifest import Anchors
 from kernel_runtime.domain.policy import Policy, Source, parse_policy_file
@@ -15,36 +17,9 @@ from kernel_runtime.domain.rules import Layer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-NAME = "policy.toml"
-SYSTEM = Path("/etc/kernel-runtime") / NAME
-_PROJECT = Path(".kernel-runtime") / NAME
+    from kernel_runtime.domain.check_policy import Section
+
 _MAX_BYTES = 1 << 20
-
-
-def user_file(environment: Mapping[str, str]) -> Path:
-    """The person's own policy."""
-    config = environment.get("XDG_CONFIG_HOME")
-    return (Path(config) if config else Path.home() / ".config") / "kernel-runtime" / NAME
-
-
-def project_file(directory: Path) -> Path | None:
-    """The policy of the project that ``directory`` is in: the nearest ``.kernel-runtime/policy.toml`` upwards."""
-    place = directory.absolute()
-    for parent in (place, *place.parents):
-        if not _is_ours(parent):
-            return None
-        if (parent / _PROJECT).exists():
-            return parent / _PROJECT
-    return None
-
-
-def _is_ours(directory: Path) -> bool:
-    """Above what belongs to us (/tmp, say) others may have put a file in our way."""
-    try:
-        status = directory.stat()
-    except OSError:
-        return False
-    return status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH
 
 
 def load_policy(
@@ -75,6 +50,16 @@ def load_policy(
     sources += map(read_given, files)
     sources += [given] if given is not None else []
     return Policy(sources, confirm=confirm)
+
+
+def check_sections(
+    directory: Path, environment: Mapping[str, str], *, system: Path = SYSTEM
+) -> list[Section]:
+    """What the files that hold in ``directory`` want source to be read for; ``Invalid`` as ``load_policy``."""
+    if not places.found(directory, environment, system):
+        return []
+    sources = load_policy(directory, environment, system=system).sources
+    return [source.check for source in sources if source.check is not None]
 
 
 def read_given(path: Path) -> Source:

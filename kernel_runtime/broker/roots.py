@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from kernel_runtime.broker.policies import SYSTEM, user_file
+from kernel_runtime.broker.places import SYSTEM, user_file
 from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.sandbox import beneath, trees
 

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 import click
 
 from kernel_runtime.cli.terminal import harmless
-from kernel_runtime.domain.level import Level
+from kernel_runtime.jupyter.settings import may_be_read
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kernel_runtime.jupyter.settings import Settings
 
 
-def advise(source: str, settings: Settings, *, script: bool = False) -> None:
-    """Print the findings on stderr; ``CheckRefused`` where the code is not to run.
+def advise(source: str, settings: Settings, directory: Path, *, script: bool = False) -> None:
+    """Print the findings on stderr; ``CheckRefused`` where the code is not to run in ``directory``.
 
     ``script``: plain Python, of any length that the check reads, not a cell with magics.
     """
-    if not (settings.check or settings.policy or settings.level is Level.STRICT):
+    if not may_be_read(settings, directory):
         return
     from kernel_runtime.jupyter.advice import advice_for
 
-    advice = advice_for(settings.check, settings.policy, settings.level)
+    advice = advice_for(settings.check, settings.policy, settings.level, directory)
     bundle = advice.judge(source, script=script)
     if bundle is not None:
         click.echo(harmless(bundle["text/plain"], colours=False), err=True)

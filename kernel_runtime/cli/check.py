@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import tokenize
 from pathlib import Path
@@ -64,15 +65,34 @@ def check_command(files: tuple[str, ...], policy: str, as_json: bool, every: boo
 
     - reads a script or a notebook from standard input.
     """
-    from kernel_runtime.guest.check_rules import load_policy
-
-    rules = load_policy(policy)
-    reports = [check_file(name, rules) for name in files]
+    rules = _Rules(policy)
+    reports = [check_file(name, rules.of(name)) for name in files]
     if as_json:
         click.echo(json.dumps(_for_programs(reports), indent=2, ensure_ascii=False))
     else:
         _print(reports, every=every)
     raise click.exceptions.Exit(_code(reports))
+
+
+class _Rules:
+    """What files are read for: the policies that hold where each of them lies, and the one that was named."""
+
+    def __init__(self, named: str) -> None:
+        from kernel_runtime.guest.check_rules import load_policy
+
+        self._named = named
+        self._found: dict[Path, Policy] = {}
+        load_policy(named)  # a malformed one is refused at once
+
+    def of(self, name: str) -> Policy:
+        from kernel_runtime.broker.policies import check_sections
+        from kernel_runtime.guest.check_rules import load_policy
+
+        directory = Path.cwd() if name == "-" else Path(name).absolute().parent
+        if directory not in self._found:
+            held = check_sections(directory, os.environ)
+            self._found[directory] = load_policy(self._named, held)
+        return self._found[directory]
 
 
 def check_file(name: str, policy: Policy) -> Report:

@@ -48,7 +48,7 @@ def exec_command(
     from kernel_runtime.cli.conversing import Terminal, finish
     from kernel_runtime.cli.guests import guest_for
 
-    advise(text, settings)
+    advise(text, settings, workdir or Path.cwd())
     with guest_for(settings, workdir=workdir, name="exec") as guest:
         done = Terminal(guest, capture=as_json, prompts=code is not None).run(text)
         done.standing = guest.standing

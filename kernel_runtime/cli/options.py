@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -114,15 +113,4 @@ def asked(options: dict[str, Any]) -> Settings:
             Source(COMMAND_LINE, given | {name: text for name, text in chosen.items() if text is not None}),
         ],
     )
-    if chosen["policy"] and not settings.check and not _has_check(settings.policy):
-        settings.check = "off"
     return settings
-
-
-def _has_check(policy: str) -> bool:
-    """Whether a file of rules also says what source is to be read for; one that cannot be read is complained of later."""
-    try:
-        with open(policy, "rb") as file:
-            return "check" in tomllib.load(file)
-    except (OSError, ValueError):
-        return True

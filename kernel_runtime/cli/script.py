@@ -30,7 +30,7 @@ def run_script_file(
     directory = (workdir or path.parent).resolve()
     if not directory.is_dir():
         raise Invalid(f"--workdir: {directory} is not a directory")
-    advise(source, settings, script=True)
+    advise(source, settings, directory, script=True)
     with guest_for(settings, workdir=directory, name=path.name, manifest=path) as guest:
         done = Terminal(guest, capture=as_json, prompts=True).run(
             script_cell(source, str(path.resolve()), arguments, settings.level)

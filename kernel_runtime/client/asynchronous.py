@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
+    from kernel_runtime.domain.check_policy import Rule
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.file_changes import FileChanges, Outcome
@@ -93,10 +95,10 @@ class AsyncSession:
         self._automatic = automatic
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(flood)
-        self.blocked = _blocked_by(policy)
         self.limits = parse_limits(amounts, limits, place="Session") if amounts else limits or Limits()
         self.name = name
         self._on_warning = on_warning
+        self._promised: list[Rule] = []
         self._workdir = os.getcwd() if workdir == "" else None if workdir is None else os.fspath(workdir)
         self._powers = Powers(
             name=name,
@@ -111,6 +113,7 @@ class AsyncSession:
         ).check()
         if manifest is not None:
             self._tighten_by_manifest()
+        self.blocked = _blocked_by(policy, self.level, self._workdir or "", self._promised)
         self._session: sessions.Session | None = None
         self._cells = 0
         self._runtime: Runtime | None = None
@@ -122,8 +125,7 @@ class AsyncSession:
         if manifest.table.security.blocked_apis:
             from kernel_runtime.domain.check_policy import promised  # only where there is one
 
-            rules = promised(manifest.table.security.blocked_apis)
-            self.blocked = [*self.blocked, *((rule.kind, rule.pattern, rule.suggestion) for rule in rules)]
+            self._promised = promised(manifest.table.security.blocked_apis)
         self._powers = dataclasses.replace(self._powers, manifest=manifest, level=self.level)
 
     async def __aenter__(self) -> AsyncSession:
@@ -444,9 +446,15 @@ def _execute_request(code: str, count: int, *, allow_stdin: bool) -> wire.Reques
     )
 
 
-def _blocked_by(policy: str) -> list[tuple[str, str, str]]:
-    if not policy:
-        return []
-    from kernel_runtime.guest.check_rules import blocked_by  # only where there is one
+def _blocked_by(
+    policy: str, level: Level, directory: str, promised: Iterable[Rule]
+) -> list[tuple[str, str, str]]:
+    """What strict's language refuses beside the package's rules; what is wrong with a named policy is said at every level."""
+    found = [(rule.kind, rule.pattern, rule.suggestion) for rule in promised]
+    if level is not Level.STRICT and not policy:
+        return found
+    from kernel_runtime.broker.policies import check_sections  # only where there is one
+    from kernel_runtime.guest.check_rules import blocked_by
 
-    return blocked_by(policy)
+    held = check_sections(Path(directory), os.environ) if level is Level.STRICT else []
+    return [*blocked_by(policy, held), *found]

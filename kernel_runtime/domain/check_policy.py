@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel_runtime.domain.amounts import counted
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.places import advice
 
@@ -28,6 +29,8 @@ _RULE_KEYS = (*KINDS, "severity", "suggestion")
 _MAX_PATTERN = 200
 #: ``*`` stands for anything; many of them in one pattern could be slow to match.
 _MAX_STARS = 3
+#: What a file that nobody trusts may have: reading a cell must not take long.
+_MAX_FOREIGN_STARS, _MAX_FOREIGN_RULES = 1, 256
 _MAX_REMEMBERED = 4096
 
 
@@ -52,6 +55,16 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str
     severity: Severity = Severity.ERROR
     suggestion: str = ""
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """``[check]`` of one file: its ``rules``, what it allows, and whether the package's rules hold beside them
+    (``default``). What is not ``trusted`` lifts nothing."""
+
+    rules: tuple[Rule, ...] = ()
+    allow: tuple[str, ...] = ()
+    default: bool = True
+    trusted: bool = True
 
 
 class Policy:
@@ -99,15 +112,50 @@ class Tightened(Policy):
     """``policy`` with rules before it that nothing lifts: it refuses more, never less."""
 
     def __init__(self, policy: Policy, blocked: Iterable[Rule]) -> None:
-        self._blocked = Policy(blocked)
+        self._blocked, self._policy = Policy(blocked), policy
         super().__init__((*self._blocked.rules, *policy.rules), policy.allow)
 
     def _search(self, kind: str, path: str) -> Rule | None:
-        return self._blocked.find(kind, path) or super()._search(kind, path)
+        return self._blocked.find(kind, path) or self._policy.find(kind, path)
 
     def allows(self, path: str) -> bool:
         """Not what is blocked."""
-        return super().allows(path) and not any(self._blocked.find(kind, path) for kind in KINDS)
+        return self._policy.allows(path) and not any(self._blocked.find(kind, path) for kind in KINDS)
+
+
+class Joined(Policy):
+    """The sections of several files over the ``package``'s policy: of those that speak of a thing, the gravest. A section
+    that is trusted lifts the package's rules, never another's."""
+
+    def __init__(self, package: Policy, sections: Iterable[Section]) -> None:
+        given = tuple(sections)
+        mine = [section for section in given if section.trusted]
+        kept = package if all(section.default for section in mine) else Policy()
+        self._package = Policy(kept.rules, (*(p for section in mine for p in section.allow), *kept.allow))
+        self._mine = [
+            Policy(section.rules, (*section.allow, *(package.allow if section.default else ())))
+            for section in mine
+        ]
+        self._foreign = [Policy(section.rules) for section in given if not section.trusted]
+        parts = (*self._mine, *self._foreign, self._package)
+        super().__init__([rule for part in parts for rule in part.rules], self._package.allow)
+
+    def _search(self, kind: str, path: str) -> Rule | None:
+        found = _gravest(self._mine, kind, path) or self._package.find(kind, path)
+        return min(filter(None, (found, _gravest(self._foreign, kind, path))), key=_gravity, default=None)
+
+    def allows(self, path: str) -> bool:
+        """Not what another section speaks of."""
+        return super().allows(path) and not any(self.find(kind, path) for kind in KINDS)
+
+
+def _gravest(policies: Iterable[Policy], kind: str, path: str) -> Rule | None:
+    found = (policy.find(kind, path) for policy in policies)
+    return min(filter(None, found), key=_gravity, default=None)
+
+
+def _gravity(rule: Rule) -> int:
+    return rule.severity.rank
 
 
 def promised(apis: Iterable[str]) -> list[Rule]:
@@ -146,6 +194,12 @@ def parse_policy(text: str, place: str, default: Policy | None = None) -> Policy
 
     The rules of ``default`` come after the file's own, unless the file says ``default = false``.
     """
+    section = parse_section(text, place) or Section()
+    return Joined(default, [section]) if default is not None else Policy(section.rules, section.allow)
+
+
+def parse_section(text: str, place: str) -> Section | None:
+    """``[check]`` of a policy file; None where it has none. ``Invalid`` as ``parse_policy``."""
     if len(text) > MAX_POLICY:
         raise Invalid(f"{place}: a policy of more than {MAX_POLICY} characters is not read")
     try:
@@ -155,34 +209,35 @@ def parse_policy(text: str, place: str, default: Policy | None = None) -> Policy
     reading = _Reading(text, place)
     reading.keys(whole, ("check", *CAPABILITY_KEYS), "")
     reading.scopes(whole)
-    return check_tables(whole.get("check", {}), text, place, default)
+    return check_table(whole["check"], text, place) if "check" in whole else None
 
 
-def check_tables(table: object, text: str, place: str, default: Policy | None = None) -> Policy:
+def check_table(table: object, text: str, place: str, *, trusted: bool = True) -> Section:
     """The table ``[check]`` of a policy whose ``text`` was read before."""
-    reading = _Reading(text, place)
+    reading = _Reading(text, place, trusted=trusted)
     check = reading.table(table, "check")
     reading.keys(check, _CHECK_KEYS, "check")
-    rules = [
-        reading.rule(item, f"check.block[{index}]")
-        for index, item in enumerate(reading.array(check.get("block", []), "check.block"))
-    ]
-    allow = [
-        reading.pattern(item, "check.allow") for item in reading.array(check.get("allow", []), "check.allow")
-    ]
-    kept = reading.flag(check.get("default", True), "check.default")
-    if default is not None and kept:
-        rules += default.rules
-        allow += default.allow
-    return Policy(rules, allow)
+    blocked = reading.array(check.get("block", []), "check.block")
+    if not trusted and len(blocked) > _MAX_FOREIGN_RULES:
+        raise reading.wrong(
+            "check.block", f"more than {_MAX_FOREIGN_RULES} rules in a project that nobody trusts"
+        )
+    allowed = reading.array(check.get("allow", []), "check.allow")
+    return Section(
+        rules=tuple(reading.rule(item, f"check.block[{index}]") for index, item in enumerate(blocked)),
+        allow=tuple(reading.pattern(item, "check.allow") for item in allowed),
+        default=reading.flag(check.get("default", True), "check.default"),
+        trusted=trusted,
+    )
 
 
 class _Reading:
     """Takes a policy apart; every complaint carries file, line and key."""
 
-    def __init__(self, text: str, place: str) -> None:
+    def __init__(self, text: str, place: str, *, trusted: bool = True) -> None:
         self._lines = text.splitlines()
         self._place = place
+        self._stars = _MAX_STARS if trusted else _MAX_FOREIGN_STARS
 
     def wrong(self, key: str, text: str, near: object = None) -> Invalid:
         line = self._line_of(key.rpartition(".")[2] if near is None else str(near))
@@ -235,8 +290,8 @@ class _Reading:
     def pattern(self, value: object, key: str) -> str:
         if not isinstance(value, str) or not value.strip() or len(value) > _MAX_PATTERN:
             raise self.wrong(key, 'is to be text like "os.system" or "os.exec*"')
-        if value.count("*") > _MAX_STARS:
-            raise self.wrong(key, f"{value!r} has more than {_MAX_STARS} stars", value)
+        if value.count("*") > self._stars:
+            raise self.wrong(key, f"{value!r} has more than {counted(self._stars, 'star')}", value)
         return value.strip()
 
     def rule(self, item: object, key: str) -> Rule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kernel_runtime.domain.check_policy import check_tables
+from kernel_runtime.domain.check_policy import Section, check_table
 from kernel_runtime.domain.condition_tables import read_conditions
 from kernel_runtime.domain.conditions import NONE
 from kernel_runtime.domain.errors import Invalid
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One policy file, read. ``trusted``: whether its own ``allow`` counts (a project's may not)."""
+    """One policy file, read. ``trusted``: whether its own ``allow`` counts (a project's may not). ``check``: what source is
+    to be read for, if it says so."""
 
     name: str
     layer: Layer
@@ -32,6 +33,7 @@ class Source:
     default: Effect = Effect.ASK
     trusted_projects: tuple[str, ...] = ()
     trusted: bool = True
+    check: Section | None = None
 
 
 class Policy:
@@ -63,8 +65,7 @@ def parse_policy_file(
     """The text of a ``policy.toml``; ``Invalid`` names file, line and key."""
     place = Place(name, text)
     table = read_table(parse_toml(text, name), PolicyTable, place)
-    if table.check:
-        check_tables(table.check, text, name)
+    check = check_table(table.check, text, name, trusted=trusted) if table.check else None
     if table.trusted_projects and layer is Layer.PROJECT:
         raise place.wrong(("trusted_projects",), "a project cannot trust itself; write it in your own policy")
     rules = [
@@ -80,6 +81,7 @@ def parse_policy_file(
         default=Effect(table.default),
         trusted_projects=tuple(anchored(p, anchors.base, anchors.home) for p in table.trusted_projects),
         trusted=trusted,
+        check=check,
     )
 
 

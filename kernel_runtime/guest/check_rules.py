@@ -7,9 +7,15 @@ from __future__ import annotations
 import functools
 import os
 import stat
+from typing import TYPE_CHECKING
 
-from kernel_runtime.domain.check_policy import MAX_POLICY, Policy, Severity, parse_policy
+from kernel_runtime.domain.check_policy import MAX_POLICY, Joined, Severity, parse_policy, parse_section
 from kernel_runtime.domain.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kernel_runtime.domain.check_policy import Policy, Section
 
 _FILE = "check_policy.toml"
 
@@ -21,15 +27,26 @@ def default_policy() -> Policy:
         return parse_policy(file.read(), _FILE)
 
 
-def load_policy(path: str) -> Policy:
-    """The policy of a file, over the one of the package; that one alone without a file."""
-    return parse_policy(_read(path), path, default_policy()) if path else default_policy()
+def sections(path: str, held: Iterable[Section] = ()) -> list[Section]:
+    """Those of the files that hold anyway, and that of a file that was named."""
+    named = parse_section(_read(path), path) if path else None
+    return [*held, *([named] if named is not None else [])]
 
 
-def blocked_by(path: str) -> list[tuple[str, str, str]]:
-    """The rules of a file that refuse, as kind, pattern and suggestion: strict's language keeps them,
+def load_policy(path: str, held: Iterable[Section] = ()) -> Policy:
+    """The policies of a file and of those that hold anyway, over the one of the package."""
+    return joined(sections(path, held))
+
+
+def joined(found: Sequence[Section]) -> Policy:
+    """These over the package's policy; that one alone without any."""
+    return Joined(default_policy(), found) if found else default_policy()
+
+
+def blocked_by(path: str, held: Iterable[Section] = ()) -> list[tuple[str, str, str]]:
+    """The rules of owners' files that refuse, as kind, pattern and suggestion: strict's language keeps them,
     beside the package's."""
-    rules = parse_policy(_read(path), path).rules if path else ()
+    rules = [rule for section in sections(path, held) for rule in section.rules]
     grave = (rule for rule in rules if rule.severity is Severity.ERROR)
     return [(rule.kind, rule.pattern, rule.suggestion) for rule in grave]
 

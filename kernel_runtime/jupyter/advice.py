@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import enum
 import html
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernel_runtime.broker.policies import check_sections
 from kernel_runtime.domain.check import Checker
 from kernel_runtime.domain.errors import CapabilityDenied, Invalid
 from kernel_runtime.domain.level import Level
-from kernel_runtime.guest.check_rules import load_policy
+from kernel_runtime.guest.check_rules import joined, load_policy, sections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +49,11 @@ def parse_mode(text: str, place: str = "check") -> Mode:
         raise Invalid(f"{place}: {text!r} is no way to check; choose one of {', '.join(Mode)}") from None
 
 
-def mode_for(asked: str, policy: str, level: Level) -> Mode:
-    """What is asked; else ``show`` at strict or where a policy was named, and ``off`` elsewhere."""
+def mode_for(asked: str, spoken: bool, level: Level) -> Mode:
+    """What is asked; else ``show`` at strict or where a policy has ``[check]``, and ``off`` elsewhere."""
     if asked:
         return parse_mode(asked)
-    return Mode.SHOW if policy or level is Level.STRICT else Mode.OFF
+    return Mode.SHOW if spoken or level is Level.STRICT else Mode.OFF
 
 
 class Advice:
@@ -84,9 +87,13 @@ class Advice:
         return reading.bundle()
 
 
-def advice_for(check: str, policy: str, level: Level) -> Advice:
-    """The advice that the settings ask for; ``Invalid`` says what is wrong with them."""
-    return Advice(mode_for(check, policy, level), load_policy(policy))
+def advice_for(check: str, policy: str, level: Level, directory: Path | None = None) -> Advice:
+    """The advice that is asked for by the settings, the named policy and those that hold in ``directory`` (the one we are
+    in); ``Invalid`` says what is wrong with them."""
+    if check and parse_mode(check) is Mode.OFF:
+        return Advice(Mode.OFF, load_policy(policy))
+    found = sections(policy, check_sections(directory or Path.cwd(), os.environ))
+    return Advice(mode_for(check, bool(found), level), joined(found))
 
 
 class Reading:

@@ -35,8 +35,6 @@ class RuntimeHouse:
         self._began = time.time()
 
     def open_session(self, settings: Settings) -> Session:
-        from kernel_runtime.domain.level import Level
-        from kernel_runtime.guest.check_rules import blocked_by
         from kernel_runtime.outside import Outside
 
         outside = Outside()
@@ -51,7 +49,7 @@ class RuntimeHouse:
             idle=settings.idle,
             key=_key(),
             saving=settings.saving,
-            blocked=blocked_by(settings.policy) if settings.level is Level.STRICT else (),
+            blocked=_blocked(settings),
             broker=lambda session, commons: broker_of(
                 settings, session.disclosed, commons, self._began, session.account.carried
             ),
@@ -65,6 +63,20 @@ class RuntimeHouse:
 
     async def close(self) -> None:
         await self._runtime.close()
+
+
+def _blocked(settings: Settings) -> list[tuple[str, str, str]]:
+    """What strict's language refuses beside the package's rules."""
+    from kernel_runtime.domain.level import Level
+
+    if settings.level is not Level.STRICT:
+        return []
+    from pathlib import Path
+
+    from kernel_runtime.broker.policies import check_sections
+    from kernel_runtime.guest.check_rules import blocked_by
+
+    return blocked_by(settings.policy, check_sections(Path.cwd(), os.environ))
 
 
 def broker_of(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kernel_runtime.domain.errors import KernelRuntimeError
-from kernel_runtime.domain.level import Level
 from kernel_runtime.jupyter import bench, front_magics, verdicts
 from kernel_runtime.jupyter.contents import Content, ExecuteReply, Trouble
 from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays, request_of
-from kernel_runtime.jupyter.settings import cell_source, tighten
+from kernel_runtime.jupyter.settings import cell_source, may_be_read, tighten
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class Runner:
         self._settings = settings
         self._panels = panels
         self._records = Records()
-        self._advice: Advice | None = None
 
     def begin(self, message: Message, request: Execute) -> int:
         """Count the cell, if it is one that counts, and publish it with its number."""
@@ -102,19 +102,25 @@ class Runner:
             return self.show(message, request, verdicts.trouble_from(error)), {}
         return work.content or ExecuteReply(status="ok", execution_count=count), work.extra
 
+    @functools.cached_property
+    def _advice(self) -> Advice | None:
+        """What reads the cells; None where nothing does."""
+        settings = self._settings
+        if settings.error or not may_be_read(settings, Path.cwd()):
+            return None
+        from kernel_runtime.jupyter.advice import advice_for  # not where nothing is checked
+
+        return advice_for(settings.check, settings.policy, settings.level)
+
     async def _advise(self, message: Message, request: Execute) -> None:
         """Say what the check finds, before the cell runs; ``CheckRefused`` when it is not to run."""
-        settings = self._settings
-        if settings.error or not (settings.check or settings.policy or settings.level is Level.STRICT):
+        advice = self._advice
+        if advice is None:
             return
-        if self._advice is None:
-            from kernel_runtime.jupyter.advice import advice_for  # not where nothing is checked
-
-            self._advice = advice_for(settings.check, settings.policy, settings.level)
         if len(request.code) < READ_AT_ONCE:
-            bundle = self._advice.judge(request.code)
+            bundle = advice.judge(request.code)
         else:
-            bundle = await asyncio.to_thread(self._advice.judge, request.code)
+            bundle = await asyncio.to_thread(advice.judge, request.code)
         if bundle and not request.silent:
             content = {"data": bundle, "metadata": {}, "transient": {}}
             self._desk.publish("display_data", content, message.raw)

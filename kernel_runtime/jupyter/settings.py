@@ -8,12 +8,14 @@ starting, but every cell is refused with the place and the trouble: it fails clo
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel_runtime.broker import places
 from kernel_runtime.domain import snapshot
 from kernel_runtime.domain.amounts import MIB, show_amount
 from kernel_runtime.domain.errors import Invalid
@@ -172,9 +174,16 @@ def parse_scopes(source: Source, name: str) -> list[str]:
     return [str(parse_scope(anchored(text, str(Path.cwd()), str(Path.home())), place)) for text in texts]
 
 
+def may_be_read(settings: Settings, directory: Path) -> bool:
+    """Whether anything can want code to be read before it runs: a setting, the level, or a policy that holds in ``directory``."""
+    if settings.check or settings.policy or settings.level is Level.STRICT:
+        return True
+    return bool(places.found(directory, os.environ))
+
+
 def check_policy(settings: Settings) -> None:
     """``Invalid`` when what is to check the cells, or a policy that was named, is malformed: found at the start, not at a cell."""
-    if settings.check or settings.policy:
+    if may_be_read(settings, Path.cwd()):
         from kernel_runtime.jupyter.advice import advice_for
 
         advice_for(settings.check, settings.policy, settings.level)

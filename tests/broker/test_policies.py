@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernel_runtime.broker.policies import load_policy, project_file, read_source
+from kernel_runtime.broker.places import project_file
+from kernel_runtime.broker.policies import check_sections, load_policy, read_source
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.policy import Policy, given
 from kernel_runtime.domain.rules import Effect, Layer
@@ -135,3 +136,24 @@ def test_what_is_no_file_or_not_there_is_told(ground: Path) -> None:
     write(ground / "latin.toml", "").write_bytes(b"# \xe4")
     with pytest.raises(Invalid, match="not UTF-8"):
         read_source(ground / "latin.toml", Layer.GIVEN)
+
+
+def test_what_source_is_read_for_is_of_the_files_that_hold(ground: Path) -> None:
+    environment = {"XDG_CONFIG_HOME": str(ground / "config")}
+    system, project = ground / "system" / "policy.toml", ground / "project"
+
+    def trusted() -> list[bool]:
+        return [each.trusted for each in check_sections(project, environment, system=system)]
+
+    assert trusted() == []
+    check = '[check]\nblock = [{name = "input"}]'
+    write(ground / "config" / "kernel-runtime" / "policy.toml", check)
+    write(system, 'deny = ["process"]')
+    assert trusted() == [True]
+    own = write(project / ".kernel-runtime" / "policy.toml", check)
+    assert trusted() == [True, False]
+    write(ground / "config" / "kernel-runtime" / "policy.toml", f'trusted_projects = ["{project}"]\n{check}')
+    assert trusted() == [True, True]
+    own.chmod(0o666)
+    with pytest.raises(Invalid, match="other users may write this policy"):
+        trusted()

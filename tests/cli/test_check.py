@@ -149,6 +149,32 @@ def test_a_policy_of_one_s_own(invoke: Invoke, tmp_path: Path) -> None:
     assert "team.toml:2: check.block[0]: no key is called 'modle'; did you mean 'module'?" in result.output
 
 
+def test_the_policies_that_hold_where_a_file_lies_count_without_being_named(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project's own only tightens; a named one lifts what is the package's, not what others say."""
+    project, own = tmp_path / "project" / ".kernel-runtime", tmp_path / "config" / "kernel-runtime"
+    for directory in (project, own):
+        directory.mkdir(parents=True, mode=0o755)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "project" / "a.py").write_text("import requests, ctypes\n")
+    (tmp_path / "b.py").write_text("import requests, subprocess\n")
+    policy = '[check]\nallow = ["ctypes"]\nblock = [{module = "requests"}]\n'
+    (project / "policy.toml").write_text(policy)
+    (own / "policy.toml").write_text('[check]\nallow = ["subprocess"]\n')
+    (tmp_path / "team.toml").write_text('[check]\nallow = ["requests", "ctypes"]\n')
+    for file in tmp_path.rglob("*.toml"):
+        file.chmod(0o644)
+    result = invoke("check", "project/a.py", "b.py")
+    assert "imports requests" in result.output
+    assert "imports ctypes" in result.output
+    assert "subprocess" not in result.output.replace("import requests, subprocess", "")
+    assert result.output.endswith("2 errors in 2 files\n")
+    assert invoke("check", "project/a.py", "--policy", "team.toml").output.endswith("1 error in 1 file\n")
+    (own / "policy.toml").write_text("[check]\nblok = []\n")
+    assert "policy.toml:2: check: no key is called 'blok'" in invoke("check", "b.py").output
+
+
 def test_the_policy_in_the_guide_is_one(root: Path) -> None:
     page = (root / "docs/howto/check.md").read_text()
     policy = parse_policy(page.partition("```toml\n")[2].partition("```")[0], "check.md")

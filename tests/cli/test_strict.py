@@ -102,6 +102,19 @@ def test_a_policy_of_the_owner_tightens_the_language_and_never_loosens_it(
         assert (session.run(code, check=False).error is None) == ("colorsys" in code or "math" in code)
 
 
+def test_the_policies_that_hold_tighten_it_without_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kernel-runtime").mkdir(mode=0o755)
+    policy = tmp_path / "kernel-runtime" / "policy.toml"
+    policy.write_text(OWNERS)
+    policy.chmod(0o644)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    session = Session(level="strict", workdir=None)
+    assert ("module", "colorsys", "ask the palette team") in session._session.blocked
+    assert Session(workdir=None)._session.blocked == []
+
+
 def test_a_policy_that_is_malformed_opens_no_session(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("[check]\nblok = []\n")
     with pytest.raises(Invalid, match=r"own.toml:2.*did you mean 'block'"):

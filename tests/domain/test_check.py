@@ -6,13 +6,24 @@ import ast
 import time
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kernel_runtime.domain.check import MAX_SOURCE, Checker, Finding
 from kernel_runtime.domain.check_cells import split
-from kernel_runtime.domain.check_policy import Policy, Severity, parse_policy
+from kernel_runtime.domain.check_policy import (
+    Joined,
+    Policy,
+    Section,
+    Severity,
+    Tightened,
+    check_table,
+    parse_policy,
+    parse_section,
+    promised,
+)
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.guest.check_rules import default_policy
 
@@ -227,6 +238,57 @@ def test_own_rules_come_first_and_the_package_s_can_be_left_out() -> None:
     assert parse_policy('[check]\nallow = ["subprocess"]', "p", base).find("module", "subprocess") is None
     alone = parse_policy("[check]\ndefault = false", "p", base)
     assert alone.rules == ()
+
+
+def section(text: str, **changed: bool) -> Section:
+    parsed = parse_section("[check]\n" + text, "p")
+    assert parsed is not None
+    return msgspec.structs.replace(parsed, **changed)
+
+
+def test_of_several_files_the_stricter_wins_and_nobody_lifts_another_s_rule() -> None:
+    grave = section('block = [{name = "input"}]')
+    light = section('block = [{name = "input", severity = "info"}]\nallow = ["subprocess"]')
+    lifting = section('allow = ["input", "ctypes"]\ndefault = false')
+    for order in ([grave, light, lifting], [lifting, light, grave]):
+        policy = Joined(default_policy(), order)
+        rule = policy.find("name", "input")
+        assert rule is not None
+        assert rule.severity is Severity.ERROR
+        assert not policy.allows("input")
+        assert policy.find("module", "subprocess") is None, "one that is trusted lifts the package's"
+        assert policy.find("module", "socket") is None, "and leaves them out"
+        assert policy.allows("ctypes.util")
+    assert parse_section('allow = ["cache"]', "p") is None
+
+
+def test_what_nobody_trusts_only_tightens() -> None:
+    text = 'block = [{name = "input"}, {module = "ctypes", severity = "info"}]\nallow = ["subprocess"]\ndefault = false'
+    policy = Joined(default_policy(), [section(text, trusted=False)])
+    assert policy.find("name", "input") is not None
+    assert policy.find("module", "subprocess") is not None
+    assert not policy.allows("subprocess")
+    rule = policy.find("module", "ctypes")
+    assert rule is not None
+    assert rule.severity is Severity.ERROR
+    trusted = Joined(default_policy(), [section(text)])
+    assert trusted.find("module", "subprocess") is None
+    promises = Tightened(policy, promised(["math"]))
+    assert promises.find("module", "math") is not None
+    assert promises.find("module", "subprocess") is not None
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"block": [{"name": "a*b*"}]}, "more than 1 star"),
+        ({"block": [{"name": f"n{n}"} for n in range(257)]}, "more than 256 rules"),
+    ],
+)
+def test_what_nobody_trusts_is_read_quickly(table: dict[str, object], message: str) -> None:
+    check_table(table, "", "p")
+    with pytest.raises(Invalid, match=message):
+        check_table(table, "", "p", trusted=False)
 
 
 @pytest.mark.parametrize(

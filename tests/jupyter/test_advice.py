@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -82,11 +83,11 @@ def test_the_longest_cell_takes_a_bounded_time() -> None:
 
 
 def test_modes() -> None:
-    assert mode_for("", "", Level.MODERATE) is Mode.OFF
-    assert mode_for("", "", Level.PERMISSIVE) is Mode.OFF
-    assert mode_for("", "team.toml", Level.MODERATE) is Mode.SHOW
-    assert mode_for("", "", Level.STRICT) is Mode.SHOW
-    assert mode_for("off", "", Level.STRICT) is Mode.OFF
+    assert mode_for("", False, Level.MODERATE) is Mode.OFF
+    assert mode_for("", False, Level.PERMISSIVE) is Mode.OFF
+    assert mode_for("", True, Level.MODERATE) is Mode.SHOW
+    assert mode_for("", False, Level.STRICT) is Mode.SHOW
+    assert mode_for("off", True, Level.STRICT) is Mode.OFF
     assert parse_mode(" Refuse ") is Mode.REFUSE
     with pytest.raises(Invalid, match="choose one of off, show, refuse"):
         parse_mode("maybe")
@@ -132,6 +133,26 @@ def test_the_notice_comes_before_the_cell_s_own_output() -> None:
         assert kinds(silent) == ["stream"]
         kernel.run("import subprocess as p")
         assert "subprocess" not in str(kernel.run("number")[1])
+
+
+def test_the_person_s_own_policy_is_read_without_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "kernel-runtime"
+    place.mkdir(mode=0o755)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    policy = place / "policy.toml"
+    policy.write_text('[check]\nblock = [{name = "number", severity = "warning"}]\n')
+    policy.chmod(0o644)
+    with running(SCRIPTED) as kernel:
+        _, outputs = kernel.run(CELL)
+        assert kinds(outputs) == ["display_data", "stream"]
+    policy.write_text('deny = ["process"]\n')
+    with running(SCRIPTED) as kernel:
+        assert kinds(kernel.run(CELL)[1]) == ["stream"]
+    policy.write_text("[check]\nblok = []\n")
+    assert "no key is called 'blok'" in str(resolve([], dict(os.environ)).error)
+    assert resolve(["--check", "off"], dict(os.environ)).error is None
 
 
 def test_a_refused_cell_does_not_reach_the_guest() -> None:

@@ -81,7 +81,7 @@ def rights_of(
     """The rights that a gate decides on, with this person's policy files to write to; ``policy`` reads all
     rules again, ``denied``: the scopes that the person has denied this session."""
     from kernel_runtime.broker.approving import approve
-    from kernel_runtime.broker.policies import user_file
+    from kernel_runtime.broker.places import user_file
     from kernel_runtime.domain.rules import Layer
     from kernel_runtime.jupyter.panels.rights import Rights
 
