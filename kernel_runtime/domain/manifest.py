@@ -88,7 +88,7 @@ def undeclared(name: str) -> Manifest:
 def parse_manifest(text: str, name: str, anchors: Anchors) -> Manifest:
     """The text of an ``app.toml``."""
     place = Place(name, text)
-    return build_manifest(read_table(parse_toml(text, name), ManifestTable, place), place, anchors)
+    return build_manifest(_table(parse_toml(text, name), place), place, anchors)
 
 
 def parse_pyproject(text: str, name: str, anchors: Anchors) -> Manifest:
@@ -102,7 +102,7 @@ def parse_pyproject(text: str, name: str, anchors: Anchors) -> Manifest:
     if isinstance(project.get("name"), str):
         own |= {"id": slug(project["name"]), "name": project["name"]}
     place = Place(name, text, ("tool", "kernel-runtime"))
-    return build_manifest(read_table(own | table, ManifestTable, place), place, anchors)
+    return build_manifest(_table(own | table, place), place, anchors)
 
 
 def has_table(text: str, name: str) -> bool:
@@ -119,9 +119,7 @@ def parse_notebook(text: str, name: str, stem: str, anchors: Anchors) -> Manifes
     place = Place(name, text, ("metadata", "kernel_runtime"))
     table = _at(whole, "metadata", "kernel_runtime") or {}
     own = {key: value for key, value in table.items() if key not in SETTINGS}
-    return build_manifest(
-        read_table({"id": slug(stem), "name": stem} | own, ManifestTable, place), place, anchors
-    )
+    return build_manifest(_table({"id": slug(stem), "name": stem} | own, place), place, anchors)
 
 
 def parse_cell(text: str, name: str, stem: str, anchors: Anchors) -> Manifest:
@@ -130,7 +128,7 @@ def parse_cell(text: str, name: str, stem: str, anchors: Anchors) -> Manifest:
     head = _head(text.splitlines(), name)
     place = Place(name, head)
     own = {"id": slug(stem), "name": stem} | parse_toml(head, name)
-    return build_manifest(read_table(own, ManifestTable, place), place, anchors)
+    return build_manifest(_table(own, place), place, anchors)
 
 
 def _head(lines: list[str], name: str) -> str:
@@ -160,6 +158,15 @@ def slug(name: str) -> str:
     """A name as an id: lower case, no spaces; ``app`` when nothing is left."""
     text = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).lstrip("0123456789_.-").rstrip("-")
     return text[:64] or "app"
+
+
+def _table(table: dict[str, Any], place: Place) -> ManifestTable:
+    """What was written, as a struct. A limit that there is not is told first, whatever its value is."""
+    limits, names = table.get("limits"), (*Limits.__struct_fields__, *OF_APPS)
+    for name in limits if isinstance(limits, dict) else ():
+        if name not in names:
+            raise place.wrong(("limits", name), f"no limit is called {name!r}; {advice(name, names)}")
+    return read_table(table, ManifestTable, place)
 
 
 def build_manifest(table: ManifestTable, place: Place, anchors: Anchors) -> Manifest:
@@ -235,11 +242,8 @@ def _domain(text: str) -> Scope:
 
 
 def _limits(table: ManifestTable, place: Place) -> dict[str, object]:
-    names = (*Limits.__struct_fields__, *OF_APPS)
     found: dict[str, object] = {}
     for name, amount in table.limits.items():
-        if name not in names:
-            raise place.wrong(("limits", name), f"no limit is called {name!r}; {advice(name, names)}")
         if name not in OF_APPS:
             limits = _at_place(
                 place, ("limits", name), lambda a, n=name: parse_limits({n: a}, place=""), amount

@@ -16,9 +16,23 @@ T = TypeVar("T")
 
 MAX_TEXT = 1 << 20  # characters
 _AT = re.compile(r"^(?P<message>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_PATTERN = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
+_KIND = re.compile(r"Expected `(?P<wanted>[\w| ]+)`(?P<bound>[^,]*)(?:, got `(?P<got>\w+)`)?")
+_KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+_FREE = "[...]"
+#: Characters of a wrong value that are repeated.
+_SHOWN = 80
 _ENUM = re.compile(r"Invalid enum value '?(.*?)'?", re.DOTALL)
 
 
@@ -37,26 +51,89 @@ def read_table(table: object, kind: type[T], place: Place) -> T:
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), kind, place) from None
+        raise _explained(str(error), table, kind, place) from None
 
 
-def _explained(text: str, kind: type, place: Place) -> Invalid:
+def _explained(text: str, table: object, kind: type, place: Place) -> Invalid:
     match = _AT.match(text)
-    message, path = (match["message"], _path(match["path"] or "")) if match else (text, ())
-    info = _inside(inspect.type_info(kind), path)
+    message, written = (match["message"], match["path"] or "") if match else (text, "")
+    path = _named(_path(written), message, table, kind)
+    found = _inside(inspect.type_info(kind), path)
+    info = _plain(found)
     if unknown := _UNKNOWN.fullmatch(message):
         word = unknown[1]
         return place.wrong((*path, word), f"no key is called {word!r}; {advice(word, _fields(info))}")
     if missing := _MISSING.fullmatch(message):
-        return place.wrong(path, f"the key {missing[1]!r} is missing")
+        return place.wrong(path, f"the key {missing[1]!r} is missing" + ("" if path else _where(place)))
     if value := _ENUM.fullmatch(message):
         return place.wrong(path, f"{value[1]!r} is not known here; {advice(value[1], _choices(info))}")
-    return place.wrong(path, message[:1].lower() + message[1:])
+    if _PATTERN.fullmatch(message) and isinstance(found, inspect.Metadata):
+        allowed = (found.extra_json_schema or {}).get("description")
+        return place.wrong(path, f"is to be {allowed}, not {_value(table, path)[:_SHOWN]!r}")
+    return place.wrong(path, _in_words(message))
+
+
+def _in_words(message: str) -> str:
+    """msgspec's complaint about a type, for who writes TOML."""
+    match = _KIND.fullmatch(message)
+    if match is None:
+        return message[:1].lower() + message[1:]
+    kinds = set(match["wanted"].split(" | ")) - {"null"}
+    wanted = [
+        words for kind, words in _KINDS.items() if kind in kinds and (kind != "int" or "float" not in kinds)
+    ]
+    wanted += sorted(kinds - set(_KINDS))
+    bound = match["bound"].replace("of length", "with a length").rstrip()
+    got = f", not {_KINDS.get(match['got'], match['got'])}" if match["got"] else ""
+    return f"is to be {' or '.join(wanted)}{bound}{got}"
+
+
+def _where(place: Place) -> str:
+    return (
+        f" in [{'.'.join(map(str, place.inside))}]"
+        if place.inside
+        else " at the top, before the first [table]"
+    )
 
 
 def _path(text: str) -> Steps:
-    """``$.permissions[0].type`` → ``("permissions", 0, "type")``; a key of a free table stays unnamed."""
-    return tuple(int(index) if index else name for name, index in _STEP.findall(text) if name or index)
+    """``$.permissions[0].type`` → ``("permissions", 0, "type")``; a key of a free table is ``[...]``."""
+    return tuple(int(index) if index else name or free for name, index, free in _STEP.findall(text))
+
+
+def _named(path: Steps, message: str, table: object, kind: type) -> Steps:
+    """The path with the keys of free tables: each the first whose value alone is complained of in the same words."""
+    if _FREE not in path:
+        return path
+    depth = path.index(_FREE)
+    before, after = path[:depth], path[depth + 1 :]
+    held = _value(table, before)
+    for key, value in held.items() if isinstance(held, dict) else ():
+        if _complaint(_alone(before, {key: value}), kind) == message:
+            return _named((*before, key, *after), message, table, kind)
+    return (*before, *(part for part in after if part != _FREE))
+
+
+def _complaint(table: object, kind: type) -> str:
+    try:
+        msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        match = _AT.match(str(error))
+        return match["message"] if match else ""
+    return ""
+
+
+def _alone(path: Steps, value: object) -> object:
+    """A table that holds nothing but ``value`` at ``path``."""
+    for part in reversed(path):
+        value = [value] if isinstance(part, int) else {part: value}
+    return value
+
+
+def _value(table: Any, path: Steps) -> Any:
+    for part in path:
+        table = table[part]
+    return table
 
 
 def _inside(info: inspect.Type, path: Steps) -> inspect.Type:
@@ -68,7 +145,7 @@ def _inside(info: inspect.Type, path: Steps) -> inspect.Type:
             info = info.item_type
         elif isinstance(info, inspect.DictType):
             info = info.value_type
-    return _plain(info)
+    return info
 
 
 def _plain(info: inspect.Type) -> inspect.Type:

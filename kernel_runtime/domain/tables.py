@@ -10,10 +10,28 @@ import msgspec
 from kernel_runtime.domain.level import Level
 from kernel_runtime.domain.scopes import Kind
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z][a-z0-9_.-]{0,63}$",
+        description="at most 64 lower-case letters, digits, _, . and -, a letter first, like monthly-report",
+    ),
+]
 Line = Annotated[str, msgspec.Meta(max_length=500)]
-Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
-Entry = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Version = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$",
+        description="at most 64 letters, digits, ., + and -, a letter or digit first, like 1.2.0",
+    ),
+]
+Entry = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="a module and a function in it with a colon between, like report.monthly:main",
+    ),
+]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Amount = str | int | float
 

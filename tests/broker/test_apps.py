@@ -105,7 +105,7 @@ def test_the_machines_list_goes_before_the_persons(apps: Apps, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[apps]\nprices = 5", "a.toml:1: apps"),
+        ("[apps]\nprices = 5", "a.toml:2: apps.prices: is to be text, not a whole number"),
         ("[app]\nprices = '/x'", "no key is called 'app'|'apps' is missing"),
         ("[apps]\n'../x' = '/x'", "an app is called as its id"),
         ("[apps]\nprices = 'x/y'", "is no directory that begins with"),

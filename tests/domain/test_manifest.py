@@ -105,15 +105,21 @@ def test_the_stamp_changes_with_what_is_asked() -> None:
     ("old", "new", "said"),
     [
         ('version = "1.4.0"', 'versoin = "1"', "app.toml:3: versoin: no key is called 'versoin'; did you mean 'version'"),
-        ('id = "forecast"', "", "app.toml: the key 'id' is missing"),
-        ('id = "forecast"', 'id = "For Cast"', "app.toml:1: id: expected `str` matching"),
+        ('id = "forecast"', "", "app.toml: the key 'id' is missing at the top"),
+        ('id = "forecast"', 'id = "For Cast"', "app.toml:1: id: is to be at most 64 lower-case letters, digits, _, . and -, a letter first, like monthly-report, not 'For Cast'"),
         ("cpu = 30", 'cpu = "soon"', "app.toml:10: limits.cpu: 'soon' is not a time"),
         ("cpu = 30", "cpv = 30", "app.toml:10: limits.cpv: no limit is called 'cpv'; did you mean 'cpu'"),
+        ('memory = "512M"', 'memry = ["512M"]', "app.toml:9: limits.memry: no limit is called 'memry'; did you mean 'memory'"),
+        ('network = "1G"', 'network = ["1G"]', "app.toml:11: limits.network: is to be text or a number, not a list"),
+        ('main = "forecast.app:main"', 'main = "forecast.app:main", rest = "a b"', "app.toml:5: entry_points.rest: is to be a module and a function in it with a colon between, like report.monthly:main, not 'a b'"),
+        ('version = "1.4.0"', 'version = "v 1"', "app.toml:3: version: is to be at most 64 letters, digits, ., + and -, a letter or digit first, like 1.2.0, not 'v 1'"),
+        ('["chart"]', '["Chart"]', "app.toml:17: ui.panels[0]: is to be at most 64 lower-case"),
+        ('path = "/v1/*"', 'path = 1', "app.toml:30: permissions[0].conditions.arguments.path: is to be text, not a whole number"),
         ('memory = "512M"', 'memory = "1K"', "app.toml:9: limits.memory: 1K is below"),
         ('"1000/day"', '"often"', "app.toml:13: limits.api_calls: 'often'"),
         ('level = "strict"', 'level = "strickt"', "app.toml:20: security.level: 'strickt' is not known here; did you mean 'strict'"),
         ('["os.system"]', '[""]', "app.toml:22: security.blocked_apis[0]: ''"),
-        ("data_encryption = true", 'data_encryption = "yes"', "app.toml:23: security.data_encryption: expected `bool`"),
+        ("data_encryption = true", 'data_encryption = "yes"', "app.toml:23: security.data_encryption: is to be true or false, not text"),
         ('type = "net"', 'type = "nett"', "app.toml:26: permissions[0].type: 'nett' is not known here; did you mean 'net'"),
         ('"api.example.org"', '"https://api.example.org"', "app.toml:27: permissions[0].resource:"),
         ('"api.example.org"', '"api.example.com"', "app.toml:27: permissions[0].resource: 'api.example.com' is not among"),
@@ -148,6 +154,10 @@ def test_pyproject_lends_name_and_version() -> None:
     assert (manifest.id, manifest.version, manifest.asks is not None) == ("fore_cast", "2.0", True)
     with pytest.raises(Invalid, match=r"pyproject.toml:6: permisions: .*did you mean 'permissions'"):
         parse_pyproject(text.replace("permissions", "permisions"), "pyproject.toml", ANCHORS)
+    with pytest.raises(
+        Invalid, match=r"pyproject.toml:1: the key 'id' is missing in \[tool.kernel-runtime\]"
+    ):
+        parse_pyproject(text[text.index("[tool") :], "pyproject.toml", ANCHORS)
     with pytest.raises(Invalid, match="no table"):
         parse_pyproject("[project]\nname = 'x'", "pyproject.toml", ANCHORS)
 

@@ -54,7 +54,7 @@ def test_everything_that_may_be_written_is_read() -> None:
         ('\nalow = ["cache"]', "policy.toml:2: alow: no key is called 'alow'; did you mean 'allow'"),
         ('allow = [{ scop = "cache" }]', "policy.toml:1: allow[0].scop: no key is called 'scop'; did you mean 'scope'"),
         ('allow = [{ rate = "1/s" }]', "policy.toml:1: allow[0]: the key 'scope' is missing"),
-        ("allow = [3]", "policy.toml:1: allow[0]: expected"),
+        ("allow = [3]", "policy.toml:1: allow[0]: is to be text or a table, not a whole number"),
         ('default = "allow"', "policy.toml:1: default: 'allow' is not known here; there are ask, deny"),
         ('allow = [\n  "cache",\n  { scope = "clock", when = "noon" },\n]', "policy.toml:3: allow[1].when: 'noon' is no time window"),
         ('allow = [{ scope = "cache", until = 2030-01-01T00:00:00 }]', "policy.toml:1: allow[0].until: write the time zone"),
