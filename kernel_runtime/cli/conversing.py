@@ -61,7 +61,7 @@ class Terminal:
 
     def _handle(self, event: Output | Line) -> None:
         if isinstance(event, Line):
-            event.answer(self._asked(event))
+            self._ask(event)
         elif not self._capture:
             self._show(event)
 
@@ -72,19 +72,21 @@ class Terminal:
             case "display_data" | "execute_result":
                 write_guest_text(sys.stdout, _plain(output) + "\n")
 
-    def _asked(self, line: Line) -> str | None:
-        if not self._prompts:
-            return None
-        shown = f"[guest] {harmless(line.prompt, colours=False)}"
+    def _ask(self, line: Line) -> None:
         try:
-            if line.password:
-                return getpass.getpass(shown)
-            click.echo(shown, nl=False, err=True)
-            typed = sys.stdin.readline()
-            return typed.rstrip("\n") if typed else None
+            text = self._typed(line) if self._prompts else None
         except KeyboardInterrupt:
-            self._guest.interrupt()
-            return None
+            self._guest.interrupt()  # and no answer: the guest might hear that one first
+            return
+        line.answer(text)
+
+    def _typed(self, line: Line) -> str | None:
+        shown = f"[guest] {harmless(line.prompt, colours=False)}"
+        if line.password:
+            return getpass.getpass(shown)
+        click.echo(shown, nl=False, err=True)
+        typed = sys.stdin.readline()
+        return typed.rstrip("\n") if typed else None
 
 
 def _plain(output: Output) -> str:

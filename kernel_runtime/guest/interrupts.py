@@ -7,8 +7,13 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.domain.errors import KernelRuntimeError
+
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
+
+#: Modules whose frames no user has written: what asks, and what waits for a line.
+_OURS = ("kernel_runtime.", "ipykernel.kernelbase")
 
 
 class Interrupts:
@@ -87,19 +92,32 @@ def _running(task: asyncio.Task[Any]) -> bool:
     return asyncio.current_task(task.get_loop()) is task
 
 
-def cut_ours(trace: TracebackType | None) -> None:
-    """End a traceback behind its last frame that is not of this package: how the sdk asks is no step of the user's."""
+def show_users_own(error: BaseException | None) -> None:
+    """End the tracebacks of an error, and of those that led to it, where steps of ours begin: how an interrupt comes,
+    how the sdk asks and ``input`` waits are no steps of the user's."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, KeyboardInterrupt):
+            _cut_handler(error.__traceback__)
+        if isinstance(error, KeyboardInterrupt | EOFError | KernelRuntimeError):
+            _cut_ours(error.__traceback__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _cut_ours(trace: TracebackType | None) -> None:
+    """End a traceback behind its last frame that is not of this package, nor of the kernel's that it is built on."""
     last = trace
     while trace is not None:
-        if not str(trace.tb_frame.f_globals.get("__name__")).startswith("kernel_runtime."):
+        if not str(trace.tb_frame.f_globals.get("__name__")).startswith(_OURS):
             last = trace
         trace = trace.tb_next
     if last is not None:
         last.tb_next = None
 
 
-def cut(trace: TracebackType | None) -> None:
-    """End a traceback where the handler here begins: its frames are not the user's."""
+def _cut_handler(trace: TracebackType | None) -> None:
+    """End a traceback where the handler here begins."""
     while trace is not None:
         if trace.tb_next is not None and trace.tb_next.tb_frame.f_code.co_filename == __file__:
             trace.tb_next = None

@@ -182,8 +182,15 @@ class Guards:
             "setattr": self.set_attribute,
             "delattr": self.delete_attribute,
             "vars": self.variables,
+            "input": _input,
         }
         return found | own | more
+
+
+def _input(prompt: object = "", /) -> str:
+    """``input`` as it is now: while a cell runs it is the kernel's own."""
+    __tracebackhide__ = True
+    return builtins.input(prompt)
 
 
 def _is_text(value: object) -> bool:

@@ -10,6 +10,8 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.guest.interrupts import show_users_own
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import CodeType
@@ -68,6 +70,7 @@ def _run(names: dict[str, Any], source: str, path: str, translate: Callable[[str
         print(end.code, file=sys.stderr)
         return "exit 1"
     except BaseException as error:  # noqa: BLE001 - as the interpreter itself: whatever it is, it is shown
+        show_users_own(error)
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         traceback.print_exception(type(error), error, None if isinstance(error, SyntaxError) else trace)
         return f"error {type(error).__name__}"

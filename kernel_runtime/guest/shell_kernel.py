@@ -23,9 +23,8 @@ from tornado.ioloop import IOLoop
 from traitlets import Type, observe
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.guest.hints import hint, limit_behind
-from kernel_runtime.guest.interrupts import cut, cut_ours
+from kernel_runtime.guest.interrupts import show_users_own
 from kernel_runtime.guest.shell_debugger import Debugging
 from kernel_runtime.guest.shell_session import SHELL, from_json
 from kernel_runtime.guest.stdio import Header, request_of
@@ -133,10 +132,7 @@ class ZMQInteractiveShell(IpykernelShell):
         etype, value, trace = super()._get_exc_info(exc_tuple)
         if isinstance(value, MemoryError):
             self.kernel.headroom.open()
-        if isinstance(value, KeyboardInterrupt):
-            cut(trace)
-        if isinstance(value, KernelRuntimeError):
-            cut_ours(trace)
+        show_users_own(value)
         return etype, value, trace
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:

@@ -171,6 +171,29 @@ def test_a_script_asks(program: Program, tmp_path: Path) -> None:
     assert "[guest] name? " in done.stderr
 
 
+def test_ctrl_c_at_a_question_of_a_script_ends_it_there(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("def ask():\n    input('name? ')\nask()\n")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "kernel_runtime", "run", "s.py"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stderr is not None
+    said = b""
+    while not said.endswith(b"[guest] name? "):
+        said += running.stderr.read(1)
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=90)
+    assert running.returncode == 130, errors
+    named = [line for line in errors.decode().splitlines() if line.startswith("  File ")]
+    assert [line.rpartition("/")[2] for line in named] == [
+        's.py", line 3, in <module>',
+        's.py", line 2, in ask',
+    ]
+
+
 def test_a_script_that_was_denied_ends_as_a_notebook_does(program: Program, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(DENIED)
     done = program("run", "s.py")

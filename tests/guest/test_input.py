@@ -49,6 +49,23 @@ def test_interrupt_while_waiting(shared: Host) -> None:
     assert shared.run("1 + 1").result == "2"
 
 
+@pytest.mark.parametrize("way", ["input('x')", "__import__('getpass').getpass('x')"])
+@pytest.mark.parametrize("ended", ["KeyboardInterrupt", "EOFError"])
+def test_how_a_line_is_waited_for_is_no_step_of_the_users(shared: Host, way: str, ended: str) -> None:
+    name = shared.start(
+        f"def ask():\n    {way}\ntry:\n    ask()\nexcept BaseException as error:\n    raise error"
+    )
+    ask = asked(shared)
+    if ended == "EOFError":
+        shared.send(wire.Answer(id=ask.id, text=None))
+    else:
+        shared.interrupt()
+    done = shared.finish(name)
+    assert done.error == ended
+    assert f"----> 2     {way}" in done.traceback
+    assert "File " not in done.traceback
+
+
 def test_other_frames_are_kept_meanwhile(shared: Host) -> None:
     name = shared.start("input()")
     ask = asked(shared)

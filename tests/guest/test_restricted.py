@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernel_runtime import wire
 from kernel_runtime.guest.check_rules import default_policy
 from kernel_runtime.guest.restricted import Language, PolicyError
 
@@ -220,6 +221,13 @@ def test_reset_does_not_lift_it(strict: Host) -> None:
     assert strict.run("%reset -f").reply["status"] == "ok"
     assert strict.run("eval('1')").error == "PolicyError"
     assert strict.run("n = '__class__'\ngetattr(1, n)").error == "PolicyRefusal"
+
+
+def test_it_may_ask_for_a_line(strict: Host) -> None:
+    name = strict.start("input('name? ')")
+    ask = strict.until(lambda frame: isinstance(frame, wire.Ask))[-1]
+    strict.send(wire.Answer(id=ask.id, text="Ada"))
+    assert strict.finish(name).result == "'Ada'"
 
 
 def test_releases_with_known_advisories_are_not_taken() -> None:
