@@ -41,7 +41,10 @@ class Channel:
     def receive(self) -> Any | None:
         """The next frame, waiting for it; None at the end of the connection."""
         while not self._frames:
-            data, fds = receive_fds(self._socket, _CHUNK, _MAX_FDS)
+            try:
+                data, fds = receive_fds(self._socket, _CHUNK, _MAX_FDS)
+            except ConnectionResetError:  # it has hung up without reading all that was sent to it
+                return None
             self.fds.extend(fds)
             if not data:
                 return None

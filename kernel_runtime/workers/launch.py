@@ -47,8 +47,8 @@ class Launch:
 
     def end(self) -> None:
         """Kill the launcher (the zygote dies with it, by its parent-death signal) and bury it."""
-        self.socket.close()
         end(self.pid)
+        self.socket.close()  # behind it: a zygote that lives, and is hung up on, would complain
         remove_cache(self.image)
 
 
