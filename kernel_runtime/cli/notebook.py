@@ -9,6 +9,7 @@ import click
 import msgspec
 from rich.text import Text
 
+from kernel_runtime.apps.manifests import read_manifest
 from kernel_runtime.cli.outcome import OF_STATUS, colours_wanted
 from kernel_runtime.cli.progress import Progress, seconds
 from kernel_runtime.cli.terminal import console, harmless, one_line
@@ -97,13 +98,14 @@ def run_job(job: NotebookJob, settings: Settings) -> int:
     notebook = document.read_notebook(job.path)
     values = job.values()
     parameters.inject(notebook, values, allow_unknown=job.allow_unknown)
+    settings.manifest = settings.manifest or str(job.path.absolute())
+    read_manifest(Path(settings.manifest))
     runner.tighten_by(notebook, settings)
     for note in settings.notes:
         click.echo(f"note: {harmless(note, colours=False)}", err=True)
     for place in filter(None, (job.target, job.page)):
         document.check_writable(place)
     runner.clear_outputs(notebook)
-    settings.manifest = settings.manifest or str(job.path.absolute())
     outcome = _run(job, notebook, settings)
     _note(notebook, outcome, values, settings)
     _write(job, notebook)

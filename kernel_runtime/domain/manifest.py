@@ -23,14 +23,15 @@ from kernel_runtime.domain.tables import ManifestTable, PermissionTable
 if TYPE_CHECKING:
     from kernel_runtime.domain.level import Level
 
-#: Words of a notebook's table that are settings of the kernel, beside the manifest's.
-SETTINGS = ("level", "flood")
+#: Words of a notebook's table that are none of the manifest's: settings of the kernel, and how it was run.
+BESIDE = ("level", "flood", "run")
 #: The comments around the manifest of a cell.
 HEAD, FOOT = "# /// app", "# ///"
 _CALLS = re.compile(r"(\d{1,12})(?:\s*/\s*(hour|day|total))?")
 
 
 _NO_VERSION = "0"
+_AUDITED = "every decision is written down, and no app can have it otherwise: leave it out, or write true"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +118,8 @@ def parse_notebook(text: str, name: str, stem: str, anchors: Anchors) -> Manifes
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(f"{name}: not valid JSON: {error}") from None
     place = Place(name, text, ("metadata", "kernel_runtime"))
-    table = _at(whole, "metadata", "kernel_runtime") or {}
-    own = {key: value for key, value in table.items() if key not in SETTINGS}
+    table = read_table((_at(whole, "metadata") or {}).get("kernel_runtime", {}), dict, place)
+    own = {key: value for key, value in table.items() if key not in BESIDE}
     return build_manifest(_table({"id": slug(stem), "name": stem} | own, place), place, anchors)
 
 
@@ -173,6 +174,8 @@ def build_manifest(table: ManifestTable, place: Place, anchors: Anchors) -> Mani
     """The table → what decisions need; ``Invalid`` names the place of what makes no sense."""
     asks = None if table.permissions is None else Index(_asks(table, place, anchors))
     calls = _calls(table, place)
+    if not table.security.audit_logging:
+        raise place.wrong(("security", "audit_logging"), _AUDITED, "false")
     for number, pattern in enumerate(table.security.blocked_apis):
         _at_place(place, ("security", "blocked_apis", number), parse_pattern, pattern)
     return Manifest(

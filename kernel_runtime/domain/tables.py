@@ -96,13 +96,14 @@ class UiTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class SecurityTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``level``: the least strict that will do. ``allowed_domains``: bounds every net permission;
-    an empty list is no network. ``blocked_apis``: calls the app promises not to make."""
+    an empty list is no network. ``blocked_apis``: calls the app promises not to make.
+    ``audit_logging``: every decision is written down whatever it says, so it can say nothing but true."""
 
     level: Level | None = None
     allowed_domains: tuple[str, ...] | None = None
     blocked_apis: tuple[str, ...] = ()
     data_encryption: bool = False
-    audit_logging: bool = True
+    audit_logging: Annotated[bool, msgspec.Meta(extra_json_schema={"const": True})] = True
 
 
 class ManifestTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -51,7 +51,7 @@ class Cells:
         reply: Callable[[Message, object, dict[str, Any]], None],
         drain: Callable[[], None],
     ) -> None:
-        self.notice = ""
+        self.notices = [settings.warning]
         self.running: Message | None = None
         self._guest = guest
         self._desk = desk
@@ -169,7 +169,7 @@ class Cells:
     async def _execute(self, message: Message, request: Execute) -> None:
         started = _now()
         count = self._runner.begin(message, request)
-        self._tell_notice(message, request)
+        self._tell_notices(message, request)
         content, extra = await self._runner.answer(message, request, count)
         status = content.status if isinstance(content, ExecuteReply) else "error"
         if isinstance(content, ExecuteReply):
@@ -188,11 +188,13 @@ class Cells:
             return extra
         return extra | {"kernel_runtime": extra.get("kernel_runtime", {}) | {"standing": standing}}
 
-    def _tell_notice(self, message: Message, request: Execute) -> None:
+    def _tell_notices(self, message: Message, request: Execute) -> None:
         """What has waited for a cell to be told with."""
-        if self.notice and not request.silent:
-            self._desk.note(self.notice, message.raw)
-            self.notice = ""
+        if request.silent:
+            return
+        for notice in filter(None, self.notices):
+            self._desk.note(notice, message.raw)
+        self.notices.clear()
 
     def _remember(self, count: int, code: str) -> None:
         """Into the history, written when the kernel has been quiet for a moment."""

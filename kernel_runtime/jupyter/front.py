@@ -143,7 +143,7 @@ class Front:
             return
         await asyncio.sleep(WARM_SECONDS)
         self._guest.warm_up()
-        self._cells.notice = await self._guest.session.offer()
+        self._cells.notices.append(await self._guest.session.offer())
 
     def _stop(self) -> None:
         if not self._over.done():

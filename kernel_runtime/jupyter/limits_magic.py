@@ -91,7 +91,7 @@ def as_html(rows: list[tuple[str, str, str]], settings: Settings) -> str:
 def remarks(settings: Settings) -> list[str]:
     """What was asked and not given, and what is wrong."""
     trouble = [f"No cell runs: {settings.error}"] if settings.error else []
-    return [*settings.notes, *trouble]
+    return [*filter(None, [settings.warning]), *settings.notes, *trouble]
 
 
 def completions(before: str) -> list[str]:

@@ -64,7 +64,8 @@ class Settings(msgspec.Struct, kw_only=True):
     asked and not given, ``error`` what keeps cells from running. ``check`` (off, show, refuse; empty:
     as the level has it) and ``policy`` (a file): whether cells are read before they run, and by what.
     ``allow``, ``deny``: scopes that guests are granted or denied, beside the files that hold; ``manifest``: a
-    file, instead of the notebook's metadata; ``person``: who is asked for the rest.
+    file, instead of the notebook's metadata; ``person``: who is asked for the rest. ``warning``: why
+    the notebook's own manifest is none, and nothing is granted; told before the first cell.
     ``rung``: the weakest that was accepted for levels that demand every wall. ``flood``: what
     becomes of a cell whose output is one (cut, end). ``budget``: what snapshots may take;
     ``saving``: when checkpoints are made by themselves, and which are kept; ``idle``: seconds without
@@ -81,6 +82,7 @@ class Settings(msgspec.Struct, kw_only=True):
     origins: dict[str, str] = {}
     notes: list[str] = []
     error: Invalid | None = None
+    warning: str = ""
     history: str = ""
     page_hosts: frozenset[str] = frozenset()
     connection_file: str = ""
@@ -130,8 +132,10 @@ def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Setting
             Source("environment", environment_values(environment)),
         ]
         apply(settings, sources)
-        tighten(settings, notebook_source(environment))
+        path, table = declared(environment)
+        tighten(settings, notebook_source(path, table))
         check_policy(settings)
+        check_manifest(settings, path if table else None)
     except Invalid as error:
         settings.error = error
     return settings
@@ -191,6 +195,21 @@ def check_policy(settings: Settings) -> None:
         from kernel_runtime.broker.policies import read_given
 
         read_given(Path(settings.policy))
+
+
+def check_manifest(settings: Settings, notebook: Path | None) -> None:
+    """``Invalid`` when the manifest that was named is malformed; the notebook's own is the notebook's fault, and warned of."""
+    if not (settings.manifest or notebook):
+        return
+    from kernel_runtime.apps.manifests import read_manifest
+
+    if settings.manifest:
+        read_manifest(Path(settings.manifest))
+    elif notebook:
+        try:
+            read_manifest(notebook)
+        except Invalid as error:
+            settings.warning = f"this notebook is granted nothing until its metadata are put right: {error}"
 
 
 def tighten(settings: Settings, source: Source | None) -> None:
@@ -287,21 +306,32 @@ class _Metadata(msgspec.Struct, frozen=True):
     kernel_runtime: _Mine = _Mine()
 
 
+class _Declared(msgspec.Struct):
+    kernel_runtime: msgspec.Raw = msgspec.Raw()
+
+
 class _Notebook(msgspec.Struct):
-    metadata: _Metadata = _Metadata()
+    metadata: _Declared = msgspec.field(default_factory=_Declared)
 
 
-def notebook_source(environment: Mapping[str, str]) -> Source | None:
-    """The metadata of the notebook whose path jupyter_server put into ``JPY_SESSION_NAME``."""
-    name = environment.get("JPY_SESSION_NAME", "")
-    path = Path(name)
+def declared(environment: Mapping[str, str]) -> tuple[Path, msgspec.Raw]:
+    """The notebook whose path jupyter_server put into ``JPY_SESSION_NAME``, and the table in its metadata; empty where
+    there is none."""
+    path = Path(environment.get("JPY_SESSION_NAME", ""))
     try:
         if path.suffix != ".ipynb" or path.stat().st_size > MAX_NOTEBOOK:
-            return None
-        notebook = msgspec.json.decode(path.read_bytes(), type=_Notebook)
+            return path, msgspec.Raw()
+        return path, msgspec.json.decode(path.read_bytes(), type=_Notebook).metadata.kernel_runtime.copy()
     except (OSError, msgspec.DecodeError):  # no file, no notebook: nothing is asked
+        return path, msgspec.Raw()
+
+
+def notebook_source(path: Path, table: msgspec.Raw) -> Source | None:
+    """What a notebook's own table asks, as a source that may only tighten."""
+    try:
+        return asked(msgspec.json.decode(table, type=_Mine), f"notebook {path.name}") if table else None
+    except msgspec.DecodeError:  # what it is instead, ``check_manifest`` says
         return None
-    return asked(notebook.metadata.kernel_runtime, f"notebook {path.name}")
 
 
 def cell_source(metadata: bytes) -> Source | None:

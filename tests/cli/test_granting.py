@@ -70,3 +70,22 @@ def test_a_flag_that_is_no_scope_is_told_before_anything_runs(invoke: Invoke) ->
     assert done.exit_code == 2
     assert "--allow: no scope begins with 'chache'; did you mean 'cache'?" in done.output
     assert "ran" not in done.output
+
+
+def test_a_manifest_that_is_none_is_told_before_anything_runs(
+    invoke: Invoke, notebook: Notebook, tmp_path: Path
+) -> None:
+    path = notebook("print('ran')", kernel_runtime={"permissions": [{"type": "cache", "resurce": "x"}]})
+    done = invoke("run", path)
+    assert done.exit_code == 2
+    assert f"{path}:" in done.stderr
+    assert "permissions[0].resurce: no key is called 'resurce'" in done.stderr
+    assert not (tmp_path / "nb.executed.ipynb").exists()
+
+
+def test_a_notebook_that_was_run_may_be_run_again(program: Program, notebook: Notebook) -> None:
+    """How it went is noted beside its manifest."""
+    path = notebook(ASK)
+    assert program("run", path, "-q", "--allow", "cache").returncode == 0
+    again = program("run", path.with_name("nb.executed.ipynb"), "-q", "--allow", "cache")
+    assert again.returncode == 0, again.stderr

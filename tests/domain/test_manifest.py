@@ -185,6 +185,16 @@ def test_a_notebook_without_a_table_declares_nothing() -> None:
         parse_notebook("{", "r.ipynb", "r", ANCHORS)
 
 
+def test_no_app_can_have_it_that_nothing_is_written_down() -> None:
+    with pytest.raises(Invalid, match=r"app.toml:3: security.audit_logging: every decision is written down"):
+        parse_manifest('id = "a"\n[security]\naudit_logging = false', "app.toml", ANCHORS)
+
+
+def test_a_notebooks_table_is_a_table() -> None:
+    with pytest.raises(Invalid, match=r"r.ipynb.*: is to be a table, not a list"):
+        parse_notebook('{"metadata": {"kernel_runtime": ["cache"]}}', "r.ipynb", "r", ANCHORS)
+
+
 def test_any_name_has_an_id() -> None:
     assert [slug(name) for name in ("A b", "42", "é", "x" * 99)] == ["a-b", "app", "app", "x" * 64]
     assert undeclared("2nd try").asks is None

@@ -341,6 +341,16 @@ def test_a_limit_that_is_no_amount_refuses_every_cell() -> None:
         assert "kernelspec.memory" in kernel.run("%limits")[1][-1]["content"]["data"]["text/plain"]
 
 
+def test_a_manifest_that_is_none_is_told_above_the_first_cell(tmp_path: Path) -> None:
+    notebook = tmp_path / "n.ipynb"
+    notebook.write_text(json.dumps({"metadata": {"kernel_runtime": {"permisions": []}}}))
+    with running(env={"JPY_SESSION_NAME": str(notebook)}) as kernel:
+        told = text_of(kernel.run("print x")[1], "stderr")
+        assert told.startswith("[kernel_runtime: this notebook is granted nothing until")
+        assert "n.ipynb:1: permisions: no key is called 'permisions'" in told
+        assert text_of(kernel.run("print x")[1], "stderr") == ""
+
+
 def test_ipc_transport(tmp_path: object) -> None:
     with running(transport="ipc") as kernel:
         assert text_of(kernel.run("say through sockets")[1]) == "through sockets\n"

@@ -207,3 +207,20 @@ def test_a_notebooks_manifest_stands_beside_its_settings(tmp_path: Path) -> None
     assert settings.level is Level.STRICT
     looser = resolve(["--level", "strict"], notebook(tmp_path / "l.ipynb", security={"level": "permissive"}))
     assert looser.level is Level.STRICT
+
+
+def test_a_manifest_that_is_none_is_told_at_the_start(tmp_path: Path) -> None:
+    """The notebook's own is a warning, for its cells may run; one that the person names keeps them from it."""
+    wrong = notebook(tmp_path / "n.ipynb", permissions=[{"type": "cache", "resurce": "x"}])
+    settings = resolve([], wrong)
+    assert settings.error is None
+    assert "n.ipynb:1: permissions[0].resurce: no key is called 'resurce'" in settings.warning
+    assert settings.warning in limits_magic.answer("show", settings)["text/plain"]
+    assert "limits: is to be a table, not text" in resolve([], notebook(tmp_path / "l.ipynb", limits="512M")).warning
+    right = notebook(
+        tmp_path / "r.ipynb", permissions=[{"type": "cache"}], run={"status": "ok"}, level="strict"
+    )
+    assert resolve([], right).warning == ""
+    (tmp_path / "app.toml").write_text('id = "a"\nnmae = "A"\n')
+    named = resolve(["--manifest", str(tmp_path / "app.toml")], right)
+    assert "app.toml:2: nmae" in str(named.error)
