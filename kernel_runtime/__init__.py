@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
     from kernel_runtime.result import Result
     from kernel_runtime.workers.checkpoints import Restored
+    from kernel_runtime.workers.replay import Replay
     from kernel_runtime.workers.restoration import Restoration
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ _HOMES = {
     "Budget": "kernel_runtime.domain.snapshot",
     "Question": "kernel_runtime.domain.question",
     "Reason": "kernel_runtime.domain.verdict",
+    "Replay": "kernel_runtime.workers.replay",
     "Restoration": "kernel_runtime.workers.restoration",
     "Restored": "kernel_runtime.workers.checkpoints",
     "Snapshot": "kernel_runtime.domain.snapshot",
@@ -102,6 +104,7 @@ __all__ = [
     "ProtocolViolation",
     "Question",
     "Reason",
+    "Replay",
     "Restoration",
     "Restored",
     "Result",

@@ -115,12 +115,12 @@ class Collector:
 
     def _replied(self, frame: wire.Reply) -> None:
         """An error that was not shown as one: a magic that is not known, or an interrupt while it was being told."""
-        content = _decode(frame.content)
+        content = wire.read_object("reply", frame.content)
         if content.get("status") == "error" and self.result.error is None:
             self._failed(content, len(frame.content))
 
     def _published(self, frame: wire.Publish) -> None:
-        content = _decode(frame.content)
+        content = wire.read_object("message", frame.content)
         if frame.kind == "error":
             self._failed(content, len(frame.content))
         elif frame.kind in _SHOWN:
@@ -176,12 +176,3 @@ class Collector:
 
 def _lines(traceback: object) -> list[str]:
     return [str(line) for line in traceback[-_MAX_LINES:]] if isinstance(traceback, list) else []
-
-
-def _decode(content: bytes) -> dict[str, Any]:
-    """A guest's JSON, bounded first."""
-    wire.check_json(content)
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolViolation(f"the guest's message is no JSON object: {error}") from None

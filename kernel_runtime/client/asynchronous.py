@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import itertools
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from kernel_runtime import wire
 from kernel_runtime.capabilities import Powers, broker_for
 from kernel_runtime.client import arguments
+from kernel_runtime.client.gates import AsyncGates
+from kernel_runtime.client.opened import execute_request
 from kernel_runtime.client.runtimes import runtime_for
-from kernel_runtime.domain.errors import UNDO, Conflict, GuestCodeError, Invalid
+from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
+from kernel_runtime.domain.records import Records
 from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.outside import Outside
-from kernel_runtime.result import Collector, Output, Result
-from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.check_policy import Rule
@@ -35,20 +32,18 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.snapshot import Budget, Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
-    from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import Person
+    from kernel_runtime.result import Output, Result
     from kernel_runtime.runtime import Runtime
     from kernel_runtime.workers import session as sessions
-    from kernel_runtime.workers.branch import Sink
     from kernel_runtime.workers.checkpoints import Restored
     from kernel_runtime.workers.restoration import Restoration
 
 
-_request_numbers = itertools.count(1)
 _NAME = "a name, like 'clean'"
 
 
-class AsyncSession:
+class AsyncSession(AsyncGates):
     """A guest of your own, kept until it is closed. Give limits as text or numbers:
     ``memory="512M"``, ``wall="30s"``, ``cpu="10s"``, ``cpus=0.5``, ``session="1h"``, ``pids=32``,
     ``disk="64M"``, ``output="1M"``, ``messages=1000``, … (see ``Limits``).
@@ -90,6 +85,7 @@ class AsyncSession:
         person: Person | None = None,
         **amounts: object,
     ) -> None:
+        super().__init__()
         self.level = parse_level(level)
         self._budget = arguments.budget(snapshots)
         self._automatic = automatic
@@ -114,7 +110,6 @@ class AsyncSession:
         if manifest is not None:
             self._tighten_by_manifest()
         self.blocked = _blocked_by(policy, self.level, self._workdir or "", self._promised)
-        self._session: sessions.Session | None = None
         self._cells = 0
         self._runtime: Runtime | None = None
 
@@ -172,12 +167,6 @@ class AsyncSession:
             await self._runtime.close_session(session)
 
     @property
-    def _open(self) -> sessions.Session:
-        if self._session is None:
-            raise Conflict("the session is not open; use it in a `with` block or call open()")
-        return self._session
-
-    @property
     def watched(self) -> sessions.Session:
         """What panels watch; to be used in this session's loop alone."""
         return self._open
@@ -220,40 +209,12 @@ class AsyncSession:
         """
         session = self._open
         number = self._cells = max(cell, self._cells + 1)
-        request = _execute_request(code, number, allow_stdin=on_input is not None)
+        request = execute_request(code, number, allow_stdin=on_input is not None)
         result = await self.follow(
             lambda sink: session.submit(request, sink), check=False, on_output=on_output, on_input=on_input
         )
         result.cell = number
-        return result.check() if check else result
-
-    async def follow(
-        self,
-        begin: Callable[[Sink], Awaitable[Verdict | None]],
-        *,
-        check: bool = True,
-        on_output: Callable[[Output], None] | None = None,
-        on_input: Callable[[str, bool], str | None] | None = None,
-    ) -> Result:
-        """What ``begin(sink)`` leaves behind: code that runs in the guest and whose frames go to the sink, as for ``run``."""
-        collector = Collector(self._open.answer, self.limits.output, on_output, on_input)
-        begun = time.monotonic()
-        verdict = None
-        try:
-            verdict = await begin(collector.take)
-        except asyncio.CancelledError:
-            if being_cancelled():
-                raise
-            collector.result.error = GuestCodeError("KeyboardInterrupt", "interrupted before it began")
-        finally:
-            collector.end()
-        result = collector.result
-        result.verdict = verdict
-        if result.error is not None and verdict is not None and verdict.raised:
-            result.error.verdict = verdict
-            if verdict.undoable:
-                result.error.add_note(UNDO)
-        result.seconds = time.monotonic() - begun
+        self.records.add(number, code, result.outputs)
         return result.check() if check else result
 
     async def value(self, name: str) -> Any:
@@ -274,10 +235,7 @@ class AsyncSession:
         """A fresh guest in milliseconds: variables and background work are gone."""
         await self._open.restart()
         self._cells = 0
-
-    def interrupt(self) -> None:
-        """KeyboardInterrupt in the code that runs now."""
-        self._open.interrupt()
+        self.records = Records()
 
     async def usage(self) -> Usage:
         """What the guest uses now, measured from outside; also while a run goes on.
@@ -429,21 +387,6 @@ class AsyncSession:
 def _accepted_rung(rung: Rung | str | None) -> Rung | None:
     text = rung or os.environ.get("KERNEL_RUNTIME_RUNG")
     return parse_rung(text) if text else None
-
-
-def _execute_request(code: str, count: int, *, allow_stdin: bool) -> wire.Request:
-    content = {
-        "code": code,
-        "silent": False,
-        "store_history": True,
-        "user_expressions": {},
-        "allow_stdin": allow_stdin,
-        "stop_on_error": True,
-    }
-    number = next(_request_numbers)
-    return wire.Request(
-        id=f"run-{number}", kind="execute_request", content=msgspec.json.encode(content), count=count
-    )
 
 
 def _blocked_by(

@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kernel_runtime.client.asynchronous import AsyncSession
+from kernel_runtime.client.gates import Gates
 from kernel_runtime.client.runtimes import close_runtimes
 from kernel_runtime.domain.level import Level, Rung
 from kernel_runtime.workers.portal import Portal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.file_changes import FileChanges, Outcome
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.snapshot import Budget, Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.domain.verdict import Verdict
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Session:
+class Session(Gates):
     """``AsyncSession`` for callers that cannot await: the same methods, blocking."""
+
+    _session: AsyncSession
 
     def __init__(
         self,
@@ -101,6 +105,11 @@ class Session:
     def watched(self) -> sessions.Session:
         """What panels watch; to be used ``in_the_loop`` alone."""
         return self._session.watched
+
+    @property
+    def records(self) -> Records:
+        """What its runs were and have shown, for ``replay``."""
+        return self._session.records
 
     @property
     def walls(self) -> list[str]:

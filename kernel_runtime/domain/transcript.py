@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Characters of one cell that are kept; lines of a comparison that are shown.
 MOST_KEPT, MOST_SHOWN = 64 * 1024, 40
+_SHOWN = {"execute_result": "result", "display_data": "display"}
 #: What differs from run to run and means nothing: addresses, ids, times.
 _UNSTEADY = (
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
@@ -37,6 +38,15 @@ class Transcript(msgspec.Struct, kw_only=True):
         room = MOST_KEPT - sum(map(len, self.texts.values()))
         if room > 0:
             self.texts[kind] = self.texts.get(kind, "") + text[:room]
+
+    def show(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Append the text of an error or of something displayed, as messages and notebooks hold it."""
+        if kind == "error":
+            self.add(kind, f"{content.get('ename')}: {content.get('evalue')}\n")
+        elif kind in _SHOWN:
+            data = content.get("data")
+            plain = data.get("text/plain", "") if isinstance(data, dict) else ""
+            self.add(_SHOWN[kind], f"{plain}\n")
 
 
 def steady(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand
 
 from kernel_runtime.domain.amounts import is_whole
 from kernel_runtime.domain.errors import KernelRuntimeError
@@ -60,6 +61,7 @@ def _stand_in(name: str, meaning: str) -> Callable[[str], None]:
 
 
 def _gate_magic(kernel: GuestKernel) -> Callable[[str], None]:
+    @no_var_expand  # a condition may hold braces
     def gate(line: str) -> None:
         try:
             print(_perform(kernel, line.strip()))

@@ -17,10 +17,10 @@ from kernel_runtime.jupyter import (
 from kernel_runtime.jupyter.front_magics import FrontMagics
 
 if TYPE_CHECKING:
+    from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.contents import CompleteReply, Content
     from kernel_runtime.jupyter.guest import Session, Sink
-    from kernel_runtime.jupyter.records import Records
     from kernel_runtime.jupyter.requests import Cursor
 
 MAGICS = FrontMagics(

@@ -143,7 +143,6 @@ REPLIES: dict[str, type[Content]] = {
     "is_complete_reply": IsCompleteReply,
 }
 _decoders = {kind: msgspec.json.Decoder(shape) for kind, shape in (PUBLISHED | REPLIES).items()}
-_object = msgspec.json.Decoder(Object)
 _status = msgspec.json.Decoder(_Status)
 _fault = msgspec.json.Decoder(Fault)
 encode = msgspec.json.encode
@@ -169,14 +168,6 @@ def read_reply(kind: str, content: bytes) -> Content:
             fault: Fault = _decode(_fault, kind, content)
             return fault
     found: Content = _decode(_decoders[kind], kind, content)
-    return found
-
-
-def read_object(what: str, content: bytes) -> Object:
-    """A JSON object (metadata), bounded and rebuilt."""
-    if content == b"{}":
-        return {}
-    found: Object = _decode(_object, what, content)
     return found
 
 

@@ -20,9 +20,9 @@ from kernel_runtime.domain.magics import GATE_ACTIONS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+    from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guest import Session
-    from kernel_runtime.jupyter.records import Records
 
 _LINE = re.compile(r"(?P<ask>\?{0,2})%(?P<name>[a-z]+)(?P<asked>\?{0,2})(?:\s+(?P<rest>.*))?")
 _GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*", re.ASCII)

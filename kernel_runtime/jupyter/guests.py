@@ -17,12 +17,12 @@ from kernel_runtime.domain.limits import Limits, parse_limits
 from kernel_runtime.jupyter.cell_person import CellPerson
 from kernel_runtime.jupyter.line import Line
 from kernel_runtime.jupyter.panels.logbook import LogBook
-from kernel_runtime.jupyter.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from kernel_runtime.domain.manifest import Manifest
+    from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guest import Sink
     from kernel_runtime.result import Output, Result
@@ -43,6 +43,9 @@ class Guest(Protocol):
 
     @property
     def level(self) -> Level: ...
+
+    @property
+    def records(self) -> Records: ...
 
     def run(
         self,
@@ -206,7 +209,6 @@ class Guests:
         self._stamps: dict[str, str] = {}
         self.logs = LogBook()
         self.on_end: Callable[[str], None] = lambda name: None
-        self._records: dict[str, Records] = {}
         self._guests: dict[str, Guest] = {}
         self._persons: dict[str, CellPerson] = {}
 
@@ -228,10 +230,6 @@ class Guests:
         """Who is asked about what the guest of that name requests."""
         self.get(name)
         return self._persons[name]
-
-    def records(self, name: str) -> Records:
-        """What its cells were and have shown since it began."""
-        return self._records.setdefault(name, Records())
 
     def take(
         self, name: str, amounts: Mapping[str, str], level: Level | None, *, fresh: bool = False
@@ -271,14 +269,12 @@ class Guests:
         guest = self.get(name)
         del self._guests[name], self._persons[name]
         self._stamps.pop(name, None)
-        self._records.pop(name, None)
         self.on_end(name)
         guest.close()
 
     def reset(self, name: str) -> None:
         """Give a guest a clean interpreter; its limits stay."""
         self.get(name).restart()
-        self._records.pop(name, None)
 
     def close(self) -> None:
         """End all of them."""

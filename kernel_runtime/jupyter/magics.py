@@ -157,8 +157,6 @@ class SandboxMagics(Magics):
         showing = Showing(self.host, name, guest, person)
         hearing = Hearing(self.guests.logs, name, self._cell)
         result = converse(guest, code, showing.show, hearing, person, self._cell)
-        if isinstance(code, str):
-            self.guests.records(name).add(result.cell, code, result.outputs)
         if result.verdict is not None:
             self.guests.logs.record("error", result.verdict.tell(), source="host", guest=name)
         error = error_of(result, name)
@@ -235,7 +233,7 @@ class SandboxMagics(Magics):
             self.host.display_pub.publish(data=self.panels.snapshots(asked.guest))
             return
         session = guest.watched
-        bench = sandbox_states.Bench(session, self.guests.records(asked.guest), asked.guest)
+        bench = sandbox_states.Bench(session, guest.records, asked.guest)
         bundle = in_the_loop(bench.perform(call.magic, asked), session.interrupt)
         if bundle is not None:
             self.host.display_pub.publish(data=bundle)

@@ -132,7 +132,7 @@ class Relay:
 
     def _published(self, frame: wire.Publish) -> None:
         content = contents.read_published(frame.kind, frame.content)
-        metadata = contents.read_object("metadata", frame.metadata)
+        metadata = wire.read_object("metadata", frame.metadata)
         buffers = list(frame.buffers)
         target = self._desk.comms.target_of(content)
         admitted = self._desk.gate.admit(frame.kind, content, buffers, target)

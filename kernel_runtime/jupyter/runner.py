@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel_runtime.domain.errors import KernelRuntimeError
+from kernel_runtime.domain.records import Records
 from kernel_runtime.jupyter import bench, front_magics, verdicts
 from kernel_runtime.jupyter.contents import Content, ExecuteReply, Trouble
-from kernel_runtime.jupyter.records import Recorder, Records
 from kernel_runtime.jupyter.relay import Relay, Strays, request_of
 from kernel_runtime.jupyter.settings import cell_source, may_be_read, tighten
 from kernel_runtime.workers.cancelled import being_cancelled
+from kernel_runtime.workers.replay import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

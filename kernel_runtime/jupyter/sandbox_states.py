@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable
 
+    from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guest import Session, Sink
     from kernel_runtime.jupyter.guests import Guests
-    from kernel_runtime.jupyter.records import Records
 
 DEFAULT = "default"
 #: What ``%snapshots`` does with one of them; the actions of that name are the same.

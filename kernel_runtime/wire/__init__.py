@@ -52,7 +52,7 @@ from kernel_runtime.wire.checkpoint import (
     Spot,
     Unfit,
 )
-from kernel_runtime.wire.framing import FrameReader, check_json, decode, pack
+from kernel_runtime.wire.framing import FrameReader, check_json, decode, pack, read_object
 from kernel_runtime.wire.frozen import Frozen, Level, Read, Spare, Thaw, Told, Touch, Weigh, Weighed, Write
 from kernel_runtime.wire.words import (
     DAMAGED_STATUS,
@@ -260,4 +260,5 @@ __all__ = [
     "decode_to_writer",
     "decode_to_zygote",
     "pack",
+    "read_object",
 ]

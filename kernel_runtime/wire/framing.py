@@ -19,6 +19,7 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _AS_PARENS = bytes.maketrans(b"[]{}", b"()()")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _encoder = msgspec.msgpack.Encoder()
+_object = msgspec.json.Decoder(dict[str, Any])
 
 
 def pack(frame: msgspec.Struct, limit: int = MAX_FRAME) -> bytes:
@@ -85,6 +86,17 @@ def decode(decoder: msgspec.msgpack.Decoder[Any], body: bytes | memoryview) -> A
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise ProtocolViolation(f"not a frame: {error}") from None
+
+
+def read_object(what: str, content: bytes) -> dict[str, Any]:
+    """A JSON object, bounded first and rebuilt; ``ProtocolViolation`` for a malformed ``what``."""
+    if content == b"{}":
+        return {}
+    check_json(content)
+    try:
+        return _object.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolViolation(f"a malformed {what}: {error}") from None
 
 
 def check_json(data: bytes, depth: int = MAX_DEPTH) -> None:

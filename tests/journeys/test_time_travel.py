@@ -182,7 +182,7 @@ def test_a_cell_that_is_killed_costs_nothing_and_its_replay_neither(kernel: Kern
         ("%undo 999", "cannot be undone"),
         ("%branch main", "is the line that runs now"),
         ("%diff nothing", "there is no snapshot"),
-        ("%replay 9999", "did not run in this kernel"),
+        ("%replay 9999", "did not run in this guest"),
         ("%snapshot 9lives", "is not a name"),
         ("%checkpoint one two", "%checkpoint: unrecognized arguments: two"),
         ("%gate resume 9999", "there is no copy 9999"),

@@ -278,7 +278,7 @@ def test_replay_on_another_state_shows_what_differs(kernel: Kernel) -> None:
     assert "variables:" in shown(kernel, f"%replay {count} --from other")
     kernel.run(f"%snapshots drop {count}")
     assert "is not kept any more" in refused(kernel, f"%replay {count}")
-    assert "did not run in this kernel" in refused(kernel, "%replay 99")
+    assert "did not run in this guest" in refused(kernel, "%replay 99")
 
 
 def test_which_cells_can_be_replayed_is_told_without_those_of_magics(kernel: Kernel) -> None:
@@ -288,7 +288,7 @@ def test_which_cells_can_be_replayed_is_told_without_those_of_magics(kernel: Ker
     kernel.run("say c")
     said = refused(kernel, f"%replay {first + 2}")
     assert said.endswith(
-        f"cell {first + 2} did not run in this kernel's guest; known cells: {first} to {first + 1}, {first + 3}"
+        f"cell {first + 2} did not run in this guest; known cells: {first} to {first + 1}, {first + 3}"
     )
     for _ in range(13):
         kernel.run("%snapshots")
