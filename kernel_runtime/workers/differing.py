@@ -1,8 +1,12 @@
-"""The difference between two frozen states: asked from both, step by step, compared here."""
+"""The difference between two frozen states: asked from both, step by step, compared here.
+
+All of it has an end: ``LOOK_SECONDS`` and one answer more. Who does not answer is lost, and named (``frozen``).
+"""
 
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,17 +23,20 @@ if TYPE_CHECKING:
 
 #: Both are asked so often at most; each time at least one level of each variable is done with.
 _ROUNDS = 24
+#: How long after its beginning they are still asked more.
+LOOK_SECONDS = 30.0
 
 
 async def difference(a: str, first: Frozen, b: str, second: Frozen) -> Difference:
     """Between the state ``first``, called ``a``, and ``second``, called ``b``."""
+    until = monotonic() + LOOK_SECONDS
     before, after = await asyncio.gather(
         first.read("variables", Variables), second.read("variables", Variables)
     )
     found = compare(before, after, a=a, b=b)
     searches = [Search(change) for change in found.changes[:LOOKED_INTO]]
     try:
-        await _look_into(searches, first, second)
+        await _look_into(searches, first, second, until)
     except Conflict:
         pass  # too slow to be looked into: what differs is known all the same
     places = {id(search.change): search.places for search in searches}
@@ -40,10 +47,10 @@ def _with_places(change: Change, found: dict[int, list[Place]]) -> Change:
     return msgspec.structs.replace(change, places=found.get(id(change), []))
 
 
-async def _look_into(searches: list[Search], first: Frozen, second: Frozen) -> None:
+async def _look_into(searches: list[Search], first: Frozen, second: Frozen, until: float) -> None:
     for _ in range(_ROUNDS):
         open_ones = [search for search in searches if search.spans]
-        if not open_ones:
+        if not open_ones or monotonic() > until:
             return
         spans = [search.spans[0] for search in open_ones]
         old, new = await asyncio.gather(_parts(first, spans), _parts(second, spans))
@@ -54,7 +61,7 @@ async def _look_into(searches: list[Search], first: Frozen, second: Frozen) -> N
 async def _parts(frozen: Frozen, spans: Sequence[Span]) -> list[Parts]:
     answers = await frozen.read("parts", list[Parts], spans)
     if len(answers) != len(spans) or any(not _fits(*pair) for pair in zip(spans, answers, strict=False)):
-        raise ProtocolViolation("a frozen branch told of other places than it was asked for")
+        raise ProtocolViolation(f"{frozen.title} told of other places than it was asked for")
     return answers
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -22,15 +21,17 @@ from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, GuestLost, ProtocolViolation
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.workers import causes, thawing, written
+from kernel_runtime.workers.answers import Answers
 from kernel_runtime.workers.concealing import concealed
 from kernel_runtime.workers.link import Link
 from kernel_runtime.workers.processes import ROLLUP, pid_within, share
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.workers.answers import Answer
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.init import Init
     from kernel_runtime.workers.restoration import How
@@ -51,12 +52,13 @@ _FRAME = wire.MAX_TOLD + MIB
 class Frozen:
     """The host's end. ``ready`` is done when it waits at its socket (again), or has an exception;
     ``on_gone`` is called when it ends by itself; ``thawing`` is the pid that it had when it was last
-    ordered to become the live branch.
+    ordered to become the live branch; ``title`` is what errors call it.
     """
 
     def __init__(self, init: Init, disclosed: Disclosed) -> None:
         self.pid = 0
         self.thawing = 0
+        self.title = "the snapshot"
         self.on_gone: Callable[[], None] = lambda: None
         self.external: list[str] = []
         self._init = init
@@ -67,7 +69,7 @@ class Frozen:
         self._spare: Frozen | None = None
         self._copied: set[int] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._answer: asyncio.Future[wire.Weighed | wire.Told] | None = None
+        self._answers = Answers()
         host, self._guest_socket = socket.socketpair()
         self._link = Link(
             host,
@@ -103,10 +105,13 @@ class Frozen:
 
     async def wait(self) -> None:
         """Until it waits at its socket; ``GuestLost`` when it never will."""
-        async with _answering():
-            await asyncio.shield(self.ready)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await asyncio.shield(self.ready)
+        except TimeoutError:
+            raise self._lost(_silent()) from None
         if self.gone:  # between its word and now
-            raise GuestLost(_lost("its process ended"))
+            raise self._lost(_ENDED)
 
     async def weigh(self, *, ask: bool) -> int | None:
         """Bytes that it holds, and its spare, pages that several hold divided among them. Where this host may not look,
@@ -134,28 +139,28 @@ class Frozen:
         async with self._lock:
             told = await self._answered(wire.Read(what=what, arguments=msgspec.json.encode(arguments)))
         if not isinstance(told, wire.Told):
-            raise ProtocolViolation("a frozen branch answered what was not asked")
+            raise ProtocolViolation(f"{self.title} answered what it was not asked")
         if told.error:
-            raise Conflict(f"the snapshot could not be read: {told.error}")
+            raise Conflict(f"{self.title} could not be read: {told.error}")
         wire.check_json(told.data)
         try:
             return concealed(msgspec.json.decode(told.data, type=shape), self._disclosed)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProtocolViolation(f"a frozen branch told what it was not asked: {error}") from None
+            raise ProtocolViolation(f"{self.title} told what it was not asked: {error}") from None
 
     async def _answered(
         self, order: wire.Weigh | wire.Read | wire.Touch | wire.Write, fds: list[int] | None = None
-    ) -> wire.Weighed | wire.Told:
-        """It runs until it has answered."""
+    ) -> Answer:
+        """It runs until it has answered. It is lost when it does not in time: what it would be asked next, it might not
+        understand either."""
         await self.wait()
-        answer: Future[wire.Weighed | wire.Told] = asyncio.get_running_loop().create_future()
-        self._answer = answer
         try:
             self._ask(order, fds)
-            async with _answering():
-                return await answer
+            return await self._answers.next(ANSWER_SECONDS)
+        except TimeoutError:
+            self._lose(_silent())
+            raise self._lost(_silent()) from None
         finally:
-            self._answer = None
             self._rest()
 
     async def make_spare(self) -> None:
@@ -208,6 +213,7 @@ class Frozen:
         self._copied = set()
         self._link.close()
         self._link, self.pid, self.ready = spare._link, spare.pid, spare.ready
+        self._answers = Answers()
         self._link.pass_on(self._on_frame, self._on_closed)
         spare._give_room_back()
 
@@ -232,7 +238,7 @@ class Frozen:
                 else:
                     self.ready = asyncio.get_running_loop().create_future()
             except OSError as error:
-                raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
+                raise self._lost(f"it does not read what it is sent ({error})") from None
             finally:
                 branch.let_go()
             return token
@@ -258,7 +264,7 @@ class Frozen:
             try:
                 await self._answered(wire.Write(), [sock.fileno()])
             except OSError as error:
-                raise GuestLost(_lost(f"it does not read what it is sent ({error})")) from None
+                raise self._lost(f"it does not read what it is sent ({error})") from None
 
     def drop(self) -> None:
         """End it, and its spare. One that has not said its pid yet sees its socket close."""
@@ -317,14 +323,17 @@ class Frozen:
             self.pid, self.external = frame.pid, frame.external
             self._rest()
             self.ready.set_result(None)
-        elif self._answer is not None and not self._answer.done():
-            self._answer.set_result(frame)
         else:
-            raise ProtocolViolation("a frozen branch answered what was not asked")
+            self._answers.take(frame)
 
     def _on_closed(self, error: ProtocolViolation | None) -> None:
+        self._lose(str(error or _ENDED))
+
+    def _lose(self, evidence: str) -> None:
+        """It comes back no more; its spare does, if there is one."""
+        self._link.close()
         self._end()
-        lost = GuestLost(_lost(str(error or "its process ended")))
+        lost = self._lost(evidence)
         spare = self._spare
         if spare is not None and spare.pid:
             self._fail(lost)
@@ -336,28 +345,19 @@ class Frozen:
         self.on_gone()
 
     def _fail(self, error: GuestLost) -> None:
-        for waiting in (self.ready, self._answer):
-            if waiting is not None and not waiting.done():
-                _set_exception(waiting, error)
+        self._answers.fail(error)
         if self.ready.done() and not self.ready.exception():
             self.ready = asyncio.get_running_loop().create_future()
-            _set_exception(self.ready, error)
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # whoever waits for it gets it; nobody may
+
+    def _lost(self, evidence: str) -> GuestLost:
+        return GuestLost(Verdict(reason=Reason.PROTOCOL, evidence=f"{self.title} is lost: {evidence}"))
 
 
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """What is awaited here has to come in time."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            yield
-    except TimeoutError:
-        raise GuestLost(_lost(f"it did not answer for {ANSWER_SECONDS:g} s")) from None
+_ENDED = "its process ended"
 
 
-def _lost(evidence: str) -> Verdict:
-    return Verdict(reason=Reason.PROTOCOL, evidence=f"the snapshot is lost: {evidence}")
-
-
-def _set_exception(future: asyncio.Future[Any], error: Exception) -> None:
-    future.set_exception(error)
-    future.exception()  # whoever waits for it gets it; nobody may
+def _silent() -> str:
+    return f"it did not answer for {ANSWER_SECONDS:g} s"

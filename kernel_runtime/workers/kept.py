@@ -112,6 +112,7 @@ class Kept:
     async def add(self, draft: Snapshot, order: Order) -> Snapshot:
         """Once it is made; weighed later."""
         said, frozen = await order.made(), order.frozen
+        frozen.title = f"the snapshot {draft.title}"
         frozen.on_gone = lambda: self._on_gone(draft.number)
         self._frozen[draft.number] = frozen
         made = msgspec.structs.replace(draft, pause=said.pause, external=frozen.external)

@@ -223,11 +223,8 @@ class Snapshots:
             self.kept.check_room(draft)
         ahead = self.kept.present.take(branch) if automatic else None
         order = ahead or self._freezing.order(branch, refuse=refuse)
-        try:
-            async with asyncio.timeout(TAKE_SECONDS):
-                return await self.kept.add(draft, order)
-        except TimeoutError:
-            raise Conflict(f"no snapshot: the guest did not make one within {TAKE_SECONDS:.0f} s") from None
+        async with _in_time():
+            return await self.kept.add(draft, order)
 
     async def take_at_gate(self, branch: Branch, reached: wire.Gated, cell: int) -> Snapshot:
         """Where the code of ``cell`` has stopped; ``Conflict`` at once when there can be none."""
@@ -242,7 +239,9 @@ class Snapshots:
         async with self._turns.turn():
             branch = await self._freezing.idle("its variables are read when it has ended")
             order = self._freezing.order(branch)
-            await order.made()
+            async with _in_time():
+                await order.made()
+            order.frozen.title = "the copy of the present state"
             return order.frozen
 
     # -- before and after each cell --------------------------------------------------------------
@@ -332,3 +331,13 @@ class Snapshots:
         there is none."""
         await self.settled()
         return await self._restoring.recover()
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """``Conflict`` when it is not made then."""
+    try:
+        async with asyncio.timeout(TAKE_SECONDS):
+            yield
+    except TimeoutError:
+        raise Conflict(f"no snapshot: the guest did not make one within {TAKE_SECONDS:.0f} s") from None

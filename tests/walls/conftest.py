@@ -86,6 +86,13 @@ class Guest:
     def restore(self, name: str | int) -> Any:
         return self._portal.call(self.client.restore(name))
 
+    def diff(self, a: str, b: str | None = None) -> Any:
+        return self._portal.call(self.client.diff(a, b))
+
+    def call(self, work: Any) -> Any:
+        """What a coroutine returns, in the loop of all of it."""
+        return self._portal.call(work)
+
     def weigh(self) -> None:
         """Have every frozen branch measured now."""
         self._portal.call(self.inner.snapshots.weigh())
