@@ -111,6 +111,7 @@ class Init:
         self._shell = shell
         self._branches: dict[int, int] = {}  # pid → branch number
         self._frozen: set[int] = set()
+        self._known: dict[int, namespace.Other] = {}
         self._awake: set[int] = set()  # those of them that carry out an order
         self._strangers: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # pid, exit code
         self._wakeup, self._wakeup_write = _wakeup_pipe()
@@ -167,6 +168,8 @@ class Init:
             self._adopt(frame)
         elif isinstance(frame, wire.Pause):
             self._pause(frame)
+        elif isinstance(frame, wire.Seclude):
+            self._seclude(frame)
 
     def _fork(self, frame: wire.Fork) -> None:
         fds = self._control.take_fds(_BRANCH_FDS)
@@ -279,8 +282,22 @@ class Init:
                 namespace.stop()
             self._control.send(wire.Ended(number=frame.number))
         elif os.getpid() == 1:
-            for pid in namespace.others().keys() - (self._frozen - self._awake):
-                namespace.send(os.kill, pid, signal.SIGCONT)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        for pid in namespace.others().keys() - (self._frozen - self._awake):
+            namespace.send(os.kill, pid, signal.SIGCONT)
+
+    def _seclude(self, frame: wire.Seclude) -> None:
+        """While a copy runs that a hostile cell may have made something of: all else stands still, and what the copy
+        leaves behind is ended."""
+        if frame.over:
+            namespace.end_since(self._known, self._branches.keys() | self._frozen)
+            self._go_on()
+        else:
+            namespace.stop()
+            self._known = namespace.others()
+        self._control.send(wire.Ended(number=frame.number))
 
     def _end(self, frame: wire.End) -> None:
         """Every process but this one, the frozen branches and those to spare."""

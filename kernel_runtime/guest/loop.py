@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.frozen import Restored
     from kernel_runtime.guest.shell import Shell
 
-    Exchange = wire.Get | wire.Put | wire.Revive
+    Exchange = wire.Get | wire.Put | wire.Revive | wire.Hide
     Work = wire.Request | Exchange | wire.Freeze
 
 _COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
@@ -323,6 +323,9 @@ class Branch:
             if isinstance(work, wire.Revive):
                 self._load()
                 return wire.Got(parent=work.id)
+            if isinstance(work, wire.Hide):
+                (self._frozen.hide if work.hidden else self._frozen.show)()
+                return wire.Got(parent=work.id)
             if isinstance(work, wire.Put):
                 namespace[work.name] = values.decode(work.value)
                 return wire.Got(parent=work.id)
@@ -332,7 +335,7 @@ class Branch:
         except KernelRuntimeError as error:
             return wire.Got(parent=work.id, error=str(error)[: wire.MAX_SAID])
         except Exception as error:  # noqa: BLE001 - user objects run code when they are read
-            what = "" if isinstance(work, wire.Revive) else f"{work.name}: "
+            what = f"{work.name}: " if isinstance(work, wire.Get | wire.Put) else ""
             said = f"{what}{type(error).__name__}: {error}"
             return wire.Got(parent=work.id, error=said[: wire.MAX_SAID])
 

@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: In ``/proc/PID/stat``, behind the name. PF_EXITING is among the kernel's flags.
-_STATE, _SESSION, _FLAGS, _THREADS, _EXITING = 0, 3, 6, 17, 0x4
+_STATE, _SESSION, _FLAGS, _THREADS, _BEGAN, _EXITING = 0, 3, 6, 17, 19, 0x4
 _PAUSE = 0.0005
 #: How often they are stopped once more while some do not stand still.
 _PASSES = 20
 
 
 class Other(NamedTuple):
-    """A process that has not ended. ``exiting``: it runs no code any more, though the kernel is still at its memory."""
+    """A process that has not ended. ``exiting``: it runs no code any more, though the kernel is still at its memory;
+    ``began``: by the kernel's clock, so that another one that got its pid is told from it."""
 
     stopped: bool
     exiting: bool
     session: int
+    began: int
 
 
 def others() -> dict[int, Other]:
@@ -38,7 +40,7 @@ def others() -> dict[int, Other]:
             state, is_last = fields[_STATE], int(fields[_THREADS]) <= 1
             exiting = is_last and bool(int(fields[_FLAGS]) & _EXITING)
             if not (is_last and state in b"ZX"):
-                found[int(name)] = Other(state in b"Tt", exiting, int(fields[_SESSION]))
+                found[int(name)] = Other(state in b"Tt", exiting, int(fields[_SESSION]), int(fields[_BEGAN]))
     return found
 
 
@@ -49,6 +51,13 @@ def stop() -> None:
         if all(other.stopped or other.exiting for other in others().values()):
             return
         time.sleep(_PAUSE)
+
+
+def end_since(known: dict[int, Other], spare: set[int]) -> None:
+    """End all that are not ``known``, nor to spare; these stay stopped."""
+    stop()
+    found = others()
+    end(spare | {pid for pid, other in found.items() if pid in known and known[pid].began == other.began})
 
 
 def end(spare: set[int], *, soon: bool = False) -> None:

@@ -24,6 +24,7 @@ from kernel_runtime.wire.branch import (
     Get,
     Go,
     Got,
+    Hide,
     Interrupt,
     Limited,
     Publish,
@@ -100,6 +101,7 @@ from kernel_runtime.wire.zygote import (
     Pause,
     Refused,
     Rest,
+    Seclude,
     Signal,
     Spawn,
     Spawned,
@@ -108,9 +110,9 @@ from kernel_runtime.wire.zygote import (
 
 ToZygote = Boot | Spawn
 FromZygote = Booted | Spawned | Refused
-ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause
+ToInit = Fork | Signal | End | Rest | Wake | Drop | Adopt | Pause | Seclude
 FromInit = Born | Failed | Forked | Exited | Ended | Denied
-ToBranch = Begin | Request | Interrupt | Answer | Get | Put | Freeze | Revive | Called | Go
+ToBranch = Begin | Request | Interrupt | Answer | Get | Put | Freeze | Revive | Called | Go | Hide
 Said = Ready | Stream | Publish | Ask | Reply | Done | Got | Limited | Froze | Gated
 FromBranch = Said | Call | Withdraw
 ToFrozen = Thaw | Spare | Touch | Weigh | Read | Write
@@ -189,6 +191,7 @@ __all__ = [
     "Get",
     "Go",
     "Got",
+    "Hide",
     "Id",
     "Interrupt",
     "Known",
@@ -220,6 +223,7 @@ __all__ = [
     "Saved",
     "SavedGroup",
     "SavedPart",
+    "Seclude",
     "Signal",
     "Skipped",
     "Spare",

@@ -108,6 +108,13 @@ class Revive(Frame, frozen=True, tag="revive"):
     id: str
 
 
+class Hide(Frame, frozen=True, tag="hide"):
+    """From now on no other process may look into this one; or, not ``hidden``, they may. Answered by ``Got``."""
+
+    id: str
+    hidden: bool
+
+
 class Called(Frame, frozen=True, tag="called"):
     """Answer to ``Call``: a packed ``value``, or the name of an ``error`` and its ``text``. ``descriptor``:
     one lies beside."""

@@ -110,6 +110,14 @@ class Pause(Frame, frozen=True, tag="pause"):
     number: int = 0
 
 
+class Seclude(Frame, frozen=True, tag="seclude"):
+    """Stop every process of the session but pid 1 and remember them; or, ``over``, end what has come since but for
+    branches, and let all but the frozen ones go on. Answered by ``Ended``."""
+
+    number: int
+    over: bool = False
+
+
 # -- the session's pid 1 → host ------------------------------------------------------------
 
 

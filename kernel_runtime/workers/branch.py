@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Sink = Callable[["wire.FromGuest"], None]
 #: What a live branch is asked for, and answers by id.
-Ordered = wire.Request | wire.Get | wire.Put | wire.Freeze | wire.Revive
+Ordered = wire.Request | wire.Get | wire.Put | wire.Freeze | wire.Revive | wire.Hide
 #: Different denied calls that are told of one cell.
 MAX_DENIED = 64
 #: Ends that a denied call may be the reason of.

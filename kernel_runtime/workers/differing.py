@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -16,11 +16,12 @@ from kernel_runtime.domain.errors import Conflict, ProtocolViolation
 from kernel_runtime.domain.variables import MAX_PARTS, Part, Parts, Span, Variables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from kernel_runtime.domain.difference import Change, Difference, Place
     from kernel_runtime.workers.frozen import Frozen
 
+Told = TypeVar("Told")
 #: Both are asked so often at most; each time at least one level of each variable is done with.
 _ROUNDS = 24
 #: How long after its beginning they are still asked more.
@@ -30,9 +31,7 @@ LOOK_SECONDS = 30.0
 async def difference(a: str, first: Frozen, b: str, second: Frozen) -> Difference:
     """Between the state ``first``, called ``a``, and ``second``, called ``b``."""
     until = monotonic() + LOOK_SECONDS
-    before, after = await asyncio.gather(
-        first.read("variables", Variables), second.read("variables", Variables)
-    )
+    before, after = await _both(first.read("variables", Variables), second.read("variables", Variables))
     found = compare(before, after, a=a, b=b)
     searches = [Search(change) for change in found.changes[:LOOKED_INTO]]
     try:
@@ -41,6 +40,18 @@ async def difference(a: str, first: Frozen, b: str, second: Frozen) -> Differenc
         pass  # too slow to be looked into: what differs is known all the same
     places = {id(search.change): search.places for search in searches}
     return msgspec.structs.replace(found, changes=[_with_places(change, places) for change in found.changes])
+
+
+async def _both(first: Coroutine[Any, Any, Told], second: Coroutine[Any, Any, Told]) -> tuple[Told, Told]:
+    """What both tell. Where one does not, the other stops, too."""
+    tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
+    try:
+        one, other = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return one, other
 
 
 def _with_places(change: Change, found: dict[int, list[Place]]) -> Change:
@@ -53,7 +64,7 @@ async def _look_into(searches: list[Search], first: Frozen, second: Frozen, unti
         if not open_ones or monotonic() > until:
             return
         spans = [search.spans[0] for search in open_ones]
-        old, new = await asyncio.gather(_parts(first, spans), _parts(second, spans))
+        old, new = await _both(_parts(first, spans), _parts(second, spans))
         for search, before, after in zip(open_ones, old, new, strict=True):
             search.learn(before, after)
 

@@ -25,6 +25,8 @@ from kernel_runtime.workers.meter import Meter
 from kernel_runtime.workers.overlay import Overlay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel_runtime.domain.errors import ProtocolViolation
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.sandbox.plan import GuestPlan
@@ -163,10 +165,14 @@ class Init:
         full speed; the future is done when they are gone (or pid 1 is). ``soon``: when they run nothing any more."""
         self.meter.release_cpu(True)
         self.meter.hurry(self._spaces)  # its end is one signal there, not a search
+        spared = [spare.number] if spare is not None else []
+        return self._order(lambda number: wire.End(number=number, spare=spared, soon=soon))
+
+    def _order(self, make: Callable[[int], wire.Frame]) -> asyncio.Future[None]:
+        """What has a number; the future is done when it is carried out (or pid 1 is gone)."""
         self._ends += 1
         done = self._ending[self._ends] = asyncio.get_running_loop().create_future()
-        spared = [spare.number] if spare is not None else []
-        self._link.send(wire.End(number=self._ends, spare=spared, soon=soon))
+        self._link.send(make(self._ends))
         if self.closed:
             self._all_ended()
         return done
@@ -207,12 +213,11 @@ class Init:
 
     def pause(self) -> asyncio.Future[None]:
         """Stop every process of the session but pid 1; the future is done when they are."""
-        self._ends += 1
-        done = self._ending[self._ends] = asyncio.get_running_loop().create_future()
-        self._link.send(wire.Pause(paused=True, number=self._ends))
-        if self.closed:
-            self._all_ended()
-        return done
+        return self._order(lambda number: wire.Pause(paused=True, number=number))
+
+    def seclude(self, *, over: bool = False) -> asyncio.Future[None]:
+        """As ``pause``, until ``over``: what has come since is ended then, and the others go on."""
+        return self._order(lambda number: wire.Seclude(number=number, over=over))
 
     def resume(self) -> None:
         """Let all but the frozen ones go on."""

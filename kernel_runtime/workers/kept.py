@@ -238,15 +238,15 @@ class Kept:
             await self._measure()
         self.keep_budget()
 
-    def _may_run(self, number: int) -> bool:
+    def is_past(self, number: int) -> bool:
         """Whether the present state comes from this one, which cannot do to it then what it could not before: others may
         be what a hostile cell has left, and undone."""
-        return any(snapshot.number == number for snapshot in self.tree.ancestors())
+        return number in self._pristine or number in {past.number for past in self.tree.ancestors()}
 
     async def _measure(self) -> None:
         for number, frozen in list(self._frozen.items()):
             try:
-                size = await frozen.weigh(ask=self._may_run(number))
+                size = await frozen.weigh(ask=self.is_past(number))
             except KernelRuntimeError:
                 continue
             if size is not None and number in self.tree.known:

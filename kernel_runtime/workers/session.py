@@ -284,13 +284,12 @@ class Session(Life):
 
     async def diff(self, a: str | int, b: str | int | None = None) -> Difference:
         """The variables that differ between the snapshots ``a`` and ``b`` (None: the present)."""
-        frozen = self.snapshots.frozen
-        async with frozen(a) as (old, first), frozen(b) as (new, second):
+        async with self.snapshots.frozen(a, b) as ((old, first), (new, second)):
             return await difference(old, first, new, second)
 
     async def written_since(self, name: str | int) -> list[str]:
         """The files that the guest has written since a snapshot was made: they stay written."""
-        async with self.snapshots.frozen(name) as (_, frozen):
+        async with self.snapshots.frozen(name) as ((_, frozen),):
             return await frozen.read("files", _FILES)
 
     async def checkpoint(self, name: str = "") -> Checkpoint:

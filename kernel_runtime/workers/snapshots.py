@@ -7,7 +7,7 @@ killed costs nothing but itself; a person keeps others by name.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +19,7 @@ from kernel_runtime.workers.freezing import Freezing
 from kernel_runtime.workers.kept import Kept
 from kernel_runtime.workers.pristine import Pristine
 from kernel_runtime.workers.restoring import Restoring
+from kernel_runtime.workers.seclusion import Seclusion
 from kernel_runtime.workers.spares import Spares
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Snapshots:
         self._freezing = Freezing(live)
         self._automatic = Automatic(live, self._freezing, self.kept, on=automatic and budget.automatic > 0)
         self._restoring = Restoring(live, self.kept, self._take)
+        self._seclusion = Seclusion(live, self._freezing)
         self._turns = live.turns
         self.spares = Spares(live, self._freezing, self.kept)
 
@@ -110,9 +112,17 @@ class Snapshots:
         return self.kept.tree.find(name)
 
     @asynccontextmanager
-    async def frozen(self, name: str | int | None) -> AsyncIterator[tuple[str, Frozen]]:
-        """What a snapshot (None: the present) is called, and a process of it, for a while; ``NotFound`` when that
-        is gone."""
+    async def frozen(self, *names: str | int | None) -> AsyncIterator[list[tuple[str, Frozen]]]:
+        """What each snapshot (None: the present) is called, and a process of it, for a while; ``NotFound`` when that
+        is gone. Nothing else runs meanwhile if one is of what was undone: ``Conflict`` while a cell does."""
+        async with AsyncExitStack() as stack:
+            found = [await stack.enter_async_context(self._frozen(name)) for name in names]
+            if not all(name is None or self.kept.is_past(self.find(name).number) for name in names):
+                await stack.enter_async_context(self._seclusion.alone())
+            yield found
+
+    @asynccontextmanager
+    async def _frozen(self, name: str | int | None) -> AsyncIterator[tuple[str, Frozen]]:
         if name is None:
             present = await self.take_aside()
             try:
@@ -191,7 +201,7 @@ class Snapshots:
         """Let go of the session, and of what is still to be done for it."""
         self.spares.close()
         self.kept.close()
-        for part in (self._freezing, self._automatic, self._restoring):
+        for part in (self._freezing, self._automatic, self._restoring, self._seclusion):
             part.close()
 
     # -- taking ----------------------------------------------------------------------------------
@@ -330,6 +340,7 @@ class Snapshots:
         """The live branch ended: bring back the newest moment of this line that comes back; None when
         there is none."""
         await self.settled()
+        await self._seclusion.ended()
         return await self._restoring.recover()
 
 

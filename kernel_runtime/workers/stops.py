@@ -91,7 +91,7 @@ class Stops:
     async def stack(self, name: str | int) -> list[wire.Level]:
         """The calls at the gate, innermost first, with their local variables."""
         snapshot, stop = self.find(name)
-        async with self._snapshots.frozen(snapshot.number) as (_, frozen):
+        async with self._snapshots.frozen(snapshot.number) as ((_, frozen),):
             return await frozen.read("stack", _STACK, stop.edits)
 
     async def evaluate(self, name: str | int, expression: str) -> str:
@@ -108,7 +108,7 @@ class Stops:
         return text
 
     async def _value(self, snapshot: Snapshot, edits: dict[str, str], expression: str) -> str:
-        async with self._snapshots.frozen(snapshot.number) as (_, frozen):
+        async with self._snapshots.frozen(snapshot.number) as ((_, frozen),):
             kind, text = await frozen.read("evaluate", tuple[str, str], (edits, expression))
         if kind:
             raise Invalid(f"{expression}: {kind}: {text}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel_runtime.domain.errors import GuestLost, KernelRuntimeError
+from kernel_runtime.domain.errors import Conflict, GuestLost, KernelRuntimeError
 from kernel_runtime.workers import differing, frozen
+from tests.walls.test_branches import FIND, REACH
 from tests.workers.branches import only_live_runs, processes
 
 if TYPE_CHECKING:
@@ -190,4 +191,138 @@ def test_a_present_state_that_makes_no_copy_is_waited_for_in_vain(
         guest.diff("honest", None)
     monkeypatch.undo()
     guest.restore("honest")
+    lives_on(guest)
+
+
+#: What an answer does first, and writes down: to the memory of the state that asks, whose pid is in a file; and what it leaves.
+REACHES = "open('/tmp/reached', 'a').write(f'{reach(int(open(\"/tmp/live\").read()))}\\n')"
+LEAVES = """if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            while True: time.sleep(1)
+        os._exit(0)"""
+LIVE = "open('/tmp/live', 'w').write(str(os.getpid())); os.path.exists('/tmp/reached') and os.remove('/tmp/reached')"
+WAYS: dict[str, Callable[[Guest], Any]] = {
+    "a difference": lambda guest: guest.diff("hostile", "honest"),
+    "with the present": lambda guest: guest.diff("hostile"),
+    "the files since": lambda guest: guest.call(guest.client.written_since("hostile")),
+}
+
+
+def reached(guest: Guest) -> set[str]:
+    return set(guest.run("print(open('/tmp/reached').read(), end='')").stdout.splitlines())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_of_what_was_undone_does_not_reach_the_present_while_it_is_asked(
+    open_guest: Callable[..., Guest], way: str
+) -> None:
+    guest = open_guest(automatic=False)
+    guest.run(FIND + REACH)
+    hostile(guest, REACHES)
+    guest.restore("hostile")
+    guest.run(LIVE)
+    WAYS[way](guest)
+    assert reached(guest) == {"['done', 'done', 'done', 'done']"}, "the control: the present comes from it"
+    guest.restore("honest")
+    guest.run(LIVE)
+    WAYS[way](guest)
+    closed = "['PermissionError', 'PermissionError', 'PermissionError', 'PermissionError']"
+    assert reached(guest) == {closed}
+    assert guest.answer("reach(os.getpid())") == "['done', 'done', 'done', 'done']", "it hides no longer"
+    lives_on(guest)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_of_what_was_undone_leaves_nothing_running_when_it_was_asked(
+    open_guest: Callable[..., Guest], way: str
+) -> None:
+    guest = open_guest(automatic=False)
+    hostile(guest, LEAVES)
+    guest.restore("hostile")
+    WAYS[way](guest)
+    assert [p for p in processes(guest.inner) if p.state in "RS"][1:], (
+        "the control: the present comes from it"
+    )
+    guest.restore("honest")
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    WAYS[way](guest)
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    lives_on(guest)
+
+
+TICKS = """
+import os, subprocess, sys
+code = 'while True: print(len(input()), flush=True)'
+child = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def ask():
+    child.stdin.write('abc\\n'); child.stdin.flush()
+    return child.stdout.readline()
+ask()
+open('/tmp/child', 'w').write(str(child.pid))
+"""
+STATES = "open('/tmp/states', 'w').write(open(f'/proc/{open(\"/tmp/child\").read()}/stat').read())"
+
+
+def test_what_the_present_has_started_stands_still_and_goes_on(open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest(automatic=False)
+    hostile(guest, STATES)
+    assert guest.run(TICKS).ok
+    guest.diff("hostile", "honest")
+    assert guest.answer("open('/tmp/states').read().rpartition(')')[2].split()[0]") == "'T'"
+    assert guest.answer("ask(), child.poll()") == "('3\\n', None)"
+    guest.run("child.kill(); child.wait()")
+    lives_on(guest)
+
+
+def test_a_copy_that_kills_the_present_state_while_it_is_asked_costs_that_alone(
+    open_guest: Callable[..., Guest],
+) -> None:
+    """Signals are within the power of whatever runs; the newest snapshot takes its place."""
+    guest = open_guest(automatic=False)
+    hostile(guest, "os.kill(int(open('/tmp/live').read()), signal.SIGKILL)")
+    guest.run("import os\n" + LIVE)
+    try:
+        guest.diff("hostile", "honest")
+    except KernelRuntimeError:
+        pass
+    lives_on(guest)
+
+
+def test_while_a_cell_runs_only_its_past_is_asked(open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest(automatic=False)
+    hostile(guest, "pass")
+
+    async def asked() -> str:
+        begun = asyncio.Event()
+        code = "try:\n    print('on')\n    while True: pass\nexcept KeyboardInterrupt: pass"
+        running = asyncio.ensure_future(guest.client.run(code, on_output=lambda _: begun.set()))
+        await begun.wait()
+        assert (await guest.client.diff("honest", "honest")).changes == [], "the control"
+        with pytest.raises(Conflict) as refused:
+            await guest.client.diff("honest", "hostile")
+        guest.client.interrupt()
+        await running
+        return str(refused.value)
+
+    assert guest.call(asked()) == "a cell is running: a snapshot of what was undone is read between cells"
+    assert guest.diff("honest", "hostile").changes
+    lives_on(guest)
+
+
+def test_where_the_present_does_not_hide_nothing_of_what_was_undone_is_asked(
+    open_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = open_guest(automatic=False)
+    hostile(guest, "open('/tmp/asked', 'w').close()")
+    guest.run("import os, time, asyncio")
+    guest.run("asyncio.get_event_loop().call_later(0.2, time.sleep, 1000)")
+    guest.call(asyncio.sleep(0.5))
+    with monkeypatch.context() as patched:
+        patched.setattr("kernel_runtime.workers.seclusion.HIDE_SECONDS", 0.3)
+        with pytest.raises(Conflict, match="the present state does not answer"):
+            guest.diff("hostile", "honest")
+    guest.call(guest.client.kill())
+    guest.run("1 + 1")  # what was on its way when it was killed
+    assert guest.answer("__import__('os').path.exists('/tmp/asked')") == "False"
     lives_on(guest)
