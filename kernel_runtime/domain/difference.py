@@ -1,26 +1,19 @@
-"""What differs between two states: variables added, removed, changed, and where they first differ.
-
-The digests of a variable's places form a tree; only where the two trees differ is more asked for.
-"""
+"""What differs between two states: variables added, removed, changed, and where they first differ (``search``)."""
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.variables import MAX_PARTS, MAX_SHARES, Part, Span, Variable, step_for
+from kernel_runtime.domain.variables import MAX_SHARES, Variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
 #: Places that are shown of one variable; variables that are looked into; those that are named in one line.
 PLACES, LOOKED_INTO, NAMED = 5, 50, 12
-#: Lines between the first and the last that differ, of which is found out which belong together.
-_ALIGNED = 40
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,112 +97,6 @@ def _parted(old: Variable, new: Variable, alike: set[str]) -> list[Place]:
 def _sharing(name: str, *sides: Variable) -> Place:
     before, after = ("yes" if name in side.shares else "no" for side in sides)
     return Place(label=f" shares an object with {name}", before=before, after=after)
-
-
-class Search:
-    """Where one changed variable differs first. ``spans`` is what to ask both states for next; ``learn``
-    takes their answers. Over when nothing is to be asked."""
-
-    def __init__(self, change: Change) -> None:
-        self.change = change
-        self.places: list[Place] = list(change.places)
-        self.spans: list[Span] = []
-        old, new = change.before, change.after
-        if old is None or new is None or self.places:
-            return
-        self.places = _details(old, new)[:PLACES]
-        if old.leaves and new.leaves and (old.keyed, old.lines) == (new.keyed, new.lines):
-            places = max(old.leaves, new.leaves)
-            self._lines, self._is_same_type = old.lines, old.type == new.type
-            self._one_sided = not old.keyed or places <= MAX_PARTS
-            self.spans = [Span(name=change.name, start=0, stop=places, step=step_for(places))]
-
-    def learn(self, before: Sequence[Part], after: Sequence[Part]) -> None:
-        """The answers to the first span."""
-        span = self.spans.pop(0)
-        if span.step == 1:
-            self.places += self._differing(before, after)
-        else:
-            self.spans = [*_within(self.change.name, before, after), *self.spans]
-        if len(self.places) >= PLACES:
-            del self.places[PLACES:], self.spans[:]
-        del self.spans[PLACES:]
-
-    def _differing(self, before: Sequence[Part], after: Sequence[Part]) -> list[Place]:
-        if self._lines:
-            return _lines(before, after)
-        old, new = ({part.label: part for part in parts} for parts in (before, after))
-        found = []
-        for label in dict.fromkeys((*old, *new)):
-            a, b = old.get(label), new.get(label)
-            if a is not None and b is not None and self._equal(a, b):
-                continue
-            if (a is not None and b is not None) or self._one_sided:
-                place = Place(label=label, before=_text(a), after=_text(b))
-                found.append(place)
-        return found
-
-    def _equal(self, a: Part, b: Part) -> bool:
-        """Of another type an equal place may have another digest: then the texts count."""
-        return a.digest == b.digest or (not self._is_same_type and a.text == b.text)
-
-
-def _details(old: Variable, new: Variable) -> list[Place]:
-    found = []
-    for label in dict.fromkeys((*old.details, *new.details)):
-        before, after = old.details.get(label), new.details.get(label)
-        if before != after:
-            found.append(Place(label=label, before=before, after=after))
-    return found
-
-
-def _lines(before: Sequence[Part], after: Sequence[Part]) -> list[Place]:
-    """Lines that were changed, put in, or taken out, each beside the one that it was changed into."""
-    old, new = ([part.digest for part in parts] for parts in (before, after))
-    start = _common(old, new)
-    stop = _common(old[start:][::-1], new[start:][::-1])
-    before, after = before[start : len(old) - stop], after[start : len(new) - stop]
-    found = []
-    for a, b in _aligned(before, after):
-        if (one := a or b) is not None:
-            found.append(Place(label=one.label, before=_text(a), after=_text(b)))
-    return found
-
-
-def _common(old: Sequence[str], new: Sequence[str]) -> int:
-    """How many are the same at the beginning."""
-    return next(
-        (n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
-    )
-
-
-def _aligned(before: Sequence[Part], after: Sequence[Part]) -> Iterator[tuple[Part | None, Part | None]]:
-    """Those that differ, side by side. A guest may send what takes a matcher the third power of its length."""
-    if max(len(before), len(after)) > _ALIGNED:
-        yield from zip_longest(before, after)
-        return
-    old, new = ([part.digest for part in parts] for parts in (before, after))
-    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield from zip_longest(before[a:b], after[c:d])
-
-
-def _text(part: Part | None) -> str | None:
-    return None if part is None else part.text
-
-
-def _within(name: str, before: Sequence[Part], after: Sequence[Part]) -> list[Span]:
-    """The parts that differ, as spans to be looked at more closely."""
-    old, new = ({part.start: part for part in parts} for parts in (before, after))
-    spans = []
-    for start in sorted(old.keys() | new.keys()):
-        parts = [side[start] for side in (old, new) if start in side]
-        if len(parts) == 2 and parts[0].digest == parts[1].digest:
-            continue
-        stop = max(part.stop for part in parts)
-        if stop > start:
-            spans.append(Span(name=name, start=start, stop=stop, step=step_for(stop - start)))
-    return spans
 
 
 # -- as text ----------------------------------------------------------------------------------------

@@ -41,22 +41,29 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The places ``start`` to ``stop`` of a variable and the digest over them; one alone has a label
-    (how it is written in code, after the variable's name) and a text."""
+    (how it is written in code, after the variable's name), a text and a type, and may have places itself, as a
+    ``Variable`` does."""
 
     start: Amount
     stop: Amount
     digest: Digest
     label: Text = ""
     text: Text = ""
+    type: Text = ""
+    leaves: Amount = 0
+    keyed: bool = False
+    lines: bool = False
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for: the places ``start`` to ``stop`` of a variable, in parts of ``step``."""
+    """What is asked for: the places ``start`` to ``stop`` of a variable, in parts of ``step``; or of what stands in it
+    at ``path``: a place of it, a place of that, and so on."""
 
     name: str
     start: int
     stop: int
     step: int
+    path: tuple[int, ...] = ()
 
 
 Variables = Annotated[list[Variable], msgspec.Meta(max_length=MAX_VARIABLES)]

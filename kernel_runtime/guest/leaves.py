@@ -47,6 +47,10 @@ class Leaves:
     def digest(self, start: int, stop: int) -> str:
         raise NotImplementedError
 
+    def item(self, place: int) -> Any:
+        """The value that stands there, where places are values."""
+        raise LookupError(place)
+
 
 class Items(Leaves):
     """Of a list, dict, set or instance: items that are anything."""
@@ -65,6 +69,9 @@ class Items(Leaves):
 
     def digest(self, start: int, stop: int) -> str:
         return digest(self._items[start:stop])
+
+    def item(self, place: int) -> Any:
+        return self._items[place]
 
 
 class Bytes(Leaves):

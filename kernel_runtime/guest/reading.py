@@ -30,7 +30,7 @@ from kernel_runtime.domain.variables import (
 )
 from kernel_runtime.guest import files, gates
 from kernel_runtime.guest.digests import Folding, has_address, type_name
-from kernel_runtime.guest.leaves import details_of, leaves_of
+from kernel_runtime.guest.leaves import Leaves, details_of, leaves_of
 from kernel_runtime.guest.scores import OOM_SCORE_LIVE, set_oom_score
 from kernel_runtime.guest.texts import short
 
@@ -202,23 +202,34 @@ def _preview(value: Any) -> str:
 
 
 def _parts_of(value: Any, span: Span) -> list[Part]:
-    leaves = leaves_of(value)
+    leaves, above = leaves_of(value), [value]
+    for place in span.path:
+        above.append(leaves.item(place))
+        leaves = leaves_of(above[-1])
     step = max(1, span.step)
     stop = min(span.stop, leaves.count)
     parts = []
     for start in range(max(0, span.start), stop, step)[:MAX_PARTS]:
         end = min(start + step, stop)
-        single = step == 1
-        parts.append(
-            Part(
-                start=start,
-                stop=end,
-                digest=leaves.digest(start, end),
-                label=leaves.label(start)[:MAX_NAME] if single else "",
-                text=leaves.text(start) if single else "",
-            )
-        )
+        part = Part(start=start, stop=end, digest=leaves.digest(start, end))
+        parts.append(_alone(part, leaves, above) if step == 1 else part)
     return parts
+
+
+def _alone(part: Part, leaves: Leaves, above: Sequence[Any]) -> Part:
+    """With what is told of one place; what it is in is not looked into once more."""
+    told = msgspec.structs.replace(
+        part, label=leaves.label(part.start)[:MAX_NAME], text=leaves.text(part.start)
+    )
+    try:
+        item = leaves.item(part.start)
+    except LookupError:
+        return told
+    told = msgspec.structs.replace(told, type=_kind(item))
+    if any(item is each for each in above):
+        return told
+    inner = leaves_of(item)
+    return msgspec.structs.replace(told, leaves=inner.count, keyed=inner.keyed, lines=inner.lines)
 
 
 class _TookTooLong(BaseException):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from kernel_runtime.domain.difference import LOOKED_INTO, Search, compare
+from kernel_runtime.domain.difference import LOOKED_INTO, compare
 from kernel_runtime.domain.errors import Conflict, ProtocolViolation
+from kernel_runtime.domain.search import Search
 from kernel_runtime.domain.variables import MAX_PARTS, Part, Parts, Span, Variables
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Told = TypeVar("Told")
 #: Both are asked so often at most; each time at least one level of each variable is done with.
-_ROUNDS = 24
+_ROUNDS = 48
 #: How long after its beginning they are still asked more.
 LOOK_SECONDS = 30.0
 
@@ -60,11 +61,13 @@ def _with_places(change: Change, found: dict[int, list[Place]]) -> Change:
 
 async def _look_into(searches: list[Search], first: Frozen, second: Frozen, until: float) -> None:
     for _ in range(_ROUNDS):
-        open_ones = [search for search in searches if search.spans]
+        open_ones = [search for search in searches if search.looks]
         if not open_ones or monotonic() > until:
             return
-        spans = [search.spans[0] for search in open_ones]
-        old, new = await _both(_parts(first, spans), _parts(second, spans))
+        looks = [search.looks[0] for search in open_ones]
+        old, new = await _both(
+            _parts(first, [look.before for look in looks]), _parts(second, [look.after for look in looks])
+        )
         for search, before, after in zip(open_ones, old, new, strict=True):
             search.learn(before, after)
 

@@ -14,12 +14,11 @@ from kernel_runtime.domain.difference import (
     Change,
     Difference,
     Place,
-    Search,
-    _lines,
     compare,
     describe,
     show_place,
 )
+from kernel_runtime.domain.search import Search, _lines
 from kernel_runtime.domain.variables import MAX_PARTS, Part, Span, Variable, step_for
 
 
@@ -47,9 +46,9 @@ def parts(values: list[int], span: Span) -> list[Part]:
 def searched(old: list[int], new: list[int]) -> tuple[list[tuple[str, str | None, str | None]], int]:
     (change,) = compare([variable("x", old)], [variable("x", new)]).changes
     search, rounds = Search(change), 0
-    while search.spans:
+    while search.looks:
         rounds += 1
-        search.learn(parts(old, search.spans[0]), parts(new, search.spans[0]))
+        search.learn(parts(old, search.looks[0].before), parts(new, search.looks[0].after))
     return [(place.label, place.before, place.after) for place in search.places], rounds
 
 
@@ -124,7 +123,7 @@ def test_lines_that_were_put_in_do_not_move_the_others():
         (" line 2", None, "new"),
         (" line 3", "b", "B"),
     ]
-    assert search.spans == []
+    assert search.looks == []
 
 
 @given(st.lists(st.integers(0, 3), max_size=120), st.lists(st.integers(0, 3), max_size=120))
@@ -144,7 +143,7 @@ def test_objects_that_two_variables_have_no_more_in_common_are_a_change():
     (change,) = compare([lst, held, other], [lst, apart, other]).changes
     told = [(place.label, place.before, place.after) for place in Search(change).places]
     assert told == [(" shares an object with a", "yes", "no"), (" shares an object with c", "no", "yes")]
-    assert Search(change).spans == []
+    assert Search(change).looks == []
     assert compare([lst, held], [lst, held]).changes == []
     again = msgspec.structs.replace(lst, digest="a3")
     assert [each.name for each in compare([lst, held], [again, apart]).changes] == ["a"]
@@ -218,7 +217,7 @@ def test_keys_of_a_large_dict_that_are_seen_on_one_side_only_are_not_called_miss
     old = Variable(name="d", type="dict", digest="aa", leaves=5000, keyed=True)
     new = msgspec.structs.replace(old, digest="bb")
     search = Search(compare([old], [new]).changes[0])
-    search.spans = [Span(name="d", start=0, stop=2, step=1)]
+    search._ahead = [search.looks[0].closer(0, 2)]
     moved = Part(start=0, stop=1, digest="01", label="['a']", text="1")
     same_key = Part(start=1, stop=2, digest="02", label="['b']", text="2")
     search.learn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import pytest
 
@@ -48,8 +49,8 @@ def test_variables_added_removed_and_changed_with_their_first_places(session: Se
     )
     assert told(session.diff("before")) == {
         "changed array": [("[200001]", "200001", "0")],
-        "changed box": [(".held", "[1]", "[2]")],
-        "changed d": [("['b']", "[1, 2]", "[1, 2, 3]")],
+        "changed box": [(".held[0]", "1", "2")],
+        "changed d": [("['b'][2]", None, "3")],
         "changed df": [("['q'][1]", "'y'", "'z'")],
         "changed double": [(" line 1", "def double(x): return x * 2", "def double(x): return x + x")],
         "removed gone": [],
@@ -62,6 +63,60 @@ def test_variables_added_removed_and_changed_with_their_first_places(session: Se
     assert change.after is not None
     assert (change.before.type, change.before.preview) == ("int", "1")
     assert (change.after.type, change.after.preview) == ("float", "2.0")
+
+
+NESTED = """
+import numpy as np, pandas as pd
+class Box:
+    def __init__(self, **held): self.__dict__.update(held)
+config = {'db': {'host': 'a', 'port': 1, 'on': True}, 'z': 0}
+rows = [{'n': n, 'tags': ['a', 'b']} for n in range(1000)]
+tables = {'t': pd.DataFrame({'p': [1, 2], 'q': [3, 4]}), 'array': np.zeros((2, 3))}
+box = Box(inner=Box(held=[1, {'k': 'v'}]))
+texts = ['one\\ntwo\\nthree']
+moved = {'b': {'x': 1}}
+types = {'a': [1], 'b': {'k': [1]}}
+round = {'k': {'x': 1}}; round['k']['self'] = round['k']; round['all'] = round
+deep = [[[[[[[[[1]]]]]]]]]
+hidden = [lambda: 1]
+"""
+CHANGED = """
+config['db']['port'] = 2; del config['db']['on']; config['db']['new'] = 3
+rows[700]['tags'][1] = 'c'; rows[701]['n'] = -1
+tables['t'].loc[1, 'q'] = 5; tables['array'][1, 2] = 7
+box.inner.held[1]['k'] = 'w'
+texts[0] = 'one\\n2\\nthree'
+moved['a'] = 0; moved['b']['x'] = 2
+types['a'] = (1,); types['b']['k'] = 1
+round['k']['x'] = 2
+deep[0][0][0][0][0][0][0][0][0] = 2
+hidden[0] = lambda: 2
+"""
+
+
+def test_what_lies_deeper_is_told_by_its_path(session: Session) -> None:
+    session.run(NESTED, check=True)
+    session.snapshot("before")
+    assert session.diff("before").changes == []
+    session.run(CHANGED, check=True)
+    found = told(session.diff("before"))
+    assert {name.removeprefix("changed "): places for name, places in found.items()} == {
+        "config": [
+            ("['db']['on']", "True", None),
+            ("['db']['port']", "1", "2"),
+            ("['db']['new']", None, "3"),
+        ],
+        "rows": [("[700]['tags'][1]", "'b'", "'c'"), ("[701]['n']", "701", "-1")],
+        "tables": [("['array'][1, 2]", "0.0", "7.0"), ("['t']['q'][1]", "4", "5")],
+        "box": [(".inner.held[1]['k']", "'v'", "'w'")],
+        "texts": [("[0] line 2", "'two'", "'2'")],
+        "moved": [("['b']['x']", "1", "2"), ("['a']", None, "0")],
+        "types": [("['a']", "[1]", "(1,)"), ("['b']['k']", "[1]", "1")],
+        "round": [("['all']", ANY, ANY), ("['k']['self']", ANY, ANY), ("['k']['x']", "1", "2")],
+        "deep": [("[0][0][0][0][0][0][0]", "[[1]]", "[[2]]")],
+        "hidden": [("[0] line 1", "hidden = [lambda: 1]", "hidden[0] = lambda: 2")],
+    }
+    assert "    config['db']['port']: 1 → 2" in str(session.diff("before")).splitlines()
 
 
 def test_two_snapshots_are_compared_in_both_directions(session: Session) -> None:
