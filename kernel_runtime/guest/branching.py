@@ -10,12 +10,14 @@ import gc
 import os
 import select
 import signal
+import socket
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.guest import descriptors, files, threads
+from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import lift
 from kernel_runtime.guest.frozen import Moment, few
 from kernel_runtime.guest.mappings import Mappings
@@ -60,17 +62,23 @@ class Branching:
         begun = time.perf_counter(), time.process_time()
         refused: list[str] = []
         try:
-            fd = _lifted(fd)
+            channel = _channel(fd)
+        except OSError:
+            os.close(fd)
+            self.refuse(order, "no descriptor is free: close some")
+            return None
+        try:
             for hook in list(hooks.before):
                 hook()
-            moment = self._moment(fd, order.dated or files.now())
+            moment = self._moment(channel.fileno(), order.dated or files.now())
             refused = _refusal(order, moment)
-            if not refused and self._copy():
-                return self._frozen.wait(moment, fd, self._close_pipe)
+            lost = None if refused else self._copy(moment, channel)
+            if lost is not None:
+                return self._frozen.wait(moment, channel, lost)
             said: dict[str, Any] = {"external": refused} if refused else {"threads": self._beside(moment)}
         except Exception as error:  # noqa: BLE001 - a hook of user code, or no process to be had
             said = {"error": f"{type(error).__name__}: {error}"[: wire.MAX_SAID]}
-        os.close(fd)
+        channel.close()
         self._close_pipe()
         for hook in list(hooks.after):
             _run_hook(hook)
@@ -112,7 +120,7 @@ class Branching:
             own |= set(self._pipe)
         stock = descriptors.take_stock(own | {fd})
         timer = signal.getitimer(signal.ITIMER_REAL)
-        return Moment(stock, shared, self._children(), time.monotonic(), dated, timer)
+        return Moment(stock, shared, self._children(), time.monotonic(), dated, timer, own - {0})
 
     def _children(self) -> dict[int, str]:
         """Processes that user code has started here: pid → name."""
@@ -123,17 +131,18 @@ class Branching:
             if pid not in self._forking.copies
         }
 
-    def _copy(self) -> bool:
-        """True in the copy. It hides from its first moment: what begins in the original at once finds it closed."""
+    def _copy(self, moment: Moment, channel: Channel) -> list[str] | None:
+        """None in the original; in the copy, what it does not have. It hides from its first moment: what begins in the
+        original at once finds it closed."""
         self._tend_garbage()
-        is_copy = False
+        lost = None
         self._frozen.hide()
         try:
-            is_copy = self._forking.fork()
+            lost = self._forking.fork(lambda: self._frozen.begin(moment, channel, self._close_pipe))
         finally:
-            if not is_copy:
+            if lost is None:
                 self._frozen.show()
-        return is_copy
+        return lost
 
     def _tend_garbage(self) -> None:
         """What is frozen is not collected any more, so that collecting does not touch, and thereby
@@ -175,10 +184,11 @@ def _run_hook(hook: Callable[[], object]) -> None:
         traceback.print_exc()
 
 
-def _lifted(fd: int) -> int:
+def _channel(fd: int) -> Channel:
+    """Where a copy waits: at a number out of the way of user code."""
     high = lift(fd)
     os.close(fd)
-    return high
+    return Channel(socket.socket(fileno=high), wire.decode_to_frozen)
 
 
 def _refusal(order: wire.Freeze, moment: Moment) -> list[str]:

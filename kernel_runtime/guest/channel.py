@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _MAX_FDS = 16
+_PEEK = int(socket.MSG_PEEK)
 
 
 class Channel:
@@ -51,6 +52,10 @@ class Channel:
             self._reader.feed(data)
             self._frames.extend(self._reader.frames())
         return self._frames.popleft()
+
+    def wait(self) -> None:
+        """Until something comes, or the connection ends; nothing is taken."""
+        self._socket.recv(1, _PEEK)
 
     @property
     def has_frames(self) -> bool:

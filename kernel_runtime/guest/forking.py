@@ -5,8 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from typing import TYPE_CHECKING, TypeVar
 
 from kernel_runtime.guest.waiting import Copies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+#: How often a copy tries to lead a session: its original makes it the leader of a group once, at any time.
+_TIMES = 2
 
 
 class Forking:
@@ -17,8 +25,13 @@ class Forking:
         self.copies = Copies()
         self.copies.install()
 
-    def fork(self) -> bool:
-        """True in the copy. Python's own generator seeds itself anew in a child: a copy goes on with the same numbers."""
+    def fork(self, at_once: Callable[[], T]) -> T | None:
+        """None in the original; in the copy, what ``at_once`` returned. It does that before anything else: whatever
+        Python runs counts references, and each page that they lie in becomes a copy's own, as do those of the
+        functions that it returns to.
+
+        Python's own generator seeds itself anew in a child: a copy goes on with the same numbers.
+        """
         state, group = random.getstate(), os.getpgrp()
         self.active = True
         try:
@@ -27,11 +40,12 @@ class Forking:
                 self.copies.add(pid)
                 with contextlib.suppress(OSError):  # it has ended by now
                     os.setpgid(pid, pid)  # what the next cell does to its group does not reach the copy
-                return False
+                return None
             _lead_a_session(group)
+            done = at_once()
             random.setstate(state)
             self.copies.clear()
-            return True
+            return done
         finally:
             self.active = False
 
@@ -40,12 +54,13 @@ def _lead_a_session(group: int) -> None:
     """One of its own, or the kernel would hang it up when the original ends: it does so with what is
     stopped. The leader of a group, which the original may have made of it, cannot: it goes back first,
     or goes on in a child where the original has ended already, with its group."""
-    try:
-        os.setsid()
-    except PermissionError:
+    for _ in range(_TIMES):
         try:
             os.setpgid(0, group)
+            os.setsid()
         except PermissionError:
-            if os.fork():
-                os._exit(0)
-        os.setsid()
+            continue
+        return
+    if os.fork():
+        os._exit(0)
+    os.setsid()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gc
 import os
 import random
@@ -16,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from kernel_runtime import wire
 from kernel_runtime.guest import descriptors
@@ -38,7 +39,7 @@ _FDS = 3
 
 
 class Moment(NamedTuple):
-    """What a copy must know of the moment it was made at."""
+    """What a copy must know of the moment it was made at. ``own``: the descriptors that are the guest's, but for stdin."""
 
     stock: Inventory
     shared: list[Mapping]
@@ -46,6 +47,7 @@ class Moment(NamedTuple):
     clock: float
     dated: float
     timer: tuple[float, float]
+    own: frozenset[int]
 
 
 class Restored(NamedTuple):
@@ -94,24 +96,28 @@ class FrozenCopy:
         ends = (loop._ssock.fileno(), loop._csock.fileno())
         return frozenset((0, 1, 2, self._connection.fileno(), *self._mending.copies, *ends))
 
-    def wait(self, moment: Moment, fd: int, released: Callable[[], None]) -> Restored:
-        """At ``fd``, until it is thawed; ends with its process otherwise. ``released``: shared memory is its own now."""
+    def begin(self, moment: Moment, channel: Channel, released: Callable[[], None]) -> list[str]:
+        """What a copy does at once; returns what it does not have, when it is asked for something. ``released``: shared
+        memory is its own now."""
+        try:
+            lost = descriptors.detach(moment.stock, moment.own)
+            if moment.shared:
+                lost += _make_private(moment.shared)
+                released()
+            return _rest(channel, few([*lost, *moment.children.values()]))
+        except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live
+            _end_damaged()
+
+    def wait(self, moment: Moment, channel: Channel, external: list[str]) -> Restored:
+        """Go on at ``channel``, until it is thawed; ends with its process otherwise."""
         try:
             self._connection.silent = True  # whatever user code does in a copy's children
-            lost = descriptors.detach(moment.stock, self.own() - {0})
-            lost += _make_private(moment.shared)
-            released()
-            channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
-            external = few([*lost, *moment.children.values()])
             order, fds = self._wait(channel, moment, external)
             return self._come_back(order, fds, moment, external)
-        except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live
-            with contextlib.suppress(Exception):
-                traceback.print_exc()
-            os._exit(wire.DAMAGED_STATUS)
+        except BaseException:  # noqa: BLE001 - the same
+            _end_damaged()
 
     def _wait(self, channel: Channel, moment: Moment, external: list[str]) -> tuple[wire.Thaw, list[int]]:
-        channel.send(wire.Frozen(pid=os.getpid(), external=external))
         while (frame := channel.receive()) is not None:
             if isinstance(frame, wire.Weigh):
                 channel.send(_weigh())
@@ -125,15 +131,14 @@ class FrozenCopy:
                 channel.send(_touch(frame))
             elif isinstance(frame, wire.Thaw):
                 fds = channel.take_fds(_FDS)
-                is_copy, left_one = (False, True) if frame.spared else self._fork_again()
-                if left_one:
+                let_go = functools.partial(_close, fds)
+                left = frame.spared or self._leave_copy(let_go, channel, moment, external)
+                if left:
                     channel.close()
                     return frame, fds
-                for fd in fds:
-                    os.close(fd)
-                if is_copy:
-                    descriptors.reopen(moment.stock)
-                channel.send(wire.Frozen(pid=os.getpid(), external=external))
+                if left is not None:
+                    let_go()
+                    channel.send(wire.Frozen(pid=os.getpid(), external=external))
         os._exit(0)  # the host has dropped it
 
     def _fork_writer(self, channel: Channel) -> None:
@@ -161,24 +166,22 @@ class FrozenCopy:
         self._forking.copies.bury()  # the last one, if it was dropped
         if not channel.fds:  # the kernel passes none where none is free
             return channel
-        fd = channel.fds.popleft()
-        if not self._fork_again()[0]:
-            os.close(fd)
-            return channel
-        channel.close()
-        descriptors.reopen(moment.stock)
-        channel = Channel(socket.socket(fileno=fd), wire.decode_to_frozen)
-        channel.send(wire.Frozen(pid=os.getpid(), external=external))
+        spare = Channel(socket.socket(fileno=channel.fds.popleft()), wire.decode_to_frozen)
+        if self._leave_copy(channel.close, spare, moment, external) is None:
+            return spare
+        spare.close()
         return channel
 
-    def _fork_again(self) -> tuple[bool, bool]:
-        """Whether this is the copy, and whether it left one: with no process to be had it waits on."""
+    def _leave_copy(
+        self, let_go: Callable[[], None], channel: Channel, moment: Moment, external: list[str]
+    ) -> bool | None:
+        """Whether it left one, at ``channel``, which lets go of what is not its own: with no process to be had it waits
+        on. None: this is the copy."""
         try:
-            if self._forking.fork():
-                return True, False
+            done = self._forking.fork(lambda: _begin_again(let_go, channel, moment, external))
         except OSError:
-            return False, False
-        return False, True
+            return False
+        return True if done is None else None
 
     def _let_go_of(self, fds: Iterable[int]) -> None:
         """What waits in the loop for a descriptor that is no more is called once, and meets the error;
@@ -211,6 +214,36 @@ class FrozenCopy:
         if order.reseed:
             _reseed()
         return Restored(order, frozen, external, descriptors.changed(moment.stock))
+
+
+def _rest(channel: Channel, external: list[str]) -> list[str]:
+    """Say that it is frozen, and do nothing more before something comes."""
+    channel.send(wire.Frozen(pid=os.getpid(), external=external))
+    channel.wait()
+    return external
+
+
+def _begin_again(
+    let_go: Callable[[], None], channel: Channel, moment: Moment, external: list[str]
+) -> list[str]:
+    """What a copy of a copy does at once."""
+    try:
+        let_go()
+        descriptors.reopen(moment.stock)
+        return _rest(channel, external)
+    except BaseException:  # noqa: BLE001 - as of a copy
+        _end_damaged()
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _end_damaged() -> NoReturn:
+    with contextlib.suppress(Exception):
+        traceback.print_exc()
+    os._exit(wire.DAMAGED_STATUS)
 
 
 def few(names: Sequence[str]) -> list[str]:

@@ -53,12 +53,12 @@ from kernel_runtime.guest import forking, frozen as copies
 def runs(*_):
     while True:
         with open('/tmp/alive', 'ab') as file: file.write(b'x')
-wait = copies.FrozenCopy._wait
-def _wait(*arguments):
+rest = copies._rest
+def _rest(*arguments):
     signal.signal(signal.SIGHUP, runs)
     MORE
-    return wait(*arguments)
-copies.FrozenCopy._wait = _wait
+    return rest(*arguments)
+copies._rest = _rest
 """
 #: A child in another group of its session, whose own child is in the copy's group: the kernel hangs up when the first one ends.
 FAMILY = """own = os.getpid()
@@ -152,16 +152,16 @@ from kernel_runtime.guest import branching, forking, frozen
 from kernel_runtime.guest.channel import Channel
 here, there = socket.socketpair()
 live, plainly = os.getpid(), forking.Forking.fork
-def fork(self):
-    if os.getpid() != live: return plainly(self)
+def fork(self, at_once):
+    if os.getpid() != live: return plainly(self, at_once)
     self.active = True
     if os.fork():
         self.active = False
-        return False
+        return None
     os.setsid()
     if os.fork() == 0:
         os.setsid(); self.active = False
-        return True
+        return at_once()
     channel = Channel(socket.socket(fileno=socket.recv_fds(there, 1, 1)[1][0]), wire.decode_to_frozen)
     channel.send(wire.Frozen(pid=os.getpid()))
     while True: time.sleep(1)

@@ -307,7 +307,7 @@ def test_a_copy_that_never_answers_is_a_clear_error(
 ) -> None:
     session.run("import time\nfrom kernel_runtime.guest import frozen\nx = 1")
     session.snapshot("honest")
-    session.run("frozen.FrozenCopy._wait = lambda *_: time.sleep(1000)")
+    session.run("frozen.FrozenCopy.begin = lambda *_: time.sleep(1000)")
     monkeypatch.setattr(frozen, "ANSWER_SECONDS", 0.3)
     with pytest.raises(KernelRuntimeError, match=r"did not answer for 0\.3 s"):
         session.diff("honest")

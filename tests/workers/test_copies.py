@@ -1,0 +1,71 @@
+"""What a frozen copy takes for itself before anything else happens: little more than the fork alone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel_runtime.domain.amounts import MIB
+from tests.workers.branches import inner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import kernel_runtime
+
+#: Behind the name of a process, in its ``stat``: pages that it had to be given.
+_FAULTS = 7
+CHILD = "import os, signal\nchild = os.fork()\nif child == 0: signal.pause()\nchild"
+
+
+def _of(session: kernel_runtime.Session, pid: int, name: str) -> str:
+    init = inner_of(session).init
+    assert init is not None
+    with os.fdopen(init.meter.processes.open(pid, name)) as file:
+        return file.read()
+
+
+def _faults(session: kernel_runtime.Session, pid: int) -> int:
+    return int(_of(session, pid, "stat").rpartition(")")[2].split()[_FAULTS])
+
+
+def _private(session: kernel_runtime.Session, pid: int) -> int:
+    """Bytes; skips where the host may not look into a process that hides."""
+    try:
+        lines = _of(session, pid, "smaps_rollup").splitlines()
+    except PermissionError:
+        pytest.skip("frozen copies hide from this user")
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def _copy_of(session: kernel_runtime.Session, name: str) -> int:
+    inner = inner_of(session)
+    session.snapshot(name)
+    (pid,) = inner.snapshots.kept.source(inner.snapshots.find(name)).pids
+    return pid
+
+
+@pytest.fixture
+def resting(open_session: Callable[..., kernel_runtime.Session]) -> kernel_runtime.Session:
+    session = open_session(automatic=False)
+    for _ in range(3):
+        session.run("x = 1")
+    return session
+
+
+def test_a_copy_copies_fewer_pages_than_a_child_of_a_cell_that_does_nothing(
+    resting: kernel_runtime.Session,
+) -> None:
+    copied = _faults(resting, _copy_of(resting, "point"))
+    child = int(resting.run(CHILD).result or 0)
+    plain = _faults(resting, child)
+    resting.run("os.kill(child, 9); os.waitpid(child, 0)")
+    assert 0 < copied < plain
+
+
+def test_a_copy_has_no_more_than_2_mib_of_its_own(resting: kernel_runtime.Session) -> None:
+    """Whatever the live branch has written to until it rests again is among them: the copy has the page as it was."""
+    found = [_private(resting, _copy_of(resting, name)) for name in ("a", "b", "c")]
+    assert all(0 < size <= 2 * MIB for size in found), found
