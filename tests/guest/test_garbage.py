@@ -17,10 +17,11 @@ from kernel_runtime.guest import branching
 def test_a_large_heap_is_collected_more_seldom(
     monkeypatch: pytest.MonkeyPatch, objects: int, idle: float, collected: bool
 ) -> None:
-    """Also the first time, when nobody has measured yet how long it takes."""
+    """Also the first time, when nobody has measured yet how long it takes, nor frozen what is there."""
     done: list[str] = []
     calls = {name: lambda name=name: done.append(name) for name in ("freeze", "unfreeze", "collect")}
-    monkeypatch.setattr(branching, "gc", SimpleNamespace(get_freeze_count=lambda: objects, **calls))
+    monkeypatch.setattr(branching, "gc", SimpleNamespace(**calls))
+    monkeypatch.setattr(branching, "sys", SimpleNamespace(getallocatedblocks=lambda: objects))
     monkeypatch.setattr(branching, "time", SimpleNamespace(monotonic=lambda: idle))
     live = object.__new__(branching.Branching)
     live._collected, live._collecting = 0.0, 0.05
