@@ -79,6 +79,12 @@ class Commands(click.Group):
             raise outcome.failed(text, outcome.LOST) from None
 
 
+def _leave_out_a_grammar() -> None:
+    """Where it is installed, jsonschema has a grammar of addresses built while it is imported: more than a second
+    at each start, for a format that no notebook's schema has. It does without."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+
 def _quiet_stdout() -> None:
     """The reader of our output is gone: let the interpreter flush into nothing."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,6 +106,7 @@ def commands() -> None:
 
 def main() -> NoReturn:
     """Entry point of the console scripts and of ``python -m kernel_runtime``."""
+    _leave_out_a_grammar()
     name = os.path.basename(sys.argv[0])
     prog = "jupyter kernel-runtime" if name.startswith("jupyter-") else "kernel-runtime"
     commands(prog_name=prog)

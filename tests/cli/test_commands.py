@@ -34,6 +34,13 @@ def test_version_loads_little(program: Program) -> None:
     )
 
 
+def test_no_grammar_is_built_that_no_notebook_needs(program: Program, notebook: Notebook) -> None:
+    notebook("1")
+    loaded = program("check", "nb.ipynb", env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    assert "jsonschema._format" in loaded, "the control: who would have it built is there"
+    assert "rfc3987_syntax.syntax_helpers" not in loaded
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_tells_exit_codes_and_lines(invoke: Invoke, command: str) -> None:
     result = invoke(*([command] if command else []), "--help")
