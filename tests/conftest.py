@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("KERNEL_RUNTIME_WARM", "0")
 os.environ.setdefault("KERNEL_RUNTIME_READY", "0")
 
-#: Nothing that a test keeps lands among what the person who runs it has kept.
+#: Nothing that a test keeps lands among what the person who runs it has kept. Each module gets its own, below.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="kernel-runtime-state-")
 
 #: Why a test may be skipped even where everything can be installed.
@@ -96,10 +97,21 @@ def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What a module leaves open is found out there, and not in whichever test is collected in later."""
-    yield
+def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No module meets what another has kept or left running, whichever of them one process runs; and what it
+    leaves open is found out there, not in whichever test is collected in later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+    _end_runtimes()
     gc.collect()
+
+
+def _end_runtimes() -> None:
+    """Those that blocking sessions of this process share."""
+    blocking = sys.modules.get("kernel_runtime.client.blocking")
+    if blocking is not None and blocking._portal.cache_info().currsize:
+        blocking.in_the_loop(blocking.close_runtimes())
 
 
 @pytest.fixture(scope="session")
