@@ -216,7 +216,10 @@ def test_a_manifest_that_is_none_is_told_at_the_start(tmp_path: Path) -> None:
     assert settings.error is None
     assert "n.ipynb:1: permissions[0].resurce: no key is called 'resurce'" in settings.warning
     assert settings.warning in limits_magic.answer("show", settings)["text/plain"]
-    assert "limits: is to be a table, not text" in resolve([], notebook(tmp_path / "l.ipynb", limits="512M")).warning
+    assert (
+        "limits: is to be a table, not text"
+        in resolve([], notebook(tmp_path / "l.ipynb", limits="512M")).warning
+    )
     right = notebook(
         tmp_path / "r.ipynb", permissions=[{"type": "cache"}], run={"status": "ok"}, level="strict"
     )
