@@ -122,6 +122,7 @@ class Runtime:
         saving: Saving | None = None,
         blocked: Sequence[tuple[str, str, str]] = (),
         egress: Egress | None = None,
+        shown_by: str = "",
         broker: Callable[[Session, Commons], Broker] | None = None,
     ) -> Session:
         """A session that begins to start now; ``await session.ready()`` waits for it, or raises
@@ -133,7 +134,8 @@ class Runtime:
         cell. ``idle``: seconds without a cell after which it is paused. ``key``: the notebook or
         session whose checkpoints are written and offered; ``saving``: when they are made by themselves.
         ``egress``: who serves what its ordinary clients ask of the network (a ``broker.proxy.Proxy``); it is
-        closed with the session. On the rung without namespaces there is none. ``broker`` makes what its
+        closed with the session. On the rung without namespaces there is none. ``shown_by``: the magic that shows its
+        limits, where the front has one. ``broker`` makes what its
         guest asks for capabilities, when it first does."""
         if self._closed:
             raise Conflict("the runtime is closed")
@@ -156,6 +158,7 @@ class Runtime:
             saving=saving or Saving(),
             blocked=list(blocked) if level is Level.STRICT else [],
             egress=egress is not None,
+            shown_by=shown_by,
         )
         accepted = rung or self.settings.rung
         session = self._pool.take(terms, accepted) or self._begin(terms, accepted)

@@ -14,8 +14,9 @@ import msgspec
 
 from kernel_runtime.cli import outcome
 from kernel_runtime.domain.amounts import GIB, show_bytes
-from kernel_runtime.domain.audit import FIELDS, Head
+from kernel_runtime.domain.audit import EVENTS, FIELDS, Head
 from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.rules import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ _HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
 #: Bytes of archives of which it is told: nothing removes them but who keeps this state.
 _MUCH = GIB
 _SEARCHED = ("app", "capability", "decision", "event", "holder", "principal", "tenant")
+_CHOICES = {"decision": [str(effect) for effect in Effect], "event": EVENTS}
 
 
 @click.group("audit")
@@ -36,8 +38,12 @@ def audit_command() -> None:
 
 def _search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name in reversed(_SEARCHED):
-        command = click.option(f"--{name}", metavar="TEXT", help=f"Only records with this {name}.")(command)
-    return click.option("--since", metavar="TIME", help="Only records of the last TIME, like 2h or 30m.")(
+        choices = click.Choice(_CHOICES[name]) if name in _CHOICES else None
+        shown = None if choices else "TEXT"
+        command = click.option(
+            f"--{name}", type=choices, metavar=shown, help=f"Only records with this {name}."
+        )(command)
+    return click.option("--since", metavar="TIME", help="Only records of the last TIME, like 2h or 7d.")(
         command
     )
 
@@ -179,7 +185,7 @@ def _plain(value: object) -> object:
 def _print(records: list[Record]) -> None:
     from rich.table import Table
 
-    from kernel_runtime.cli.terminal import console, one_line
+    from kernel_runtime.cli.terminal import cell, console
 
     table = Table(box=None, pad_edge=False)
     for title in ("number", "when", "event", "app", "what", "decision", "rule"):
@@ -188,7 +194,7 @@ def _print(records: list[Record]) -> None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.at))
         what = f"{record.capability}:{record.resource}".strip(":")
         texts = (record.event, record.app, what, record.decision, record.rule)
-        table.add_row(str(record.number), when, *(one_line(text) for text in texts))
+        table.add_row(str(record.number), when, *map(cell, texts))
     console().print(table)
 
 

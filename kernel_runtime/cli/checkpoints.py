@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 import time
 from contextlib import closing
 from pathlib import Path
@@ -21,9 +20,6 @@ from kernel_runtime.domain.limits import parse_bytes, parse_seconds
 if TYPE_CHECKING:
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.store.checkpoints import DiskStore
-
-_DAY = 86_400
-_DAYS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([dw])", re.ASCII)
 
 
 @click.group("checkpoints")
@@ -68,7 +64,7 @@ def list_command(directory: Path | None, key: str | None, as_json: bool) -> None
 def _print(kept: list[Checkpoint]) -> None:
     from rich.table import Table
 
-    from kernel_runtime.cli.terminal import console, one_line
+    from kernel_runtime.cli.terminal import cell, console
 
     table = Table(box=None, pad_edge=False)
     for title in ("id", "made", "label", "of", "variables", "size", "on disk"):
@@ -83,7 +79,7 @@ def _print(kept: list[Checkpoint]) -> None:
             show_bytes(one.size),
             show_bytes(one.added),
         )
-        table.add_row(*(one_line(value) for value in row))
+        table.add_row(*map(cell, row))
     console().print(table)
 
 
@@ -178,8 +174,8 @@ def prune_command(
     """
     retention = Retention(
         count=count,
-        age=None if age is None else _seconds(age),
-        bytes=None if size is None else parse_bytes(size),
+        age=None if age is None else parse_seconds(age, "--age"),
+        bytes=None if size is None else parse_bytes(size, "--bytes"),
         labelled=labelled,
         newest=newest,
     )
@@ -206,16 +202,6 @@ def _staying(kept: list[Checkpoint], gone: list[Checkpoint], retention: Retentio
         return 0
     all_of_them = msgspec.structs.replace(retention, labelled=True)
     return sum(one.labelled and one not in gone for one in outdated(kept, all_of_them, time.time()))
-
-
-def _seconds(text: str) -> float:
-    days = _DAYS.fullmatch(text)
-    try:
-        return float(days[1]) * _DAY * (7 if days[2] == "w" else 1) if days else parse_seconds(text)
-    except Invalid:
-        raise Invalid(
-            f"--age: {text!r} is not a time; write a number with ms, s, m, h, d or w, like 12h or 30d"
-        ) from None
 
 
 @checkpoints_command.command("restore")

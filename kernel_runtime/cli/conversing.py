@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from kernel_runtime.cli.options import LIMIT_OPTIONS
 from kernel_runtime.cli.outcome import OF_STATUS, colours_wanted, status_of_verdict
 from kernel_runtime.cli.terminal import harmless, write_guest_text
 from kernel_runtime.domain.errors import CapabilityDenied
-from kernel_runtime.domain.verdict import Verdict
+from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.guests import converse, limit_seen_inside
 from kernel_runtime.jupyter.line import Line
 
@@ -122,9 +123,16 @@ def finish(outcome: Conversation, *, as_json: bool) -> int:
     elif outcome.verdict is not None:
         if outcome.verdict.raised:  # the code's own error: its traceback says where
             click.echo(harmless("\n".join(outcome.traceback), colours=colours_wanted()), err=True)
-        click.echo(f"Error: {outcome.verdict.explain()}", err=True)
+        click.echo(f"Error: {outcome.verdict.explain()}{_way_out(outcome.verdict)}", err=True)
     elif outcome.traceback:
         click.echo(harmless("\n".join(outcome.traceback), colours=colours_wanted()), err=True)
     elif outcome.ename:
         click.echo(harmless(f"Error: {outcome.ename}: {outcome.evalue}", colours=False), err=True)
     return code
+
+
+def _way_out(verdict: Verdict) -> str:
+    """Which option sets the limit that was met."""
+    name = next((name for name in (verdict.amount, verdict.reason) if name in LIMIT_OPTIONS), "")
+    name = "open_files" if verdict.reason is Reason.FILES else name
+    return f"; {LIMIT_OPTIONS[name][0]} sets another" if verdict.is_limit and name else ""

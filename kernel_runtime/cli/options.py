@@ -14,6 +14,7 @@ from kernel_runtime.domain.limits import FLOODS, Limits, parse_limits
 from kernel_runtime.jupyter import paths
 from kernel_runtime.jupyter.settings import (
     COMMAND_LINE,
+    ENVIRONMENT,
     Settings,
     Source,
     apply,
@@ -109,7 +110,7 @@ def asked(options: dict[str, Any]) -> Settings:
         settings,
         [
             *config_sources(paths.config_dirs()),
-            Source("environment", environment_values(os.environ)),
+            Source(ENVIRONMENT, environment_values(os.environ)),
             Source(COMMAND_LINE, given | {name: text for name, text in chosen.items() if text is not None}),
         ],
     )

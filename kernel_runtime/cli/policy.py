@@ -107,7 +107,7 @@ def _named_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("app", required=False, type=click.Path(exists=True, path_type=Path))
 @_named_option
 @click.option("--app", "called", metavar="ID", help="Only what apps of this id asked for, wherever they lie.")
-@click.option("--since", metavar="TIME", help="Only the last TIME, like 2h.")
+@click.option("--since", metavar="TIME", help="Only the last TIME, like 2h or 7d.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def suggest_command(
     app: Path | None, name: str | None, called: str | None, since: str | None, as_json: bool

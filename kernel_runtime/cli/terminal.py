@@ -7,6 +7,7 @@ person's name). Only colours pass, and nothing at all where colours are not want
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 from kernel_runtime.cli.outcome import colours_wanted
@@ -23,6 +24,9 @@ _SEQUENCE = re.compile(
     re.DOTALL,
 )
 
+#: Columns of what is no terminal.
+_ENDLESS = 100_000
+
 
 def harmless(text: str, *, colours: bool) -> str:
     """``text`` without anything a terminal would obey; colours stay if ``colours``."""
@@ -33,6 +37,11 @@ def one_line(text: str, width: int = 100) -> str:
     """A harmless, single, short line of foreign text."""
     line = " ".join(harmless(text, colours=False).split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def cell(text: str) -> str:
+    """A harmless line of foreign text for a table: short on a terminal, whole for another program."""
+    return one_line(text) if sys.stdout.isatty() else one_line(text, sys.maxsize)
 
 
 def write_guest_text(file: TextIO, text: str) -> None:
@@ -51,4 +60,6 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console; it honours NO_COLOR and writes plain lines where there is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
+    file = sys.stderr if stderr else sys.stdout
+    width = None if file.isatty() else _ENDLESS  # nothing is cut for who has no columns
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=True, emoji=False, markup=False)

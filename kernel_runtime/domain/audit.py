@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 GENESIS = "0" * 64
+#: What an entry may be of: a request decided, what came of it, a person's answer, a grant in advance, one taken back,
+#: and what was done beside any decision.
+EVENTS = ("decision", "performed", "answered", "granted", "revoked", "changed")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened. ``event``: decision, performed, changed. ``capability`` and ``resource``: kind
+    """What happened. ``event``: one of ``EVENTS``. ``capability`` and ``resource``: kind
     and the rest of the scope. ``of``: the number of the decision that this performed. ``holder``: which
     of the apps that call themselves ``app`` (``Manifest.holder``); empty where no app is meant."""
 

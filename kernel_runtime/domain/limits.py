@@ -17,11 +17,12 @@ _UNITS = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 #: At most 20 digits: what people write, and nothing that becomes infinite.
 _NUMBER = r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*"
 _BYTES = re.compile(_NUMBER + r"([KMGT]?)(?:i?B|bytes?)?\s*", re.IGNORECASE | re.ASCII)
-_SECONDS = re.compile(_NUMBER + r"(ms|s|m|h|)\s*", re.IGNORECASE | re.ASCII)
+_SECONDS = re.compile(_NUMBER + r"(ms|s|m|h|d|w|)\s*", re.IGNORECASE | re.ASCII)
 _SHARE = re.compile(_NUMBER + r"(%?)\s*", re.ASCII)
 _COUNT = re.compile(r"\s*\d{1,18}\s*", re.ASCII)
 _PER_SECOND = re.compile(r"\s*/\s*s\s*$", re.IGNORECASE)
-_SECOND_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DAY = 86_400.0
+_SECOND_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 
 #: What happens to a cell whose output is a flood: the middle is cut and it goes on, or it is ended.
 FLOODS = ("cut", "end")
@@ -98,10 +99,10 @@ def parse_bytes(text: str | int, place: str = "memory") -> int:
 
 
 def parse_seconds(text: str | float, place: str = "time") -> float:
-    """``"30s"``, ``"500ms"``, ``"2m"`` or a number → seconds; ``Invalid`` names the place."""
+    """``"30s"``, ``"500ms"``, ``"2m"``, ``"1d"``, ``"2w"`` or a number → seconds; ``Invalid`` names the place."""
     match = _SECONDS.fullmatch(str(text))
     if match is None:
-        raise Invalid(f"{place}: {text!r} is not a time; write a number with ms, s, m or h, like 30s")
+        raise Invalid(f"{place}: {text!r} is not a time; write a number with ms, s, m, h, d or w, like 30s")
     return float(match[1]) * _SECOND_UNITS[match[2].lower()]
 
 

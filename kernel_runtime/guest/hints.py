@@ -20,13 +20,16 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _SHOWN = 5
 
 
-def hint(error: BaseException, limits: Limits, cwd: str, denied: Sequence[str] = ()) -> str | None:
+def hint(
+    error: BaseException, limits: Limits, cwd: str, denied: Sequence[str] = (), shown_by: str = ""
+) -> str | None:
     """What the sandbox has to do with ``error``; None when it has nothing to do with it.
 
-    ``denied``: the system calls that were denied since the cell began, the last of them last.
+    ``denied``: the system calls that were denied since the cell began, the last of them last. ``shown_by``: what shows
+    the limits.
     """
     refused = _denied(error, denied)
-    text = _amount(error, limits) or (None if refused and _is_bare(error) else _place(error, cwd))
+    text = _amount(error, limits, shown_by) or (None if refused and _is_bare(error) else _place(error, cwd))
     lines = [f"kernel_runtime: {text}"] if text else []
     return "\n".join([*lines, *refused]) or None
 
@@ -81,11 +84,12 @@ _WHAT = {
 }
 
 
-def _amount(error: BaseException, limits: Limits) -> str | None:
+def _amount(error: BaseException, limits: Limits, shown_by: str) -> str | None:
     name = limit_behind(error, limits)
     if name is None:
         return None
-    return f"this guest may use {show_amount(name, getattr(limits, name))} {_WHAT[name]} (%limits)"
+    see = f", see {shown_by}" if shown_by else ""
+    return f"this guest may use {show_amount(name, getattr(limits, name))} {_WHAT[name]} (limit {name}{see})"
 
 
 def _place(error: BaseException, cwd: str) -> str | None:

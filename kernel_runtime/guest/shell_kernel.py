@@ -139,7 +139,7 @@ class ZMQInteractiveShell(IpykernelShell):
         kernel = self.kernel
         kernel.mending.streams()
         begin = kernel.begin
-        line = hint(evalue, begin.limits, begin.cwd, kernel.denied())
+        line = hint(evalue, begin.limits, begin.cwd, kernel.denied(), begin.shown_by)
         super()._showtraceback(etype, evalue, [*stb, line] if line else stb)
         self._shown = evalue
         kernel.limited = (limit_behind(evalue, begin.limits), getattr(evalue, "errno", None))

@@ -35,6 +35,7 @@ class RuntimeHouse:
         self._began = time.time()
 
     def open_session(self, settings: Settings) -> Session:
+        from kernel_runtime.jupyter import limits_magic
         from kernel_runtime.outside import Outside
 
         outside = Outside()
@@ -54,6 +55,7 @@ class RuntimeHouse:
                 settings, session.disclosed, commons, self._began, session.account.carried
             ),
             egress=outside,
+            shown_by=limits_magic.NAME,
         )
         outside.of(session)
         return session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from kernel_runtime.ports import Person
 
 PANELS = ("resources", "permissions", "logs")
+#: Actions that are about no guest in particular.
+_OF_ALL = ("list", "logs")
 AMOUNTS = Limits.__struct_fields__
 #: Between a magic and the code that it stands in there is IPython alone.
 _FRAMES = 2
@@ -211,6 +214,10 @@ class SandboxMagics(Magics):
                 self._manage(asked.action, asked.names)
 
     def _manage(self, action: str, names: list[str]) -> None:
+        most = 0 if action in _OF_ALL else 1
+        if len(names) > most:
+            what = f"one guest, not {len(names)}" if most else "no name: it shows those of all guests"
+            raise Invalid(f"%sandbox {action}: it takes {what}; `%sandbox?` shows how it is used")
         if action == "list":
             print(self._listing())
         elif action in PANELS:
@@ -251,7 +258,12 @@ class SandboxMagics(Magics):
 
 
 def _parsed(magic: Any, line: str) -> argparse.Namespace:
-    parsed: argparse.Namespace = parse_argstring(magic, line)
+    """Its arguments, split as a shell would: ``parse_argstring`` leaves quotes in them."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{error} in {line!r}") from None
+    parsed: argparse.Namespace = magic.parser.parse_args(words)
     return parsed
 
 

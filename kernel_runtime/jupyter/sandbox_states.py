@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 #: What ``%snapshots`` does with one of them; the actions of that name are the same.
 _ON_ONE = ("pin", "unpin", "drop")
+_WORD = r"""'[^']*'|"[^"]*"|\S+"""
 _LINE = re.compile(
-    r"(?:--name[\s=]\s*(?P<guest>\S+)\s+)?(?P<action>[a-z]+)(?P<asks>\s*\?{1,2})?(?:\s+(?P<rest>.*))?"
+    rf"(?:--name[\s=]\s*(?P<guest>{_WORD})\s+)?"
+    r"(?P<action>[a-z]+)(?P<asks>\s*\?{1,2})?(?:\s+(?P<rest>.*))?"
 )
 _ASKED = re.compile(r"%sandbox\s+(?P<action>[a-z]+)\?{1,2}\s*")
 #: In a line whose end is an expression, a guest is named before or after all of it.
 _NAMED = re.compile(
-    r"(?:--name[\s=]\s*(?P<head>\S+)\s+)?(?P<rest>.*?)(?:\s+--name(?:=|\s+)(?P<tail>[\w.\-]+))?"
+    rf"(?:--name[\s=]\s*(?P<head>{_WORD})\s+)?(?P<rest>.*?)"
+    r"""(?:\s+--name(?:=|\s+)(?P<tail>'[^']*'|"[^"]*"|[\w.\-]+))?"""
 )
 
 
@@ -92,13 +96,18 @@ def recognise(line: str) -> tuple[Call, str] | None:
     action, rest = found["action"], found["rest"] or ""
     if action in _ON_ONE:
         action, rest = "snapshots", f"{action} {rest}"
-    magic, guest = MAGICS.find(action), found["guest"] or DEFAULT
+    magic, guest = MAGICS.find(action), _plain(found["guest"]) or DEFAULT
     if magic is None:
         return None
     named = _NAMED.fullmatch(rest) if magic.raw is not None else None
     if named is not None:
-        guest, rest = named["head"] or named["tail"] or guest, named["rest"]
+        guest, rest = _plain(named["head"] or named["tail"]) or guest, named["rest"]
     return Call(magic=magic, rest=rest, help=bool(found["asks"])), guest
+
+
+def _plain(word: str | None) -> str:
+    """A word without the quotes around it."""
+    return word[1:-1] if word and word[0] in "'\"" and word[-1] == word[0] else word or ""
 
 
 def asking(lines: list[str]) -> list[str]:
@@ -127,7 +136,7 @@ class Bench:
     it is begun in the guests' loop while the thread of the cell shows what comes."""
 
     def __init__(self, session: Session, records: Records, guest: str) -> None:
-        self.at = "%sandbox " if guest == DEFAULT else f"%sandbox --name {guest} "
+        self.at = "%sandbox " if guest == DEFAULT else f"%sandbox --name {shlex.quote(guest)} "
         self.records = records
         self.going_on: Callable[[Sink], Awaitable[Verdict | None]] | None = None
         self._session = session
@@ -152,7 +161,7 @@ class Bench:
 
 def _here(said: str, at: str) -> str:
     """A text of ours, with the magics that it mentions as they are called here."""
-    return _MENTIONED.sub(at, said)
+    return _MENTIONED.sub(lambda _: at, said)
 
 
 def completions(words: list[str], guests: Guests) -> list[str]:

@@ -48,6 +48,8 @@ NAMES = (
 CONFIG = "jupyter_kernel_runtime_config"
 #: The place of what stands on the command line of ``kernel-runtime``.
 COMMAND_LINE = "command line"
+ENVIRONMENT = "environment"
+_VARIABLE = re.compile(rf"^{ENVIRONMENT}\.(\w+)")
 MAX_NOTEBOOK = 256 * MIB
 _HISTORY_TRAIT = "--HistoryManager.hist_file"
 
@@ -129,7 +131,7 @@ def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Setting
         sources = [
             *config_sources(paths.config_dirs()),
             Source("kernelspec", parsed.values),
-            Source("environment", environment_values(environment)),
+            Source(ENVIRONMENT, environment_values(environment)),
         ]
         apply(settings, sources)
         path, table = declared(environment)
@@ -144,29 +146,46 @@ def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Setting
 def apply(settings: Settings, sources: Iterable[Source]) -> None:
     """Lay the sources over the settings, each stronger than those before."""
     for source in sources:
-        amounts: dict[str, object] = {k: v for k, v in source.values.items() if k in LIMITS}
-        settings.limits = parse_limits(amounts, settings.limits, source.place)
-        if level := source.values.get("level"):
-            settings.level = parse_level(level, f"{source.place}.level")
-        if flood := source.values.get("flood"):
-            settings.flood = parse_flood(flood, f"{source.place}.flood")
-        if rung := source.values.get("rung"):
-            settings.rung = parse_rung(rung, f"{source.place}.rung")
-        settings.budget = parse_budget(source.values, settings.budget, source.place)
-        settings.saving = parse_saving(source.values, settings.saving, source.place)
-        if idle := source.values.get("idle"):
-            settings.idle = parse_seconds(idle, f"{source.place}.idle")
-        settings.check = source.values.get("check") or settings.check
-        if policy := source.values.get("policy"):
-            settings.policy = str(Path(policy).absolute())
-        for name in ("allow", "deny"):
-            setattr(settings, name, [*getattr(settings, name), *parse_scopes(source, name)])
-        if manifest := source.values.get("manifest"):
-            settings.manifest = str(Path(manifest).absolute())
-        if hosts := source.values.get("page_hosts"):
-            settings.page_hosts = parse_hosts(hosts, f"{source.place}.page_hosts")
-        settings.history = source.values.get("history") or settings.history
-        settings.origins |= dict.fromkeys((k for k in source.values if k in NAMES), source.place)
+        try:
+            _lay(settings, source)
+        except Invalid as error:
+            if source.place != ENVIRONMENT:
+                raise
+            raise Invalid(_VARIABLE.sub(_as_variable, str(error))) from None
+
+
+def _as_variable(setting: re.Match[str]) -> str:
+    """What a person sets in the environment is called otherwise there."""
+    return f"KERNEL_RUNTIME_{setting[1].upper()}"
+
+
+def _lay(settings: Settings, source: Source) -> None:
+    amounts: dict[str, object] = {k: v for k, v in source.values.items() if k in LIMITS}
+    settings.limits = parse_limits(amounts, settings.limits, source.place)
+    if level := source.values.get("level"):
+        settings.level = parse_level(level, f"{source.place}.level")
+    if flood := source.values.get("flood"):
+        settings.flood = parse_flood(flood, f"{source.place}.flood")
+    if rung := source.values.get("rung"):
+        settings.rung = parse_rung(rung, f"{source.place}.rung")
+    settings.budget = parse_budget(source.values, settings.budget, source.place)
+    settings.saving = parse_saving(source.values, settings.saving, source.place)
+    if idle := source.values.get("idle"):
+        settings.idle = parse_seconds(idle, f"{source.place}.idle")
+    if check := source.values.get("check"):
+        from kernel_runtime.jupyter.advice import parse_mode
+
+        settings.check = parse_mode(check, f"{source.place}.check")
+    if policy := source.values.get("policy"):
+        settings.policy = str(Path(policy).absolute())
+    for name in ("allow", "deny"):
+        setattr(settings, name, [*getattr(settings, name), *parse_scopes(source, name)])
+    if manifest := source.values.get("manifest"):
+        settings.manifest = str(Path(manifest).absolute())
+    if hosts := source.values.get("page_hosts"):
+        settings.page_hosts = parse_hosts(hosts, f"{source.place}.page_hosts")
+    settings.history = source.values.get("history") or settings.history
+    settings.origins |= dict.fromkeys((k for k in source.values if k in NAMES), source.place)
 
 
 def parse_scopes(source: Source, name: str) -> list[str]:

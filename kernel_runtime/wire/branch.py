@@ -30,7 +30,8 @@ class Begin(Frame, frozen=True, tag="begin"):
     """First frame of a live branch: who it is and what it lives with. ``blocked``: what strict's
     language refuses beside its own rules, as kind, pattern and suggestion. ``huge_pages``: whether memory may
     be put together into such; a guest cannot see what this host allows. ``summed``: whether the host sums up its memory, what it shares
-    with the zygote included. ``seed``: what random generators begin with, "": whatever comes.
+    with the zygote included. ``seed``: what random generators begin with, "": whatever comes. ``shown_by``: the magic that shows its limits, where
+    its front has one.
     """
 
     branch: int
@@ -44,6 +45,7 @@ class Begin(Frame, frozen=True, tag="begin"):
     huge_pages: bool = False
     summed: bool = False
     seed: bytes = b""
+    shown_by: str = ""
 
 
 class Request(Frame, frozen=True, tag="request"):

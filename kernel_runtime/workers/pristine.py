@@ -50,6 +50,7 @@ def beginning(terms: Terms, init: Init, execution_count: int) -> wire.Begin:
         huge_pages=are_huge_allowed(),
         summed=not init.meter.counts_memory,
         seed=new_seed(),
+        shown_by=terms.shown_by,
     )
 
 

@@ -15,6 +15,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     own rules. ``snapshots``: what they may take; ``automatic``: whether there is one before each cell.
     ``idle``: seconds without a cell after which it is paused. ``key``: whose checkpoints its are;
     ``saving``: when they are made by themselves. ``egress``: its ordinary clients find a proxy.
+    ``shown_by``: the magic that shows its limits, if any.
     """
 
     level: Level
@@ -34,3 +35,4 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     saving: Saving = Saving()
     blocked: list[tuple[str, str, str]] = []
     egress: bool = False
+    shown_by: str = ""

@@ -84,6 +84,37 @@ def test_list_shows_the_newest_last(invoke: Invoke) -> None:
     assert invoke("audit", "list", "--since", "1h").stdout == "no records\n"
 
 
+def test_a_span_of_days_is_one(invoke: Invoke) -> None:
+    for span in ("1d", "2w"):
+        assert invoke("audit", "list", "--since", span).output == "no records\n"
+    assert "ms, s, m, h, d or w" in invoke("audit", "list", "--since", "1y").output
+    assert invoke("policy", "suggest", "--since", "1d").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "known"), [("--decision", "'allow', 'ask', 'deny'"), ("--event", "'answered'")]
+)
+def test_a_decision_that_there_is_not_is_refused_with_those_there_are(
+    invoke: Invoke, option: str, known: str
+) -> None:
+    for command in ("list", "export"):
+        result = invoke("audit", command, option, "maybe")
+        assert result.exit_code == 2
+        assert known in result.output
+    assert "x4.org" in invoke("audit", "list", "--decision", "deny", "--event", "decision").output
+
+
+def test_nothing_is_cut_for_another_program(invoke: Invoke) -> None:
+    host = ".".join(["long"] * 40)
+    with State() as state, state.ledger.turn() as turn:
+        turn.append(
+            Entry(event="decision", capability="net", resource=f"{host}\x1b[31m", decision="deny"), 2000.0
+        )
+    (line,) = [line for line in invoke("audit", "list").output.splitlines() if host in line]
+    assert line.split()[-2:] == [f"net:{host}", "deny"]
+    assert "\x1b" not in line
+
+
 def test_export_for_programs(invoke: Invoke) -> None:
     lines = invoke("audit", "export", "--app", "b").stdout.splitlines()
     assert [json.loads(line)["resource"] for line in lines] == ["x1.org", "x3.org"]

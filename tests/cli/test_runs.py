@@ -228,6 +228,12 @@ def test_exec_json_from_stdin(program: Program) -> None:
     [
         ("while True: pass", ["--time", "2s"], 3, "longer than its limit"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", [], 5, "SIGSEGV"),
+        (
+            "[open('/dev/null') for _ in range(99)]",
+            ["--open-files", "64"],
+            3,
+            "limit of 64; --open-files sets another",
+        ),
         ("open('/etc/shadow')", [], 1, "FileNotFoundError"),
         ("import socket; socket.create_connection(('1.1.1.1', 80), 2)", [], 1, "OSError"),
         (DENIED, [], 4, "--allow cache grants it"),
@@ -245,4 +251,4 @@ def test_environment_gives_limits(program: Program) -> None:
     assert done.returncode == 3
     bad = program("exec", "-c", "1", env={"KERNEL_RUNTIME_WALL": "soon"})
     assert bad.returncode == 2
-    assert "environment.wall: 'soon' is not a time" in bad.stderr
+    assert "KERNEL_RUNTIME_WALL: 'soon' is not a time" in bad.stderr

@@ -38,7 +38,16 @@ def test_bytes(text: str | int, amount: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"), [("30s", 30), ("500ms", 0.5), ("2m", 120), ("1h", 3600), (1.5, 1.5)]
+    ("text", "amount"),
+    [
+        ("30s", 30),
+        ("500ms", 0.5),
+        ("2m", 120),
+        ("1h", 3600),
+        ("1.5d", 129_600),
+        ("2w", 1_209_600),
+        (1.5, 1.5),
+    ],
 )
 def test_seconds(text: str | float, amount: float) -> None:
     assert parse_seconds(text) == amount

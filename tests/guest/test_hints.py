@@ -67,9 +67,15 @@ def test_no_hint_for_what_is_not_limited() -> None:
     assert hint(MemoryError(), Limits(memory=None), "/work") is None
 
 
+def test_what_shows_the_limits_is_named_where_there_is_something() -> None:
+    text = hint(OSError(errno.EMFILE, "x"), LIMITS, "/work", shown_by="%limits")
+    assert text is not None
+    assert text.endswith("(limit open_files, see %limits)")
+
+
 def test_hint_is_the_last_line_of_the_traceback(shared: Host) -> None:
     (error,) = shared.run("raise MemoryError").published("error")
-    assert error["traceback"][-1] == "kernel_runtime: this guest may use 512 MB of memory (%limits)"
+    assert error["traceback"][-1] == "kernel_runtime: this guest may use 512 MB of memory (limit memory)"
     assert error["evalue"] == ""
 
 

@@ -82,8 +82,10 @@ def test_a_broken_notebook_asks_nothing(tmp_path: Path, text: str) -> None:
     ("arguments", "environment", "place"),
     [
         (["--memory", "lots"], {}, "kernelspec.memory"),
-        ([], {"KERNEL_RUNTIME_WALL": "soon"}, "environment.wall"),
-        ([], {"KERNEL_RUNTIME_LEVEL": "none"}, "environment.level"),
+        ([], {"KERNEL_RUNTIME_WALL": "soon"}, "KERNEL_RUNTIME_WALL: "),
+        ([], {"KERNEL_RUNTIME_LEVEL": "none"}, "KERNEL_RUNTIME_LEVEL: "),
+        ([], {"KERNEL_RUNTIME_CHECK": "maybe"}, "KERNEL_RUNTIME_CHECK: "),
+        ([], {"KERNEL_RUNTIME_ALLOW": "nett:x"}, "KERNEL_RUNTIME_ALLOW: "),
         (["--pids", "0"], {}, "kernelspec.pids"),
     ],
 )
@@ -141,7 +143,7 @@ def test_the_weakest_rung_is_accepted_by_a_person_and_never_by_a_notebook(tmp_pa
     assert resolve(["--rung", "landlock"], {"KERNEL_RUNTIME_RUNG": "namespaces"}).rung is Rung.NAMESPACES
     refused = resolve([], {"KERNEL_RUNTIME_RUNG": "none"}).error
     assert refused is not None
-    assert "environment.rung: 'none' is not a rung; choose one of namespaces, landlock" in str(refused)
+    assert "KERNEL_RUNTIME_RUNG: 'none' is not a rung; choose one of namespaces, landlock" in str(refused)
     notebook = tmp_path / "asking.ipynb"
     notebook.write_text('{"metadata": {"kernel_runtime": {"rung": "landlock", "limits": {}}}, "cells": []}')
     assert resolve([], {"JPY_SESSION_NAME": str(notebook)}).rung is None

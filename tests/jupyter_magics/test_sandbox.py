@@ -62,6 +62,37 @@ def test_a_guest_is_kept_by_name(shell: InteractiveShell, capsys: pytest.Capture
     assert capsys.readouterr().out == "1\nFalse\n"
 
 
+def test_quotes_around_a_name_are_none_of_it(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(shell, "--name 'a b'", "x = 1")
+    run(shell, '--name "a b"', "x += 1")
+    shell.run_line_magic("sandbox", "list")
+    assert capsys.readouterr().out.startswith("a b: level moderate")
+    shell.run_line_magic("sandbox", "--name 'a b' undo")
+    run(shell, "--name 'a b'", "print(x)")
+    assert capsys.readouterr().out == "1\n"
+    shell.run_line_magic("sandbox", "kill 'a b'")
+    shell.run_line_magic("sandbox", "list")
+    assert capsys.readouterr().out.startswith("no guests yet")
+    with pytest.raises(UsageError, match="No closing quotation"):
+        run(shell, "--name 'a", "1")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("list extra", "it takes no name: it shows those of all guests"),
+        ("logs nope", "it takes no name: it shows those of all guests"),
+        ("kill a b", "it takes one guest, not 2"),
+        ("resources nope", "nope"),
+    ],
+)
+def test_what_an_action_does_not_take_is_refused(shell: InteractiveShell, line: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        shell.run_line_magic("sandbox", line)
+
+
 def test_variables_go_in_and_out(shell: InteractiveShell) -> None:
     np, pd = pytest.importorskip("numpy"), pytest.importorskip("pandas")
     shell.push({"a": np.arange(3), "df": pd.DataFrame({"x": [1, 2]}), "n": {"k": [1]}, "b": b"\x00"})

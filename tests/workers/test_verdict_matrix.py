@@ -75,7 +75,7 @@ def test_cause(look: Callable[[str], dict[str, Any]], cause: str) -> None:
     if expected["reason"] is not None:
         assert seen["evidence"]
     if "error" in expected:
-        assert "(%limits)" in seen["hint"], seen
+        assert "(limit " in seen["hint"], seen
     assert seen["next"] == "42"
 
 
