@@ -1,17 +1,26 @@
-"""What is given to a session's methods for its states: anything of another type is ``Invalid``, which says what is wanted."""
+"""What is given to a session and its methods: anything of another type is ``Invalid``, which says what is wanted."""
 
 from __future__ import annotations
 
+import keyword
+import math
+import numbers
 import operator
+import os
 import reprlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.errors import Invalid
+from kernel_runtime.domain.limits import FLOORS, Limits
 from kernel_runtime.domain.snapshot import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from kernel_runtime.domain.manifest import Manifest
+
+_VARIABLE = "the name of a variable, like 'x'"
 
 
 def whole(value: Any, place: str) -> int:
@@ -26,6 +35,92 @@ def text(value: object, place: str, wanted: str) -> str:
     """A name; an empty one may stand for none."""
     if not isinstance(value, str):
         raise _unwanted(value, place, wanted)
+    return value
+
+
+def code(value: object) -> str:
+    """Source, of nothing but characters."""
+    source = text(value, "run", "code, like 'print(1)'")
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(f"run: the code has half a character (a lone surrogate) at {error.start}") from None
+    return source
+
+
+def variable(value: object, place: str) -> str:
+    """What a variable of the guest can be called."""
+    name = text(value, place, _VARIABLE)
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise _unwanted(value, place, _VARIABLE)
+    return name
+
+
+def callback(value: Any, place: str) -> Any:
+    """What is called later; None for nothing."""
+    if value is not None and not callable(value):
+        raise _unwanted(value, place, "a function")
+    return value
+
+
+def share(value: Any) -> float | None:
+    """Cores' worth of CPU time; None: as much as the limit allows."""
+    if value is None:
+        return None
+    least = FLOORS["cpus"]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise _unwanted(value, "cpus", "a number of cores, like 0.5")
+    if value < least:
+        raise Invalid(f"cpus: {float(value):g} is below {least:g} of a core, the least a guest can live with")
+    return float(value)
+
+
+def scopes(value: Iterable[str], place: str) -> list[str]:
+    """A list of scopes; one text is none, though it can be iterated."""
+    with suppress(TypeError):
+        found = list(value)
+        if not isinstance(value, str) and all(isinstance(scope, str) for scope in found):
+            return found
+    raise _unwanted(value, place, "a list of scopes, like ['net:api.example.org/GET']")
+
+
+def path(value: Any, place: str) -> str:
+    """A path as text."""
+    with suppress(TypeError):
+        found = os.fspath(value)
+        if isinstance(found, str) and "\0" not in found:
+            return found
+    raise _unwanted(value, place, "a path, like './data'")
+
+
+def directory(value: Any, place: str) -> str:
+    """A directory that is there."""
+    found = path(value, place)
+    if not os.path.isdir(found):
+        what = "is no directory" if os.path.lexists(found) else "does not exist"
+        raise Invalid(
+            f"{place}: {found} {what}; make it first, or give None for a guest that sees no directory"
+        )
+    return found
+
+
+def manifest(value: Any) -> Manifest | str | None:
+    """A manifest that was read, or the path of one; None: none."""
+    if value is None or isinstance(value, str | os.PathLike):
+        return None if value is None else path(value, "manifest")
+    from kernel_runtime.domain.manifest import Manifest  # only where one was read
+
+    return value if isinstance(value, Manifest) else path(value, "manifest")
+
+
+def limits(value: object) -> Limits:
+    """Amounts that were read already; None: those where nothing is said."""
+    if value is None:
+        return Limits()
+    if not isinstance(value, Limits):
+        raise _unwanted(
+            value, "limits", "Limits(...); amounts as text are arguments of their own: memory='512M'"
+        )
     return value
 
 

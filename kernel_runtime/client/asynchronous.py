@@ -14,9 +14,8 @@ from kernel_runtime.client import arguments
 from kernel_runtime.client.gates import AsyncGates
 from kernel_runtime.client.opened import execute_request
 from kernel_runtime.client.runtimes import runtime_for
-from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.level import Level, Rung, parse_level, parse_rung
-from kernel_runtime.domain.limits import FLOORS, Limits, parse_flood, parse_limits
+from kernel_runtime.domain.limits import Limits, parse_flood, parse_limits
 from kernel_runtime.domain.records import Records
 from kernel_runtime.domain.scopes import parse_scope
 from kernel_runtime.outside import Outside
@@ -86,30 +85,32 @@ class AsyncSession(AsyncGates):
         **amounts: object,
     ) -> None:
         super().__init__()
-        self.level = parse_level(level)
+        self.level = parse_level(arguments.text(level, "level", "a level, like 'strict'"))
         self._budget = arguments.budget(snapshots)
         self._automatic = automatic
         self.rung = _accepted_rung(rung)
-        self.flood = parse_flood(flood)
-        self.limits = parse_limits(amounts, limits, place="Session") if amounts else limits or Limits()
-        self.name = name
-        self._on_warning = on_warning
+        self.flood = parse_flood(arguments.text(flood, "flood", "'cut' or 'end'"))
+        given = arguments.limits(limits)
+        self.limits = parse_limits(amounts, given, place="Session") if amounts else given
+        self.name = arguments.text(name, "name", "text, like 'report'")
+        self._on_warning = arguments.callback(on_warning, "on_warning")
         self._promised: list[Rule] = []
-        self._workdir = os.getcwd() if workdir == "" else None if workdir is None else os.fspath(workdir)
+        self._workdir = None if workdir is None else arguments.directory(workdir or os.getcwd(), "workdir")
+        rules = arguments.path(policy, "policy") if policy != "" else ""
         self._powers = Powers(
             name=name,
             directory=self._workdir or "",
             level=self.level,
-            manifest=os.fspath(manifest) if isinstance(manifest, str | os.PathLike) else manifest,
-            policy=[policy] if policy else [],
-            allow=list(allow),
-            deny=list(deny),
+            manifest=arguments.manifest(manifest),
+            policy=[rules] if rules else [],
+            allow=arguments.scopes(allow, "allow"),
+            deny=arguments.scopes(deny, "deny"),
             person=person,
             rung=self.rung,
         ).check()
         if manifest is not None:
             self._tighten_by_manifest()
-        self.blocked = _blocked_by(policy, self.level, self._workdir or "", self._promised)
+        self.blocked = _blocked_by(rules, self.level, self._workdir or "", self._promised)
         self._cells = 0
         self._runtime: Runtime | None = None
 
@@ -207,14 +208,16 @@ class AsyncSession(AsyncGates):
         guest. ``check``: raise what went wrong instead of returning it in the ``Result``. ``cell``: its number
         where it has one already, if that is higher than the last one's; runs are counted from 1.
         """
-        session = self._open
+        session, source, cell = self._open, arguments.code(code), arguments.whole(cell, "run: cell")
+        for place, called in (("run: on_output", on_output), ("run: on_input", on_input)):
+            arguments.callback(called, place)
         number = self._cells = max(cell, self._cells + 1)
-        request = execute_request(code, number, allow_stdin=on_input is not None)
+        request = execute_request(source, number, allow_stdin=on_input is not None)
         result = await self.follow(
             lambda sink: session.submit(request, sink), check=False, on_output=on_output, on_input=on_input
         )
         result.cell = number
-        self.records.add(number, code, result.outputs)
+        self.records.add(number, source, result.outputs)
         return result.check() if check else result
 
     async def value(self, name: str) -> Any:
@@ -223,13 +226,13 @@ class AsyncSession(AsyncGates):
         stands for a secret that the guest was given; an array or a table that holds one is a ``Conflict``."""
         from kernel_runtime.guest import values
 
-        return values.decode(await self._open.get(name))
+        return values.decode(await self._open.get(arguments.variable(name, "value")))
 
     async def put(self, name: str, value: Any) -> None:
         """Set a variable of the guest to a copy of ``value``."""
         from kernel_runtime.guest import values
 
-        await self._open.put(name, values.encode(value))
+        await self._open.put(arguments.variable(name, "put"), values.encode(value))
 
     async def restart(self) -> None:
         """A fresh guest in milliseconds: variables and background work are gone."""
@@ -340,7 +343,7 @@ class AsyncSession(AsyncGates):
         other session of the same app that is open. How many grants there were here. What a policy file allows
         stays allowed."""
         broker = cast("SessionBroker", self._open.broker())
-        return await broker.revoke(parse_scope(scope))
+        return await broker.revoke(parse_scope(arguments.text(scope, "revoke", "a scope, like 'cache'")))
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -351,16 +354,16 @@ class AsyncSession(AsyncGates):
 
     async def files_diff(self, path: str) -> str:
         """One of them beside the host's: a unified diff of text, sizes and digests of anything else."""
-        return await self._open.files.diff(path)
+        return await self._open.files.diff(arguments.path(path, "files_diff"))
 
     async def files_keep(self, path: str) -> Outcome:
         """Make the host's file as the guest's is (a directory: all below, but hidden files and removals, which
         are kept by their own name). Links, pipes and devices that the guest made are refused."""
-        return await self._open.files.keep(path)
+        return await self._open.files.keep(arguments.path(path, "files_keep"))
 
     async def files_drop(self, path: str = "") -> Outcome:
         """Make the guest's file as the host's is (a directory: all below; empty: everything)."""
-        return await self._open.files.drop(path)
+        return await self._open.files.drop(arguments.path(path, "files_drop"))
 
     async def pause(self) -> int:
         """Stop everything in the guest and give back what memory the kernel can take; the next run
@@ -373,11 +376,7 @@ class AsyncSession(AsyncGates):
 
     async def throttle(self, cpus: float | None) -> None:
         """Let it have so many cores' worth of CPU time from now on, at most its limit (None: its limit)."""
-        if cpus is not None and cpus < FLOORS["cpus"]:
-            raise Invalid(
-                f"cpus: {cpus:g} is below {FLOORS['cpus']:g} of a core, the least a guest can live with"
-            )
-        self._open.throttle(cpus)
+        self._open.throttle(arguments.share(cpus))
 
     async def kill(self) -> None:
         """End what runs in it now, without an interrupt first; the newest snapshot takes its place."""
@@ -386,7 +385,7 @@ class AsyncSession(AsyncGates):
 
 def _accepted_rung(rung: Rung | str | None) -> Rung | None:
     text = rung or os.environ.get("KERNEL_RUNTIME_RUNG")
-    return parse_rung(text) if text else None
+    return parse_rung(arguments.text(text, "rung", "a rung, like 'landlock'")) if text else None
 
 
 def _blocked_by(

@@ -13,9 +13,11 @@ from kernel_runtime.domain.snapshot import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _TITLE = "is not a snapshot's name or number, like 'clean' or 3"
 _NAME = "is not a name, like 'clean'"
+_VARIABLE = "is not the name of a variable, like 'x'"
 _VARIABLES = "is not a list of variables' names"
 WRONG: list[tuple[Callable[[Any], object], str]] = [
     (lambda session: session.undo("1"), "^undo: '1' is not a whole number, like 1$"),
@@ -39,6 +41,24 @@ WRONG: list[tuple[Callable[[Any], object], str]] = [
     (lambda session: session.load("a", names="x"), f"^load: names: 'x' {_VARIABLES}"),
     (lambda session: session.load("a", names=[1]), rf"load: names: \[1\] {_VARIABLES}"),
     (lambda session: session.load("a", names=1), f"load: names: 1 {_VARIABLES}"),
+    (lambda session: session.throttle("x"), "^cpus: 'x' is not a number of cores, like 0.5$"),
+    (lambda session: session.throttle(float("nan")), "cpus: nan is not a number of cores"),
+    (lambda session: session.throttle(True), "cpus: True is not a number of cores"),
+    (lambda session: session.put(3, 1), f"^put: 3 {_VARIABLE}$"),
+    (lambda session: session.put("a b", 1), f"put: 'a b' {_VARIABLE}"),
+    (lambda session: session.put("class", 1), f"put: 'class' {_VARIABLE}"),
+    (lambda session: session.value(None), f"value: None {_VARIABLE}"),
+    (lambda session: session.value("\ud800"), rf"value: '\\ud800' {_VARIABLE}"),
+    (lambda session: session.run(3), r"^run: 3 is not code, like 'print\(1\)'$"),
+    (lambda session: session.run(b"1"), "run: b'1' is not code"),
+    (lambda session: session.run("'\ud800'"), r"half a character \(a lone surrogate\) at 1$"),
+    (lambda session: session.run("1", cell="x"), "run: cell: 'x' is not a whole number"),
+    (lambda session: session.run("1", on_output=3), "run: on_output: 3 is not a function"),
+    (lambda session: session.run("1", on_input="x"), "run: on_input: 'x' is not a function"),
+    (lambda session: session.revoke(3), "revoke: 3 is not a scope, like 'cache'"),
+    (lambda session: session.files_diff(3), "files_diff: 3 is not a path"),
+    (lambda session: session.files_keep(None), "files_keep: None is not a path"),
+    (lambda session: session.files_drop("\0"), r"files_drop: '\\x00' is not a path"),
 ]
 
 
@@ -87,3 +107,37 @@ def test_a_budget_that_is_none(given: Any, said: str) -> None:
 def test_a_budget_that_is_one() -> None:
     for given in (None, Budget(), Budget(count=5, memory=2 << 30, share=0.1, pause=0)):
         kernel_runtime.Session(snapshots=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"workdir": "/there/is/none"},
+            "^workdir: /there/is/none does not exist; make it first, or give None",
+        ),
+        ({"workdir": __file__}, "workdir: .*test_arguments.py is no directory"),
+        ({"workdir": 3}, "workdir: 3 is not a path"),
+        ({"name": 3}, "^name: 3 is not text"),
+        ({"name": None}, "name: None is not text"),
+        ({"policy": 3}, "policy: 3 is not a path"),
+        ({"manifest": 3}, "manifest: 3 is not a path"),
+        ({"allow": "cache"}, r"allow: 'cache' is not a list of scopes, like \['net:"),
+        ({"allow": None}, "allow: None is not a list"),
+        ({"deny": [3]}, r"deny: \[3\] is not a list"),
+        ({"flood": 3}, "flood: 3 is not 'cut' or 'end'"),
+        ({"level": 3}, "level: 3 is not a level, like 'strict'"),
+        ({"rung": 3}, "rung: 3 is not a rung"),
+        ({"limits": {"memory": "1G"}}, r"limits: .* is not Limits\(...\)"),
+        ({"on_warning": 3}, "on_warning: 3 is not a function"),
+    ],
+)
+def test_a_session_that_cannot_be_as_it_is_asked_for(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        kernel_runtime.Session(**given)
+
+
+def test_a_session_as_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "app.toml").write_text('id = "a"')
+    kernel_runtime.Session(workdir=tmp_path, manifest=tmp_path / "app.toml", allow=("cache",), deny={"clock"})
+    kernel_runtime.Session(workdir=None, limits=kernel_runtime.Limits(memory=2**30), on_warning=print)
