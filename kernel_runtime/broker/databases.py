@@ -47,6 +47,17 @@ def parse_databases(text: str, name: str) -> dict[str, Database]:
     return found
 
 
+def table_for(name: str) -> str:
+    """The head of the table that names a database: a dot in a bare name would begin another table."""
+    return f'["{name}"]' if "." in name else f"[{name}]"
+
+
+def shown_place(environment: Mapping[str, str]) -> str:
+    """The person's own file, as they would write it: a guest learns nothing of their home."""
+    config = "$XDG_CONFIG_HOME" if environment.get("XDG_CONFIG_HOME") else "~/.config"
+    return f"{config}/kernel-runtime/{FILE}"
+
+
 def load_databases(environment: Mapping[str, str], *, system: Path = SYSTEM) -> dict[str, Database]:
     """The machine's and the person's; where both name one, the machine's holds. A file that somebody else could
     have written is refused, and so is a password in a file that others may read."""

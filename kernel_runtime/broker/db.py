@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from kernel_runtime.broker.databases import FILE, table_for
 from kernel_runtime.broker.db_job import Driver, Job
 from kernel_runtime.broker.handler import Call, Performed
 from kernel_runtime.domain.decide import Request
@@ -48,14 +49,18 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Databases:
-    """The handler. ``secret`` gives the value of a secret by its name."""
+    """The handler. ``secret`` gives the value of a secret by its name; ``place``: the file that names databases."""
 
     name = "db"
 
     def __init__(
-        self, databases: Mapping[str, Database], secret: Callable[[str], bytes] | None = None
+        self,
+        databases: Mapping[str, Database],
+        secret: Callable[[str], bytes] | None = None,
+        place: str = FILE,
     ) -> None:
         self._databases = databases
+        self._place = place
         self._secret = secret
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self._threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="db")
@@ -112,7 +117,11 @@ class Databases:
         """Made for the call: its password is nowhere afterwards."""
         database = self._databases.get(name)
         if database is None:
-            raise NotFound(f"no database is called {name!r}; {advice(name, self._databases)}")
+            raise NotFound(
+                f"no database is called {name!r}; {advice(name, self._databases)}. To name it, write the table "
+                f'{table_for(name)} with url = "postgresql://…" or "sqlite:///…" into {self._place} on the host, and '
+                "begin the session anew"
+            )
         if not (found := _SCHEME.match(database.url)):
             raise Invalid(f"{name}: only sqlite and postgresql (psycopg) are held to what was granted")
         password = self._password(name, database)

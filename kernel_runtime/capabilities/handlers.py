@@ -142,10 +142,11 @@ def _clock(context: Context) -> Handler:
 
 
 def _db(context: Context) -> Handler:
-    from kernel_runtime.broker.databases import load_databases
+    from kernel_runtime.broker.databases import load_databases, shown_place
     from kernel_runtime.broker.db import Databases
 
-    return Databases(load_databases(context.environment), secret=context.secrets.reveal)
+    named = load_databases(context.environment)
+    return Databases(named, secret=context.secrets.reveal, place=shown_place(context.environment))
 
 
 def _env(context: Context) -> Handler:

@@ -211,7 +211,7 @@ def _policy_for_programs(grants: Index[Grant], policy: Policy) -> dict[str, obje
             {
                 "effect": rule.effect,
                 "scope": str(rule.scope),
-                "conditions": rule.conditions.text,
+                "conditions": rule.conditions.words,
                 "layer": rule.layer,
                 "place": rule.place,
                 "reason": rule.reason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
@@ -99,19 +100,36 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """In words, always the same for the same conditions."""
-        return ", ".join(part for part in _words(self) if part)
+        """Always the same for the same conditions: counts are kept by it."""
+        return self._joined("" if self.until is None else f"{self.until:.0f}")
+
+    @property
+    def words(self) -> str:
+        """The same for a person to read."""
+        return self._joined("" if self.until is None else _moment(self.until))
+
+    def _joined(self, until: str) -> str:
+        return ", ".join(part for part in _parts(self, until) if part)
 
 
 NONE = Conditions()
 
 
-def _words(conditions: Conditions) -> list[str]:
+def _moment(seconds: float) -> str:
+    """``2030-01-01 00:00:00 UTC``."""
+    try:
+        moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OverflowError, ValueError):  # before the first year, by its time zone, or after the last
+        return f"{seconds:.0f} s after 1970"
+    return f"{moment.replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
+
+
+def _parts(conditions: Conditions, until: str) -> list[str]:
     window, rate, quota = conditions.window, conditions.rate, conditions.quota
     tenants = conditions.tenants
     return [
         window.text if window else "",
-        f"until {conditions.until:.0f}" if conditions.until is not None else "",
+        f"until {until}" if until else "",
         f"{rate.count} in {rate.seconds:g} s" if rate else "",
         quota.text if quota else "",
         *(f"{name} like {pattern!r}" for name, pattern in conditions.arguments),

@@ -51,7 +51,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.layer} {self.effect} {self.scope} {self.conditions.text}"
 
     def __str__(self) -> str:
-        conditions = f" ({self.conditions.text})" if self.conditions != NONE else ""
+        conditions = f" ({self.conditions.words})" if self.conditions != NONE else ""
         return f"{self.effect} {self.scope}{conditions}, {self.place or self.layer}"
 
 

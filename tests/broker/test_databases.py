@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernel_runtime.broker.databases import Database, load_databases, parse_databases
+from kernel_runtime.broker.databases import Database, load_databases, parse_databases, shown_place, table_for
 from kernel_runtime.domain.errors import Invalid
 
 if TYPE_CHECKING:
@@ -67,3 +67,10 @@ def test_a_list_that_cannot_be_relied_on_is_refused(tmp_path: Path, text: str, m
     place(tmp_path, "config", text, mode)
     with pytest.raises(Invalid, match=said):
         load_databases({"XDG_CONFIG_HOME": str(tmp_path / "config")}, system=tmp_path / "x" / "policy.toml")
+
+
+def test_where_a_database_is_named_is_said_without_a_path_of_the_host() -> None:
+    assert shown_place({}) == "~/.config/kernel-runtime/databases.toml"
+    assert shown_place({"XDG_CONFIG_HOME": "/home/ann/c"}) == "$XDG_CONFIG_HOME/kernel-runtime/databases.toml"
+    for name in ("sales", "sales-eu", "sales.eu"):
+        assert list(parse_databases(f'{table_for(name)}\nurl = "sqlite:///x"', "d.toml")) == [name]

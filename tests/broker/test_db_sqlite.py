@@ -193,7 +193,10 @@ def test_what_was_not_granted_is_denied(desk: Desk) -> None:
     for action, name in (("execute", "sales"), ("query", "ours"), ("query", "other")):
         with pytest.raises(CapabilityDenied, match="--allow db:"):
             desk.now(action, name=name, sql="SELECT 1")
-    with pytest.raises(NotFound, match="there are sales"):
+    with pytest.raises(
+        NotFound,
+        match=r"there are sales, .*write the table \[unknown\] with url = .* into databases.toml",
+    ):
         desk.now("query", name="unknown", sql="SELECT 1")
     with pytest.raises(NotFound):
         desk.now("query", name="gone", sql="SELECT 1")

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_runtime.domain.clock import Clock
-from kernel_runtime.domain.conditions import Rate, parse_pattern, parse_quota, parse_rate, parse_window
+from kernel_runtime.domain.conditions import (
+    Conditions,
+    Rate,
+    parse_pattern,
+    parse_quota,
+    parse_rate,
+    parse_window,
+)
 from kernel_runtime.domain.errors import Invalid
 
 
@@ -67,3 +74,17 @@ def test_rates_quotas_and_patterns() -> None:
     for wrong in ("", "*****", "x" * 501):
         with pytest.raises(Invalid):
             parse_pattern(wrong)
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        (1577836800.0, "until 2020-01-01 00:00:00 UTC"),
+        (-1.0, "until 1969-12-31 23:59:59 UTC"),
+        (1e14, "until 100000000000000 s after 1970"),
+    ],
+)
+def test_an_end_is_told_as_a_date_and_counted_as_before(until: float, said: str) -> None:
+    conditions = Conditions(until=until)
+    assert conditions.words == said
+    assert conditions.text == f"until {until:.0f}"

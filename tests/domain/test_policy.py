@@ -44,6 +44,8 @@ def test_everything_that_may_be_written_is_read() -> None:
     ]
     assert source.rules[3].conditions.text == "mon,tue,wed,thu,fri 08:00-18:00, 60 in 60 s"
     assert source.rules[4].conditions.text == "until 1893456000, 5 calls per day, tenants red"
+    said = "(until 2030-01-01 00:00:00 UTC, 5 calls per day, tenants red)"
+    assert str(source.rules[4]).startswith(f"allow secret:API_KEY {said}, ")
     assert source.trusted_projects == ("/home/ann/work/forecast",)
 
 
