@@ -16,6 +16,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.errors import TOLD, Conflict, KernelRuntimeError
 from kernel_runtime.guest.connection import ANSWER_POLL
+from kernel_runtime.sdk.door import ELSEWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,9 +114,7 @@ class Asking:
 
     def _packed(self, arguments: dict[str, Any]) -> bytes:
         if self._connection.silent:
-            raise Conflict(
-                "this is a copy, or a child process: only the live notebook itself can ask the host"
-            )
+            raise Conflict(f"this is a copy of the guest's process, or a child of it: {ELSEWHERE}")
         return packed.pack(arguments)
 
     def _send(self, waiting: Waiting, capability: str, action: str, data: bytes) -> None:

@@ -73,7 +73,7 @@ def live(
 def _enter(begin: wire.Begin) -> None:
     """Environment, directory and arguments of this branch."""
     os.environ.clear()
-    os.environ.update(begin.env)
+    os.environ.update(begin.env, **{door.INSIDE: "1"})
     # Looking for one would write to it, and fail where the disk layer is full.
     tempfile.tempdir = begin.env.get("TMPDIR", "/tmp")  # noqa: S108 — the guest's own
     try:

@@ -17,6 +17,12 @@ from kernel_runtime.domain.errors import Conflict
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+#: Set in the environment of a guest, for what it starts to know where it is.
+INSIDE = "KERNEL_RUNTIME_GUEST"
+ELSEWHERE = (
+    "the host answers the guest's own process, and none that it starts: ask there, and hand on what came "
+    "(as an argument, through a pipe or a file). Ordinary clients of HTTP work here as well"
+)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -40,6 +46,8 @@ def open_to(host: Host) -> None:
 
 
 def _host() -> Host:
+    if _Door.host is None and INSIDE in os.environ:
+        raise Conflict(f"this is a subprocess of a sandboxed guest: {ELSEWHERE}")
     if _Door.host is None:
         raise Conflict(
             "kernel_runtime.sdk asks the host of a sandboxed guest, and this is none: run it in the kernel "

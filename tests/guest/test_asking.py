@@ -158,7 +158,7 @@ def test_a_child_process_cannot_ask(shared: Host) -> None:
         "if os.fork() == 0:\n    try: storage.get('x')\n    except Exception as e: os.write(w, str(e).encode())\n"
         "    os._exit(0)\nos.wait(); os.read(r, 1000)"
     )
-    assert "only the live notebook itself" in (done.result or "")
+    assert "the host answers the guest's own process, and none that it starts" in (done.result or "")
 
 
 def test_a_call_within_a_call_does_not_tear_it(shared: Host) -> None:
@@ -204,4 +204,14 @@ def test_outside_a_guest_it_says_where_it_works() -> None:
     )
     assert done.stdout.startswith(
         "Conflict kernel_runtime.sdk asks the host of a sandboxed guest, and this is none"
+    )
+
+
+def test_in_a_subprocess_it_says_who_may_ask(shared: Host) -> None:
+    code = "from kernel_runtime.sdk import storage\ntry: storage.get('x')\nexcept Exception as e: print(type(e).__name__, e)"
+    done = shared.run(
+        f"import subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', {code!r}], text=True))"
+    )
+    assert done.text().startswith(
+        "Conflict this is a subprocess of a sandboxed guest: the host answers the guest's own"
     )
