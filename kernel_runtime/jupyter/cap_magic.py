@@ -6,15 +6,14 @@ import contextlib
 import html
 from typing import TYPE_CHECKING, Any
 
-from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import StorageFailed
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser
 from kernel_runtime.jupyter.page_text import clean_terminal
+from kernel_runtime.jupyter.spent import in_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from kernel_runtime.broker.broker import Use
     from kernel_runtime.broker.gate import Gate
 
 Row = tuple[str, str, str]
@@ -36,7 +35,7 @@ async def _cap(bench: Bench, asked: Any) -> Bundle:
     gate: Gate = broker.gate
     with contextlib.suppress(StorageFailed):
         gate.renew()
-    rows, remarks = list(_rows(broker)), [*_remarks(gate), *_used(broker.usage)]
+    rows, remarks = list(_rows(broker)), [*_remarks(gate), *filter(None, [in_session(broker.usage)])]
     return {"text/plain": _as_text(rows, remarks), "text/html": _as_html(rows, remarks)}
 
 
@@ -76,28 +75,6 @@ def _remarks(gate: Gate) -> list[str]:
         f"{manifest.title} {declares}",
         f"{which} no rule and no grant speaks of: {rest}; {_FREE}",
     ]
-
-
-def _used(usage: Mapping[str, Use]) -> list[str]:
-    """What was called in this session so far, and what came of it."""
-    if not usage:
-        return []
-    counts = (
-        f"{name} {use.calls} times ({', '.join(_came(use))})"
-        if use.calls != 1
-        else f"{name} once ({', '.join(_came(use))})"
-        for name, use in sorted(usage.items())
-    )
-    return [f"called in this session: {'; '.join(counts)}"]
-
-
-def _came(use: Use) -> Iterator[str]:
-    yield f"{use.seconds:.1f} s"
-    if use.bytes:
-        yield show_amount("memory", use.bytes)
-    for count, what in ((use.denied, "denied"), (use.errors, "failed"), (use.running, "under way")):
-        if count:
-            yield f"{count} {what}"
 
 
 def _as_text(rows: list[Row], remarks: list[str]) -> str:

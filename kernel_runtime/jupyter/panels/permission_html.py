@@ -30,12 +30,13 @@ def chip(effect: str, word: str = "") -> str:
 
 def rights(found: Sequence[Right]) -> str:
     """One row for each scope."""
-    heads = ("", "capability", "requested", "decided by", "why, in the app's own words")
+    heads = ("", "capability", "requested", "came to", "decided by", "why, in the app's own words")
     rows = (
         (
             chip(right.effect, WORDS[right.effect]),
             f"<code><bdi>{escape(right.scope)}</bdi></code>",
             str(right.times or ""),
+            f'<span class="kr-faint">{came(right)}</span>',
             f"<bdi>{escape(brief(right.rule))}</bdi>",
             _quoted(right),
         )
@@ -44,12 +45,24 @@ def rights(found: Sequence[Right]) -> str:
     return table(heads, rows, "kr-list kr-fixed")
 
 
+def came(right: Right) -> str:
+    """What its requests came to: bytes, time, and how many failed."""
+    parts = (
+        (right.bytes, show_bytes(right.bytes)),
+        (right.seconds, _seconds(right.seconds)),
+        (right.failed, f"{right.failed} failed"),
+    )
+    return ", ".join(said for amount, said in parts if amount)
+
+
 def detail(right: Right | None) -> str:
     """All of one, below the table."""
     if right is None:
         return ""
     why = f"The app says: “<bdi>{escape(right.why)}</bdi>”. " if right.why else ""
-    return f'<p class="kr-faint">{why}Decided by: <bdi>{escape(right.rule)}</bdi></p>'
+    what = came(right)
+    made = f" Its requests came to {what}." if what else ""
+    return f'<p class="kr-faint">{why}Decided by: <bdi>{escape(right.rule)}</bdi>.{made}</p>'
 
 
 def brief(rule: str) -> str:

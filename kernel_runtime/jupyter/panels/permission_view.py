@@ -54,7 +54,7 @@ class PermissionView:
 
     def _make_parts(self) -> None:
         self._head, self._picture, self._records, self._rest = (ipywidgets.HTML() for _ in range(4))
-        self._detail = ipywidgets.HTML()
+        self._detail, self._used = ipywidgets.HTML(), ipywidgets.HTML()
         self._picture.add_class("kr-picture")
         self._which = ipywidgets.ToggleButtons(options=[]).add_class("kr-tabs").add_class("kr-guests")
         self.tabs = ipywidgets.ToggleButtons(options=[RIGHTS, TRAIL, SUGGESTED]).add_class("kr-tabs")
@@ -79,7 +79,9 @@ class PermissionView:
     def _assemble(self) -> Any:
         self._search.add_class("kr-wide")
         stack = ipywidgets.Box([self._choice, self._picture]).add_class("kr-stack")
-        one = ipywidgets.VBox([stack, self._detail, row(self._session, self._always, self._revoke)])
+        one = ipywidgets.VBox(
+            [stack, self._detail, row(self._session, self._always, self._revoke), self._used]
+        )
         two = ipywidgets.VBox([row(self._search, self._event), self._records])
         three = ipywidgets.VBox([self._wishes, row(self._file, self._write), self._rest])
         self._pages = {RIGHTS: one, TRAIL: two, SUGGESTED: three}
@@ -127,6 +129,7 @@ class PermissionView:
         """Read anew what has changed."""
         self._offer()
         rights = self._rights
+        self._tell_use(rights)
         if rights is None:
             seen: tuple[object, ...] = (None,)
         else:
@@ -140,6 +143,11 @@ class PermissionView:
                 self._reading, self._seen = reading, seen
                 self._draw()
 
+    def _tell_use(self, rights: Rights | None) -> None:
+        """What the calls came to, with those that go on: no record says that. The page is told when it changes."""
+        used = "" if rights is None else rights.used()
+        self._used.value = f'<p class="kr-faint">{escape(used)}</p>' if used else ""
+
     def still(self) -> tuple[str, str]:
         """Rights and the newest records, as text and as HTML."""
         reading = self._reading
@@ -150,8 +158,9 @@ class PermissionView:
                 for right in reading.rights
             ),
             self._summary(),
+            *filter(None, [one_line("" if self._rights is None else self._rights.used(), 400)]),
         ]
-        html = f"{self._head.value}{pictures.rights(reading.rights)}{pictures.records(reading.records[:20])}"
+        html = f"{self._head.value}{pictures.rights(reading.rights)}{pictures.records(reading.records[:20])}{self._used.value}"
         if self.tabs.value == SUGGESTED:
             plain.append(reading.suggestion.toml())
             html += f"<pre>{html_escape(reading.suggestion.toml())}</pre>"

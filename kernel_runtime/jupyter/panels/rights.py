@@ -19,11 +19,13 @@ from kernel_runtime.domain.outlook import prospect
 from kernel_runtime.domain.rules import Ask, Effect, Grant, Span
 from kernel_runtime.domain.scopes import Kind, parse_scope
 from kernel_runtime.domain.suggestion import Suggestion, suggest, usual
+from kernel_runtime.jupyter.spent import in_session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
+    from kernel_runtime.broker.broker import Use
     from kernel_runtime.domain.clock import Clock
     from kernel_runtime.domain.counters import Count
     from kernel_runtime.domain.manifest import Manifest
@@ -60,7 +62,7 @@ class Trail(Protocol):
 
 class Right(msgspec.Struct, frozen=True, kw_only=True):
     """One scope: how it stands, by which rule. ``why``: the manifest's words; ``times``: how often it was
-    requested lately; ``declared``: no manifest leaves it out; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
+    requested lately, ``bytes``, ``seconds`` and ``failed``: what came of that; ``declared``: no manifest leaves it out; ``granted``: by a person, who may revoke it; ``grantable``: a grant would allow it.
     """
 
     scope: str
@@ -68,6 +70,9 @@ class Right(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     why: str = ""
     times: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    failed: int = 0
     declared: bool = False
     granted: bool = False
     grantable: bool = False
@@ -79,6 +84,19 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     rights: list[Right] = []
     records: list[Record] = []
     suggestion: Suggestion = Suggestion(allow=(), undeclared=(), refused=())
+
+
+class Came(NamedTuple):
+    """What requests of one scope came to."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+
+    def and_of(self, record: Record) -> Came:
+        """With one more of them."""
+        failed = self.failed + bool(record.reason)
+        return Came(self.bytes + record.bytes, self.seconds + record.duration, failed)
 
 
 class _Now(NamedTuple):
@@ -105,10 +123,11 @@ class Rights:
         files: Mapping[str, Path] | None = None,
         approve: Callable[[str, list[str]], Policy] | None = None,
         denied: Callable[[], Iterable[str]] = tuple,
+        usage: Callable[[], Mapping[str, Use]] = dict,
     ) -> None:
         """``revoke`` takes back grants, in all sessions of the app. ``files``: policy files that may be written to, by
         name; ``approve`` writes scopes to one and gives the policy that holds then. ``denied``: the scopes that the
-        person has denied this session."""
+        person has denied this session; ``usage``: what its calls came to, by capability."""
         self.gate = gate
         self.files = dict(files or {})
         self._trail = trail
@@ -118,10 +137,15 @@ class Rights:
         self._session = session
         self._approve = approve
         self._denied = denied
+        self._usage = usage
 
     @property
     def app(self) -> str:
         return self.gate.manifest.title
+
+    def used(self) -> str:
+        """What its calls came to in this session, in words."""
+        return in_session(self._usage())
 
     def newest(self) -> int:
         """The number of the newest record."""
@@ -140,13 +164,22 @@ class Rights:
 
     def rights(self, records: Iterable[Record]) -> list[Right]:
         """What is declared, granted or was requested."""
-        requested = Counter(filter(None, map(_requested, records)))
+        requested: Counter[Scope] = Counter()
+        came: dict[Scope, Came] = {}
+        for record in records:
+            scope = _scope(record) if record.event in ("decision", "performed") else None
+            if scope is not None and record.event == "decision":
+                requested[scope] += 1
+            elif scope is not None:
+                came[scope] = came.get(scope, Came()).and_of(record)
         now = self._now()
         asks: dict[Scope, Ask | None] = {ask.scope: ask for ask in self.gate.manifest.asks or ()}
         for scope in (*(grant.scope for grant in now.grants), *(s for s, _ in requested.most_common())):
             asks.setdefault(scope, None)
         listed = list(asks.items())[:MOST_RIGHTS]
-        return [self._right(scope, ask, requested[scope], now) for scope, ask in listed]
+        return [
+            self._right(scope, ask, requested[scope], came.get(scope, Came()), now) for scope, ask in listed
+        ]
 
     def grant(self, scope: str, span: Span) -> str:
         """Grant it; ``Conflict`` where that would not help."""
@@ -186,7 +219,7 @@ class Rights:
         lines = "1 line" if len(scopes) == 1 else f"{len(scopes)} lines"
         return f"{lines} written to {self.files[file]}: they hold from now on, also for other apps"
 
-    def _right(self, scope: Scope, ask: Ask | None, times: int, now: _Now) -> Right:
+    def _right(self, scope: Scope, ask: Ask | None, times: int, came: Came, now: _Now) -> Right:
         effect, rule = self._stands(scope, now)
         return Right(
             scope=str(scope),
@@ -194,6 +227,7 @@ class Rights:
             rule=rule,
             why=ask.reason if ask else "",
             times=times,
+            **came._asdict(),
             declared=ask is not None or self.gate.manifest.asks is None,
             granted=any(grant.scope == scope for grant in now.grants),
             grantable=effect is not Effect.ALLOW and self._grantable(scope, now),
@@ -229,11 +263,9 @@ class Rights:
         return Request(scope=scope, principal=self._principal, session=self._session)
 
 
-def _requested(record: Record) -> Scope | None:
+def _scope(record: Record) -> Scope | None:
     """What was decided on, as a rule would say it. A wildcard that was asked for is none: it
     was refused, and granted here it would be more than anybody can ask."""
-    if record.event != "decision":
-        return None
     try:
         scope = parse_scope(
             f"{record.capability}:{record.resource}" if record.resource else record.capability

@@ -10,6 +10,7 @@ from kernel_runtime.jupyter.panels.logbook import LogBook
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from kernel_runtime.broker.broker import Use
     from kernel_runtime.capabilities import SessionBroker
     from kernel_runtime.domain.clock import Clock
     from kernel_runtime.domain.log import LogRecord
@@ -64,6 +65,7 @@ def rights_with(broker: SessionBroker) -> Rights:
         session=broker.caller.session,
         policy=broker.held_policy,
         denied=lambda: broker.denied,
+        usage=lambda: broker.usage,
     )
 
 
@@ -77,9 +79,10 @@ def rights_of(
     session: str,
     policy: Callable[[], Policy],
     denied: Callable[[], Sequence[str]] = tuple,
+    usage: Callable[[], Mapping[str, Use]] = dict,
 ) -> Rights:
     """The rights that a gate decides on, with this person's policy files to write to; ``policy`` reads all
-    rules again, ``denied``: the scopes that the person has denied this session."""
+    rules again, ``denied``: the scopes that the person has denied this session; ``usage``: what its calls came to."""
     from kernel_runtime.broker.approving import approve
     from kernel_runtime.broker.places import user_file
     from kernel_runtime.domain.rules import Layer
@@ -101,6 +104,7 @@ def rights_of(
         files=files,
         approve=approved,
         denied=denied,
+        usage=usage,
     )
 
 

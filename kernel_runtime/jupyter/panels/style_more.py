@@ -39,7 +39,7 @@ background:color-mix(in srgb,var(--kr-brand) 12%,transparent)}
 .kr-panel .kr-actions .kr-wide.widget-text{width:260px}
 .kr-panel .kr-actions .kr-wide.widget-dropdown{width:460px;max-width:100%}
 .kr-panel table.kr-fixed{table-layout:fixed}
-.kr-panel .kr-fixed th:nth-child(1){width:72px}.kr-panel .kr-fixed th:nth-child(2){width:27%}.kr-panel .kr-fixed th:nth-child(3){width:62px}
+.kr-panel .kr-fixed th:nth-child(1){width:72px}.kr-panel .kr-fixed th:nth-child(2){width:27%}.kr-panel .kr-fixed th:nth-child(3){width:62px}.kr-panel .kr-fixed th:nth-child(4){width:104px}
 .kr-panel .kr-fixed td{overflow:hidden;text-overflow:ellipsis}
 .kr-panel .kr-refused{table-layout:fixed!important}
 .kr-panel .kr-refused td:nth-child(1){width:40%}.kr-panel .kr-refused td:nth-child(2){width:52px}

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kernel_runtime.broker.broker import Use
 from kernel_runtime.domain.decide import Request
 from kernel_runtime.domain.errors import Conflict, NotFound
 from kernel_runtime.domain.manifest import undeclared
 from kernel_runtime.domain.rules import Effect, Span
 from kernel_runtime.domain.scopes import parse_scope
+from kernel_runtime.jupyter.panels import permission_html as pictures
 from kernel_runtime.jupyter.panels.permission_html import MOST_ROWS, brief
 from kernel_runtime.jupyter.panels.rights import matching
 from kernel_runtime.state import State
@@ -66,6 +68,32 @@ def test_what_was_requested_beside_the_manifest_is_listed_too(rights):
     assert (found.effect, found.times, found.declared, found.grantable) == (Effect.DENY, 2, False, False)
     with pytest.raises(Conflict, match="the manifest decides"):
         rights.grant("db:sales:read", Span.SESSION)
+
+
+def test_what_its_requests_came_to_stands_beside_each_right(rights):
+    for error in ("", "the disk is full"):
+        rights.gate.performed(rights.gate.ask(request("cache")), size=1024, duration=0.25, error=error)
+    (right,) = [right for right in rights.read().rights if right.scope == "cache"]
+    assert (right.times, right.bytes, right.seconds, right.failed) == (2, 2048, 0.5, 1)
+    assert "2 KB, 500 ms, 1 failed</span>" in pictures.rights([right])
+    assert "Its requests came to 2 KB, 500 ms, 1 failed." in pictures.detail(right)
+
+
+def test_the_calls_of_the_session_are_counted_while_they_run(rights):
+    usage = {}
+    rights._usage = lambda: usage
+
+    async def story():
+        view, _, _ = await opened(rights)
+        await view.look()
+        assert view._used.value == ""
+        usage["log"] = Use(calls=2, seconds=0.5, bytes=2048, running=1)  # what is not decided, too
+        await view.look()
+        said = "called in this session: log 2 times (0.5 s, 2 KB, 1 under way)"
+        assert said in view._used.value
+        assert all(said in text for text in view.still())
+
+    run(story)
 
 
 def test_no_wildcard_is_offered_because_a_guest_has_asked_for_it(rights):
