@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import h11
 
 from kernel_runtime.domain.errors import OutsideFailed
+from kernel_runtime.domain.untold import without_paths
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -86,6 +87,7 @@ class Conversation:
 
     async def refuse(self, status: int, why: str) -> None:
         """An answer that says why there is no other, in its first line too; the connection ends with it."""
+        why = without_paths(why)
         text = f"{why}\n".encode()
         headers = [
             (b"Content-Type", b"text/plain; charset=utf-8"),

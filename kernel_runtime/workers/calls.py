@@ -1,7 +1,8 @@
 """Calls of capabilities on their way: from a branch's frames to the broker, and the answers back.
 
 The branch is hostile: each call has a higher number than all before it, and what is in flight is bounded in number and in
-bytes. What exceeds that is answered with an error; nothing waits in line. Arguments of many values are weighed in steps,
+bytes. What exceeds that is answered with an error; nothing waits in line. Errors are told without the host's paths:
+whole they are said here, on stderr, each once. Arguments of many values are weighed in steps,
 between which others have as long; until that is done, nothing more is taken from the branch.
 """
 
@@ -11,17 +12,19 @@ import asyncio
 import contextlib
 import functools
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
 from kernel_runtime.domain import packed
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError, ProtocolViolation
+from kernel_runtime.domain.untold import without_paths
 from kernel_runtime.workers.cancelled import being_cancelled
 from kernel_runtime.workers.eager import Starter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 
     from kernel_runtime.ports import Answer, Broker
     from kernel_runtime.workers.link import Link
@@ -32,6 +35,8 @@ MAX_IN_FLIGHT, MAX_BYTES = 1024, 64 * MIB
 _MAX_BESIDE = 8 * 1024
 _ROOM_SECONDS = 0.005
 _MAX_TEXT = 4000
+#: Errors of one branch that are said on the host, too.
+_MOST_SAID = 100
 
 
 class Calls:
@@ -46,6 +51,7 @@ class Calls:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._weighing: asyncio.TimerHandle | None = None
         self._starter = Starter()
+        self._said: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -147,7 +153,7 @@ class Calls:
             else:
                 self._link.send(wire.Called(id=frame.id, value=packed.pack_answer(answer.value)))
         except KernelRuntimeError as error:
-            self._refuse(frame.id, error)
+            self._refuse(frame.id, error, arguments)
         except asyncio.CancelledError:
             if not being_cancelled():  # something within was: the guest must not wait for ever
                 self._refuse(frame.id, KernelRuntimeError("the host stopped it"))
@@ -181,6 +187,12 @@ class Calls:
             except OSError as error:
                 raise Conflict(f"no descriptor could be passed: {error.strerror}") from None
 
-    def _refuse(self, number: int, error: KernelRuntimeError) -> None:
-        kind, text = type(error).__name__, str(error)[:_MAX_TEXT]
+    def _refuse(
+        self, number: int, error: KernelRuntimeError, arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        kind, whole = type(error).__name__, str(error)[:_MAX_TEXT]
+        text = without_paths(whole, (said for said in (arguments or {}).values() if isinstance(said, str)))
+        if text != whole and whole not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(whole)
+            print(f"kernel_runtime: a guest was told, without the paths: {whole!r}", file=sys.stderr)
         self._link.send(wire.Called(id=number, error=kind, text=text.encode(errors="replace").decode()))
