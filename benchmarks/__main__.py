@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +20,13 @@ from benchmarks import kishu, machine, profiles, report, suite  # noqa: F401 —
 from benchmarks.figures import Figure, Reading
 from benchmarks.registry import ABSENT, BENCHMARKS, PROFILES, Benchmark
 from benchmarks.scale import SCALES, Scale
+from benchmarks.sizes import SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: So many of the benchmarks are named by how long they took.
+_TOLD = 5
 _DEFAULT_OUT = Path("out/benchmarks.json")
 
 
@@ -39,10 +44,12 @@ _DEFAULT_OUT = Path("out/benchmarks.json")
     is_flag=True,
     help="Measure kishu as well, in an environment of its own that is made when first asked for.",
 )
+@click.option("--kishu-most", "most", type=click.Choice(list(SIZES)), default="100MB", show_default=True,
+              help="The largest state it is shown; one above 100MB takes minutes a cell: once.")  # fmt: skip
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), default=_DEFAULT_OUT,
               show_default=True, help="Where the figures are written.")  # fmt: skip
 def main(
-    size: str | None, names: Sequence[str], explained: Sequence[str], with_kishu: bool, out: Path
+    size: str | None, names: Sequence[str], explained: Sequence[str], with_kishu: bool, most: str, out: Path
 ) -> None:
     """Measure kernel_runtime beside plain ipykernel, a plain fork and bubblewrap.
 
@@ -57,6 +64,7 @@ def main(
         return
     about = machine.describe()
     if with_kishu:
+        os.environ[kishu.MOST] = str(SIZES[most])
         _prepare_kishu(console)
     figures, failed = _measure(console, [BENCHMARKS[name] for name in names or BENCHMARKS], scale)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +88,7 @@ def _measure(
 ) -> tuple[list[Figure], dict[str, str]]:
     figures: dict[str, Figure] = {}
     failed = {}
+    took = {}
     columns = (
         SpinnerColumn(),
         TextColumn("{task.completed}/{task.total} {task.description}"),
@@ -90,6 +99,7 @@ def _measure(
         for one in chosen:
             figures |= {spec.name: Figure(spec) for spec in one.figures}
             progress.update(task, description=one.name)
+            begun = time.monotonic()
             try:
                 for reading in one.measure(scale):
                     figure = figures[reading.figure]
@@ -100,8 +110,17 @@ def _measure(
                 console.print(
                     f"[red]{one.name} failed[/red]\n{''.join(traceback.format_exception(error, limit=-4))}"
                 )
+            took[one.name] = time.monotonic() - begun
             progress.advance(task)
+    console.print(_durations(took))
     return list(figures.values()), failed
+
+
+def _durations(took: dict[str, float]) -> str:
+    """How long the run took, and which of the benchmarks most of it."""
+    longest = sorted(took, key=lambda name: -took[name])[:_TOLD]
+    told = ", ".join(f"{name} {took[name] / 60:.1f}" for name in longest)
+    return f"Took {sum(took.values()) / 60:.1f} minutes: {told}{', …' if len(took) > _TOLD else ''}"
 
 
 def _latest(figure: Figure, reading: Reading) -> str:

@@ -72,6 +72,7 @@ BARS = (
     Bar(figure="pool.handout", kind="value", most=0.001),
     Bar(figure="pool.first_result", kind="difference", peer=FORK, most=0.002),
     Bar(figure="guest.private", kind="value", most=2 * 1024 * 1024, floor=FORK),
+    Bar(figure="guest.copy", kind="value", most=2 * 1024 * 1024, floor=FORK),
     Bar(figure="compute.loops", peer=OUTSIDE, least=0.97),
     *(
         Bar(figure=f"interrupt.{what}", kind="value", most=0.2)
@@ -98,7 +99,7 @@ BARS = (
     ),
     Bar(figure="durable.arrays_changed", kind="value", most=0.15),
     Bar(figure="durable.mix_changed", kind="value", most=1.0),
-    Bar(figure="durable.pause", kind="value", most=0.015),
+    Bar(figure="durable.pause", kind="value", most=0.015, floor=FORK),
     Bar(figure="panels.quiet", kind="difference", peer=CONTROL, most=0.01),
     Bar(figure="panels.talking", kind="difference", peer=CONTROL, most=0.01),
     Bar(figure="decide.granted", kind="value", most=20e-6),

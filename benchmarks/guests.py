@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
     from typing import Any
 
+    from kernel_runtime.ports import CheckpointStore
+
 T = TypeVar("T")
 _LIMITS = Limits()
 
@@ -62,9 +64,11 @@ class Stand:
             copies=room_for_copies(Budget()),
         )  # fmt: skip
 
-    def session(self, *, automatic: bool = True, limits: Limits = _LIMITS) -> Session:
+    def session(
+        self, *, automatic: bool = True, limits: Limits = _LIMITS, store: CheckpointStore | None = None
+    ) -> Session:
         """A session as the runtime makes them, of this zygote; what its snapshots take is bounded by its
-        memory alone. To be made within the loop."""
+        memory alone. ``store``: for its checkpoints. To be made within the loop."""
         workdir = self.workdir
         env = guest_environment(self.zygote.image.home)
         terms = Terms(
@@ -76,7 +80,7 @@ class Stand:
             env=env,
             automatic=automatic,
         )
-        return Session(terms, self._provide, lambda _: self.plan(limits=limits))
+        return Session(terms, self._provide, lambda _: self.plan(limits=limits), lambda _: store)
 
     async def _provide(self) -> Zygote:
         return self.zygote

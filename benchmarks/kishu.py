@@ -14,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.registry import ABSENT
+from kernel_runtime.domain.amounts import MIB
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,7 +24,11 @@ KISHU = "kishu"
 VERSION = "0.3.4"
 #: Set by ``--kishu``: the interpreter of its environment.
 PYTHON = "KERNEL_RUNTIME_BENCHMARK_KISHU"
+#: The largest state it is shown, in bytes; up to ``OFTEN`` it takes turns as often as the other peers.
+MOST = "KERNEL_RUNTIME_BENCHMARK_KISHU_MOST"
+OFTEN = 100 * MIB
 _INSTALL_SECONDS = 900
+_taken: dict[str, float] = {}
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -95,6 +102,25 @@ class Notebook:
 
     def close(self) -> None:
         self._process.communicate()
+
+
+def most() -> int:
+    """Bytes of the largest state that it is shown; beyond some each of its cells takes minutes."""
+    return int(os.environ.get(MOST, OFTEN))
+
+
+def took(label: str, seconds: float) -> None:
+    """What it takes with a state of this size, to be told where it is left out with a larger one."""
+    _taken[label] = seconds
+
+
+def leave_out(benchmark: str, label: str) -> None:
+    """Say why, with what it took at the largest size it was measured at; nothing where it has been measured before."""
+    if label not in _taken:
+        told = (f" {seconds / 60:.1f} minutes at {size}" for size, seconds in reversed(_taken.items()))
+        ABSENT[f"{KISHU} in {benchmark} at {label}"] = (
+            f"it took{next(told, ' too long for a run')}; --kishu-most {label} measures it once"
+        )
 
 
 def is_asked_for() -> bool:

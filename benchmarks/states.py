@@ -8,18 +8,23 @@ from typing import Any
 _MB = 1_000_000
 _DICTS = 435  # of a megabyte of state, as they are in memory
 
-MIX = """
+#: What kinds of state there are, by the name of their benchmark: shares of arrays (half of them random), of a table, and
+#: of dictionaries and texts.
+KINDS = {"numpy": (1, 0, 0), "table": (0, 1, 0), "objects": (0, 0, 1), "mix": (0.6, 0.2, 0.2)}
+MIX = f"""
 import numpy as np, pandas as pd
-def make(size):
-    "60 % arrays (half of them random), 20 % a table, 20 % dictionaries and texts."
+KINDS = {KINDS!r}
+def make(size, kind="mix"):
+    "All four variables, as many bytes of each as the kind asks for."
+    arrays, table, objects = (int(size * share) for share in KINDS[kind])
     rng = np.random.default_rng(7)
-    numbers = int(size * 0.3) // 8
-    return {
+    numbers = max(arrays // 16, 2)
+    return {{
         "random": rng.random(numbers),
         "ordered": np.arange(numbers, dtype=np.float64),
-        "table": pd.DataFrame(rng.random((max(1, int(size * 0.2) // 80), 10))),
-        "objects": [{"id": n, "name": f"item {n}", "values": [n, n + 1.5]} for n in range(int(size * 0.2) // 450)],
-    }
+        "table": pd.DataFrame(rng.random((max(1, table // 80), 10))),
+        "objects": [{{"id": n, "name": f"item {{n}}", "values": [n, n + 1.5]}} for n in range(objects // 450)],
+    }}
 def touch(state, share):
     "Overwrite this share of the arrays, page by page."
     for name in ("random", "ordered"):

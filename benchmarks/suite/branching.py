@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks import kishu
 from benchmarks.bars import FORK
 from benchmarks.figures import OURS, Reading, Spec, percentile
+from benchmarks.floor import forks, printed
 from benchmarks.guests import run, stand
-from benchmarks.kishu import KISHU, is_asked_for, notebook
+from benchmarks.kishu import is_asked_for, notebook
 from benchmarks.registry import benchmark
 from benchmarks.sizes import SIZES, sizes
 from benchmarks.states import MIX
 from benchmarks.turns import turns
-from kernel_runtime.domain.amounts import GIB, MIB
+from kernel_runtime.domain.amounts import GIB
 from kernel_runtime.domain.limits import Limits
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _PILE = 3.5
 #: As long as it takes at most to put the memory of a new state together into huge pages, and to make copies ahead.
 _RESTED = 3.0
-#: The largest state that kishu is shown here: what it takes grows to minutes a cell.
-_KISHU_MOST = 100 * MIB
 #: References are counted in each object: pages of objects are copied by looking at them.
 _LOOP = "sum(1 for one in state['objects'] if one is state)"
 _CELLS = 5
@@ -44,23 +42,6 @@ exec(MIX)
 state = make(int(sys.argv[1]))
 begun = time.perf_counter(); data = pickler.dumps(state); dumped = time.perf_counter() - begun
 begun = time.perf_counter(); pickler.loads(data); print(dumped, time.perf_counter() - begun)
-"""
-
-
-#: The floor of every pause: nothing but the fork, of a process that holds the same and has collected its garbage. The
-#: first one, and another after 10 % of the arrays were written, with the copies there and the process at rest before.
-_FORK = """
-import gc, os, signal, sys, time
-exec(MIX)
-state = make(int(sys.argv[1])); gc.collect(); gc.freeze()
-def forked():
-    time.sleep(0.3); begun = time.perf_counter(); child = os.fork()
-    if child == 0: signal.pause()
-    children.append(child)
-    return time.perf_counter() - begun
-children = []
-first = forked(); touch(state, 0.1); print(first, forked())
-for child in children: os.kill(child, signal.SIGKILL)
 """
 
 
@@ -87,32 +68,33 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
 def branching(scale: Scale) -> Iterator[Reading]:
     """Each size in a guest of its own; forks and dumps of the same state in fresh interpreters in between."""
     with stand() as ours:
-        for _ in range(max(1, scale.rounds // 3)):
+        for number in range(max(1, scale.rounds // 3)):
             for label, carried in sizes(scale, "branching", _PILE):
                 for name, value in ours.wait(_carried(ours, carried)):
                     yield Reading(f"branching.{name}.{label}", OURS, value)
-                first, again = _printed(_FORK, carried)
+                first, again = forks(carried, share=0.1)
                 yield Reading(f"branching.pause.{label}", FORK, first)
                 yield Reading(f"branching.pause_again.{label}", FORK, again)
                 yield Reading(f"branching.automatic.{label}", FORK, again)
                 for pause in ours.wait(_before_cells(ours, carried)):
                     yield Reading(f"branching.automatic.{label}", OURS, pause)
                 for peer in filter(importlib.util.find_spec, PEERS):
-                    dumped, loaded = _printed(_PEER.replace("NAME", peer), carried)
+                    dumped, loaded = printed(_PEER.replace("NAME", peer), carried)
                     yield Reading(f"branching.pause.{label}", peer, dumped)
                     yield Reading(f"branching.restore.{label}", peer, loaded)
-                if is_asked_for() and carried <= _KISHU_MOST:
-                    for name, value in _under_kishu(carried):
-                        yield Reading(f"branching.{name}.{label}", KISHU, value)
+                if is_asked_for():
+                    yield from _beside(label, carried, number)
 
 
-def _printed(program: str, size: int) -> list[float]:
-    """What a fresh interpreter measures with a state of that size."""
-    code = program.replace("MIX", repr(MIX))
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(size)], capture_output=True, text=True, timeout=600, check=True
-    )
-    return [float(word) for word in done.stdout.split()]
+def _beside(label: str, size: int, number: int) -> Iterator[Reading]:
+    """kishu with the same state, up to the size that was asked for: a large one once."""
+    if size > kishu.most() or (size > kishu.OFTEN and number):
+        kishu.leave_out("branching", label)
+        return
+    begun = time.perf_counter()
+    for name, value in _under_kishu(size):
+        yield Reading(f"branching.{name}.{label}", kishu.KISHU, value)
+    kishu.took(label, time.perf_counter() - begun)
 
 
 def _under_kishu(size: int) -> Iterator[tuple[str, float]]:
@@ -208,14 +190,11 @@ async def _recovered(session: Session) -> float:
     "automatic",
     Spec(name="automatic.cell", what="round trip of a trivial cell, a snapshot before each (without: as subject)"),
     Spec(name="automatic.pause", what="of it, the session stands still"),
-    Spec(name="automatic.fifty", what="memory that 50 snapshots of a 100 MB state add, 1 % changed each", unit="B"),
-    Spec(name="automatic.restore_fifty", what="restore of any of the 50 → first reply"),
 )  # fmt: skip
 def automatic(scale: Scale) -> Iterator[Reading]:
     """Two sessions of one zygote take turns, one of them without snapshots."""
     with stand() as ours:
         yield from ours.wait(_cells(ours, scale))
-        yield from ours.wait(_fifty(ours, scale))
 
 
 async def _cells(ours: Stand, scale: Scale) -> list[Reading]:
@@ -237,23 +216,3 @@ async def _round_trip(session: Session) -> float:
     begun = time.perf_counter()
     await run(session, "1+1")
     return time.perf_counter() - begun
-
-
-async def _fifty(ours: Stand, scale: Scale) -> list[Reading]:
-    session = ours.session(automatic=False)
-    try:
-        await run(session, f"{MIX}\nstate = make({100 * MIB})")
-        before = (await session.usage()).memory
-        names = [f"s{n}" for n in range(50 if scale.name != "tiny" else 3)]
-        for name in names:
-            await session.snapshots.take(name, pinned=True)
-            await run(session, "touch(state, 0.01)")
-        found = [Reading("automatic.fifty", OURS, max(0.0, (await session.usage()).memory - before))]
-        for name in names[:: max(1, len(names) // 5)]:
-            begun = time.perf_counter()
-            await session.snapshots.restore(name)
-            await run(session, "state['ordered'][1]")
-            found.append(Reading("automatic.restore_fifty", OURS, time.perf_counter() - begun))
-        return found
-    finally:
-        await session.close()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import OURS, Reading, Spec
-from benchmarks.kishu import KISHU, is_asked_for, notebook
+from benchmarks.kishu import KISHU, OFTEN, is_asked_for, notebook
 from benchmarks.registry import benchmark
 from benchmarks.sizes import SIZES, sizes
 from benchmarks.states import change, state_of
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 _MB = 1_000_000
 #: The state, what its writer copies of it, and what comes back: so many times its size must be free.
 _PILE = 3.0
-#: Megabytes of state up to which kishu takes turns as often as the other peers.
-_KISHU_OFTEN = 100
 
 _SPECS = tuple(
     spec
@@ -53,11 +51,7 @@ _SPECS = tuple(
 )
 
 
-@benchmark(
-    "durable",
-    *_SPECS,
-    Spec(name="durable.pause", what="the fork of a writer, all that the session waits for"),
-)
+@benchmark("durable", *_SPECS)
 def durable(scale: Scale) -> Iterator[Reading]:
     """Each kind of state in turn, at ``scale.state`` megabytes."""
     for kind in ("arrays", "mix"):
@@ -65,7 +59,7 @@ def durable(scale: Scale) -> Iterator[Reading]:
         gc.collect()
         gc.freeze()
         try:
-            with _directory() as place:
+            with directory() as place:
                 yield from _ours(kind, state, place, scale.rounds)
                 yield from _peers(kind, state, place / "peer", scale.rounds)
             if is_asked_for():
@@ -75,7 +69,7 @@ def durable(scale: Scale) -> Iterator[Reading]:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
+def directory() -> Iterator[Path]:
     """On a disk: the temporary directory may be memory."""
     place = Path(tempfile.mkdtemp(dir="/var/tmp" if os.access("/var/tmp", os.W_OK) else None))
     try:
@@ -86,33 +80,30 @@ def _directory() -> Iterator[Path]:
 
 def _ours(kind: str, state: dict[str, Any], place: Path, rounds: int) -> Iterator[Reading]:
     with contextlib.closing(DiskStore(place / "store", NoKey())) as store:
-        yield Reading(f"durable.{kind}_first", OURS, _save(store, state)[0])
+        yield Reading(f"durable.{kind}_first", OURS, _save(store, state))
         for turn in range(rounds):
             change(state, turn)
-            taken, pause = _save(store, state)
-            yield Reading(f"durable.{kind}_changed", OURS, taken)
-            yield Reading("durable.pause", OURS, pause)
+            yield Reading(f"durable.{kind}_changed", OURS, _save(store, state))
             yield Reading(f"durable.{kind}_bytes", OURS, store.checkpoints()[0].added)
-            yield Reading(f"durable.{kind}_same", OURS, _save(store, state)[0])
+            yield Reading(f"durable.{kind}_same", OURS, _save(store, state))
         for _ in range(min(rounds, 3)):
             yield Reading(f"durable.{kind}_restore", OURS, _restore(store))
 
 
-def _save(store: DiskStore, state: dict[str, Any]) -> tuple[float, float]:
-    """Seconds until it is durable, and those for which the process that has the state stood still."""
+def _save(store: DiskStore, state: dict[str, Any]) -> float:
+    """Seconds from the fork of the writer until it is durable."""
     host, guest = socket.socketpair()
     begun = time.perf_counter()
     pid = os.fork()
     if pid == 0:
         _write(guest, host, state)
     guest.close()
-    paused = time.perf_counter() - begun
     kept = asyncio.run(receive_checkpoint(host, store, SaveOrder(key="benchmark")))
     taken = time.perf_counter() - begun
     os.waitpid(pid, 0)
     if kept.skipped or len(kept.names) != len(state):
         raise RuntimeError(f"not all was saved: {kept.skipped}")
-    return taken, paused
+    return taken
 
 
 def _write(guest: socket.socket, host: socket.socket, state: dict[str, Any]) -> None:
@@ -177,7 +168,6 @@ def _peers(kind: str, state: dict[str, Any], file: Path, rounds: int) -> Iterato
 
 
 _BY_SIZE = (
-    ("pause", "the fork of a writer", "s"),
     ("changed", "1 % of a mix changed, on disk", "s"),
     ("bytes", "bytes that the change took on disk", "B"),
     ("restore", "restored into another process", "s"),
@@ -199,7 +189,7 @@ def durable_sizes(scale: Scale) -> Iterator[Reading]:
         gc.collect()
         gc.freeze()
         try:
-            with _directory() as place:
+            with directory() as place:
                 for reading in _ours("mix", state, place, 1):
                     name = reading.figure.removeprefix("durable.").removeprefix("mix_")
                     if name in {known for known, *_ in _BY_SIZE}:
@@ -211,7 +201,7 @@ def durable_sizes(scale: Scale) -> Iterator[Reading]:
 
 def _kishu(kind: str, scale: Scale) -> Iterator[Reading]:
     """Cells of a notebook under kishu, which takes a checkpoint after each; once: at 1 GB each takes minutes."""
-    turns = 1 if scale.state > _KISHU_OFTEN else min(scale.rounds, 3)
+    turns = 1 if scale.state * _MB > OFTEN else min(scale.rounds, 3)
     with notebook() as watched:
         watched.run("from benchmarks.states import change, state_of")
         seconds, _ = watched.run(f"globals().update(state_of({kind!r}, {scale.state}))")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from benchmarks import peers
+from benchmarks import floor, peers
 from benchmarks.bars import BWRAP, BWRAP_PANDAS, FORK
 from benchmarks.figures import OURS, Reading, Spec
 from benchmarks.guests import Guest, Stand, run, stand
 from benchmarks.processes import private, tree
 from benchmarks.registry import benchmark
 from kernel_runtime.runtime import PRELOAD
+from kernel_runtime.workers.processes import pid_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +96,7 @@ async def _unprepared(ours: Stand, number: int) -> float:
 @benchmark(
     "guest_memory",
     Spec(name="guest.private", what="private memory of an idle guest (pid 1 and live branch)", unit="B"),
+    Spec(name="guest.copy", what="private memory of a frozen copy, right after it was made", unit="B"),
 )
 def guest_memory(scale: Scale) -> Iterator[Reading]:
     """Several guests at once, so that what only they share counts for nobody; the peer: a plain fork that runs the same
@@ -106,6 +108,9 @@ def guest_memory(scale: Scale) -> Iterator[Reading]:
             yield Reading("guest.private", OURS, value)
             with forker.held(_CELL) as pids:
                 yield Reading("guest.private", FORK, private(pids))
+        for value in ours.wait(_copies(ours, count)):
+            yield Reading("guest.copy", OURS, value)
+            yield Reading("guest.copy", FORK, floor.private(PRELOAD))
 
 
 async def _private(ours: Stand, count: int) -> list[int]:
@@ -118,4 +123,18 @@ async def _private(ours: Stand, count: int) -> list[int]:
     found = [private(tree(one.pid)) for one in guests]
     for one in guests:
         one.end()
+    return found
+
+
+async def _copies(ours: Stand, count: int) -> list[int]:
+    """Each of a session that rests; what this writes to until it rests again is in the copy alone, too."""
+    session = ours.session(automatic=False)
+    found = []
+    for _ in range(count):
+        await run(session, "1+1")
+        await asyncio.sleep(0.2)
+        snapshot = await session.snapshots.take()
+        (pid,) = session.snapshots.kept.source(snapshot).pids
+        found += [private([one]) for one in tree(session.pid) if pid_within(one) == pid]
+    await session.close()
     return found

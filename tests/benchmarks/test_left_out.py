@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from types import SimpleNamespace
@@ -13,12 +14,16 @@ from benchmarks import __main__ as program
 from benchmarks import kishu, sizes
 from benchmarks.registry import ABSENT
 from benchmarks.scale import FULL, QUICK, TINY
+from benchmarks.sizes import SIZES
+from benchmarks.suite import branching, fifty
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_out(monkeypatch):
     ABSENT.clear()
     monkeypatch.delenv(kishu.PYTHON, raising=False)
+    monkeypatch.delenv(kishu.MOST, raising=False)
+    monkeypatch.setattr(kishu, "_taken", {})
     yield
     ABSENT.clear()
 
@@ -58,3 +63,49 @@ def test_a_run_without_the_kishu_it_was_asked_for_fails_and_says_why(monkeypatch
     assert json.loads(out.read_text())["absent"] == {"kishu": "kishu could not be installed: [no network]"}
     ABSENT.clear()
     assert CliRunner().invoke(program.main, arguments).exit_code == 0, "not asked for"
+
+
+@pytest.fixture
+def patient_kishu(monkeypatch):
+    """A minute and a half for each state, by a clock of its own."""
+    clock = iter(range(0, 9000, 90))
+    monkeypatch.setattr(branching, "_under_kishu", lambda size: [("pause", float(size))])
+    monkeypatch.setattr(branching.time, "perf_counter", lambda: float(next(clock)))
+
+
+def beside(turn):
+    return [
+        reading.figure for label, size in SIZES.items() for reading in branching._beside(label, size, turn)
+    ]
+
+
+@pytest.mark.usefixtures("patient_kishu")
+def test_where_kishu_is_left_out_it_is_told_how_long_it_took_with_less():
+    assert beside(0) == ["branching.pause.10MB", "branching.pause.100MB"]
+    told = "it took 1.5 minutes at 100MB; --kishu-most {0} measures it once"
+    assert sorted(ABSENT.items()) == [
+        (f"kishu in branching at {size}", told.format(size)) for size in ("1GB", "4GB")
+    ]
+
+
+@pytest.mark.usefixtures("patient_kishu")
+def test_a_large_state_is_shown_to_kishu_once_when_asked_for(monkeypatch):
+    monkeypatch.setenv(kishu.MOST, str(SIZES["1GB"]))
+    assert beside(0)[-1] == "branching.pause.1GB"
+    assert beside(1)[-1] == "branching.pause.100MB"
+    assert list(ABSENT) == ["kishu in branching at 4GB"]
+
+
+def test_what_a_run_took_most_of_its_time_for_is_told():
+    took = {name: 60.0 * minutes for minutes, name in enumerate("abcdefg")}
+    assert program._durations(took) == "Took 21.0 minutes: g 6.0, f 5.0, e 4.0, d 3.0, c 2.0, …"
+    assert program._durations({"a": 30.0}) == "Took 0.5 minutes: a 0.5"
+
+
+def test_fifty_snapshots_need_room(monkeypatch):
+    memory = SimpleNamespace(available=1 << 30)
+    monkeypatch.setattr(fifty, "psutil", SimpleNamespace(virtual_memory=lambda: memory))
+    monkeypatch.setattr(fifty, "stand", contextlib.nullcontext)
+    assert list(fifty.fifty(FULL)) == []
+    assert list(ABSENT) == ["fifty: same", "fifty: churn_1", "fifty: churn_10"]
+    assert set(ABSENT.values()) == {"needs 5 GB of free memory"}
