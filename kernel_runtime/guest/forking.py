@@ -7,6 +7,7 @@ import os
 import random
 from typing import TYPE_CHECKING, TypeVar
 
+from kernel_runtime import wire
 from kernel_runtime.guest.waiting import Copies
 
 if TYPE_CHECKING:
@@ -41,10 +42,13 @@ class Forking:
                 with contextlib.suppress(OSError):  # it has ended by now
                     os.setpgid(pid, pid)  # what the next cell does to its group does not reach the copy
                 return None
-            _lead_a_session(group)
-            done = at_once()
-            random.setstate(state)
-            self.copies.clear()
+            try:
+                _lead_a_session(group)
+                done = at_once()
+                random.setstate(state)
+                self.copies.clear()
+            except BaseException:  # noqa: BLE001 - what cannot be a copy must not go on as if it were the original
+                os._exit(wire.DAMAGED_STATUS)
             return done
         finally:
             self.active = False

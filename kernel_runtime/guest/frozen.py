@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel_runtime import wire
 from kernel_runtime.guest import descriptors
@@ -99,14 +99,11 @@ class FrozenCopy:
     def begin(self, moment: Moment, channel: Channel, released: Callable[[], None]) -> list[str]:
         """What a copy does at once; returns what it does not have, when it is asked for something. ``released``: shared
         memory is its own now."""
-        try:
-            lost = descriptors.detach(moment.stock, moment.own)
-            if moment.shared:
-                lost += _make_private(moment.shared)
-                released()
-            return _rest(channel, few([*lost, *moment.children.values()]))
-        except BaseException:  # noqa: BLE001 - a copy that cannot be one must not go on as if it were live
-            _end_damaged()
+        lost = descriptors.detach(moment.stock, moment.own)
+        if moment.shared:
+            lost += _make_private(moment.shared)
+            released()
+        return _rest(channel, few([*lost, *moment.children.values()]))
 
     def wait(self, moment: Moment, channel: Channel, external: list[str]) -> Restored:
         """Go on at ``channel``, until it is thawed; ends with its process otherwise."""
@@ -114,8 +111,10 @@ class FrozenCopy:
             self._connection.silent = True  # whatever user code does in a copy's children
             order, fds = self._wait(channel, moment, external)
             return self._come_back(order, fds, moment, external)
-        except BaseException:  # noqa: BLE001 - the same
-            _end_damaged()
+        except BaseException:  # noqa: BLE001 - what cannot be a copy must not go on as if it were live
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
+            os._exit(wire.DAMAGED_STATUS)
 
     def _wait(self, channel: Channel, moment: Moment, external: list[str]) -> tuple[wire.Thaw, list[int]]:
         while (frame := channel.receive()) is not None:
@@ -227,23 +226,14 @@ def _begin_again(
     let_go: Callable[[], None], channel: Channel, moment: Moment, external: list[str]
 ) -> list[str]:
     """What a copy of a copy does at once."""
-    try:
-        let_go()
-        descriptors.reopen(moment.stock)
-        return _rest(channel, external)
-    except BaseException:  # noqa: BLE001 - as of a copy
-        _end_damaged()
+    let_go()
+    descriptors.reopen(moment.stock)
+    return _rest(channel, external)
 
 
 def _close(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _end_damaged() -> NoReturn:
-    with contextlib.suppress(Exception):
-        traceback.print_exc()
-    os._exit(wire.DAMAGED_STATUS)
 
 
 def few(names: Sequence[str]) -> list[str]:

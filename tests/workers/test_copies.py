@@ -1,4 +1,4 @@
-"""What a frozen copy takes for itself before anything else happens: little more than the fork alone."""
+"""What a frozen copy does at once, and takes for itself: little more than the fork alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.amounts import MIB
-from tests.workers.branches import inner_of
+from kernel_runtime.domain.errors import KernelRuntimeError
+from tests.workers.branches import inner_of, only_live_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,3 +70,14 @@ def test_a_copy_has_no_more_than_2_mib_of_its_own(resting: kernel_runtime.Sessio
     """Whatever the live branch has written to until it rests again is among them: the copy has the page as it was."""
     found = [_private(resting, _copy_of(resting, name)) for name in ("a", "b", "c")]
     assert all(0 < size <= 2 * MIB for size in found), found
+
+
+def test_a_copy_that_cannot_be_one_does_not_go_on_as_a_second_live_branch(
+    resting: kernel_runtime.Session,
+) -> None:
+    code = "from kernel_runtime.guest import forking\ndef fails(group): raise OSError('no session to be had')"
+    resting.run(f"{code}\nforking._lead_a_session = fails")
+    with pytest.raises(KernelRuntimeError, match="no snapshot"):
+        resting.snapshot("point")
+    assert resting.run("6 * 7").result == "42"
+    assert only_live_runs(inner_of(resting))
