@@ -14,7 +14,7 @@ FIND_PYTHON = for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12
 	    && { echo "$$python"; exit 0; }; \
 	done; exit 1
 
-.PHONY: help setup demo test fuzz soak machine matrix lab services bench check docs lock changelog clean
+.PHONY: help setup demo test slow fuzz soak machine matrix lab services bench check docs lock changelog clean
 
 help:  ## show this list
 	@echo "kernel_runtime: what this Makefile can do (each target sets up .venv by itself)"
@@ -51,9 +51,14 @@ demo: $(STAMPS)/kernelspec  ## run notebooks/00_start.ipynb in the sandbox, here
 	@echo "                   $(BIN)/kernel-runtime exec -c 'open(\"/etc/shadow\")'   (see a wall)"
 	@echo "                   $(BIN)/kernel-runtime doctor   (which walls this machine can build)"
 
-test: $(STAMPS)/kernelspec  ## the whole suite: unit, walls, journeys, notebooks, with coverage
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+
+test: $(STAMPS)/kernelspec  ## the suite: unit, walls, journeys, notebooks, with coverage; ten minutes on two cores
 	@mkdir -p .coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(PYTEST) -m "not slow" --cov --cov-report=term $(if $(ARGS),--cov-fail-under=0) $(ARGS)
+
+slow: $(STAMPS)/kernelspec  ## what takes longer than that: each attack on each page, long sequences, each benchmark once
+	@$(PYTEST) -m slow $(ARGS)
 
 FUZZ_SECONDS ?= 300
 

@@ -15,6 +15,8 @@ import pytest
 
 #: The notebook that stands beside services; cells with this tag have a person in front of them.
 WITH_SERVICES, ANSWERED = "03_permissions.ipynb", "answered"
+#: Left to `make slow`.
+SLOW = "02_time_travel.ipynb"
 
 
 def _leave_the_kernel_alone(*_: Any) -> None:
@@ -62,6 +64,11 @@ def _setup(self: Any) -> None:
 def _teardown(self: Any) -> None:
     _stop(self)
     self.surroundings.close()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.path.name == SLOW:
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(tryfirst=True)

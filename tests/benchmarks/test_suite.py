@@ -13,6 +13,7 @@ import pytest
 from benchmarks import machine, profiles, suite  # noqa: F401 — they register what is tested
 from benchmarks.bars import bars_of
 from benchmarks.registry import BENCHMARKS, PROFILES
+from tests.cases import each
 from tests.conftest import unmeasured
 
 KEYS = {"schema", "taken", "scale", "machine", "figures", "failed", "absent"}
@@ -26,8 +27,11 @@ def run(root, *arguments):
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=280)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BENCHMARKS)
+#: The others are slow.
+QUICK = "start"
+
+
+@pytest.mark.parametrize("name", each({name: name for name in BENCHMARKS}, lambda name: name != QUICK))
 def test_a_benchmark_yields_every_figure_it_promises(root, tmp_path, name):
     out = tmp_path / "new" / "figures.json"
     done = run(root, "--only", name, "--json", str(out))

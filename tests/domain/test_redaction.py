@@ -111,9 +111,9 @@ def test_what_is_left_of_a_value_is_known_by_the_cut_in_the_piece_before(cut: st
 
 
 def test_many_bytes_are_cleaned_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = b"\xff".join([VALUE.encode(), quote(VALUE).encode(), b"-" * 50] * 20)
+    data = b"\xff".join([VALUE.encode(), quote(VALUE).encode(), b"-" * 50] * 5)
     whole = REDACTOR.bytes(data)
-    assert whole.count(b"[secret KEY]") == 40
+    assert whole.count(b"[secret KEY]") == 10
     for size in (1, 7, 100):
         monkeypatch.setattr("kernel_runtime.domain.redaction.PIECE", size)
         assert REDACTOR.bytes(data) == whole

@@ -140,7 +140,10 @@ def test_there_are_enough_of_them():
     assert len(WHOLE) >= 25
 
 
-@pytest.mark.parametrize("tail", ["", _KEPT_ERROR], ids=["", "beside a traceback"])
+@pytest.mark.parametrize(
+    "tail",
+    [pytest.param("", id=""), pytest.param(_KEPT_ERROR, id="beside a traceback", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("what", WHOLE)
 def test_it_comes_back_whole(what, tail):
     cells, check = WHOLE[what]

@@ -45,26 +45,38 @@ def test_a_library_that_is_not_used_is_not_imported():
     assert not any(names[0].values())
 
 
-@pytest.mark.parametrize("how", ["fig.show()", "fig.show('notebook')", "fig._ipython_display_()"])
-def test_plotly(how):
-    (shown,) = shown_by(f"import plotly.graph_objects as go\nfig = go.Figure(go.Bar(y=[1, 2]))\n{how}")
-    page = shown["text/html"]
+#: Each displays one figure.
+PLOTLY = {
+    "show": "go.Figure(go.Bar(y=[1, 2])).show()",
+    "show in a notebook": "go.Figure(go.Bar(y=[1, 2])).show('notebook')",
+    "the last value": "go.Figure(go.Bar(y=[1, 2]))._ipython_display_()",
+    "text that ends a script": "go.Figure(go.Bar(y=[1]), layout={'title': '</script><b>'}).show()",
+    "a height": "go.Figure(layout={'height': 777}).show()",
+}
+
+
+@pytest.fixture(scope="module")
+def plotly_pages():
+    """Of one interpreter, as those of one notebook: the library takes seconds to import."""
+    shown = shown_by("import plotly.graph_objects as go\n" + "\n".join(PLOTLY.values()))
+    return dict(zip(PLOTLY, (each["text/html"] for each in shown), strict=True))
+
+
+@pytest.mark.parametrize("how", ["show", "show in a notebook", "the last value"])
+def test_plotly(plotly_pages, how):
+    page = plotly_pages[how]
     assert page.startswith("<!doctype html>\n<html data-frame-height=")
     assert "plotly.js v" in libraries(page)[0]
     assert not re.search(r"<script[^>]* src=", page)
     assert len(page) < 3_000_000
 
 
-def test_text_in_a_figure_does_not_end_the_script():
-    (shown,) = shown_by(
-        "import plotly.graph_objects as go\ngo.Figure(go.Bar(y=[1]), layout={'title': '</script><b>'}).show()"
-    )
-    assert "</script><b>" not in shown["text/html"]
+def test_text_in_a_figure_does_not_end_the_script(plotly_pages):
+    assert "</script><b>" not in plotly_pages["text that ends a script"]
 
 
-def test_the_figures_own_height_is_the_frames():
-    (shown,) = shown_by("import plotly.graph_objects as go\ngo.Figure(layout={'height': 777}).show()")
-    assert 'data-frame-height="781"' in shown["text/html"]
+def test_the_figures_own_height_is_the_frames(plotly_pages):
+    assert 'data-frame-height="781"' in plotly_pages["a height"]
 
 
 @pytest.mark.parametrize("before", ["", "from bokeh.io import output_notebook\noutput_notebook()\n"])
@@ -76,13 +88,21 @@ def test_bokeh(before):
     assert 'data-frame-height="220"' in shown["text/html"]
 
 
-@pytest.mark.parametrize("renderer", ["default", "mimetype", "html"])
-def test_altair_without_vega_says_what_it_needs(renderer):
-    (shown,) = shown_by(
+@pytest.fixture(scope="module")
+def altair_charts():
+    """By renderer, of one interpreter."""
+    renderers = ("default", "mimetype", "html")
+    shown = shown_by(
         "sys.modules['vl_convert'] = None\nimport altair as alt, pandas as pd\n"
-        f"alt.renderers.enable({renderer!r})\n"
-        "shown.append(alt.Chart(pd.DataFrame({'a': [1]})).mark_bar().encode(x='a')._repr_mimebundle_())"
+        "chart = alt.Chart(pd.DataFrame({'a': [1]})).mark_bar().encode(x='a')\n"
+        f"for each in {renderers}: alt.renderers.enable(each); shown.append(chart._repr_mimebundle_())"
     )
+    return dict(zip(renderers, shown, strict=True))
+
+
+@pytest.mark.parametrize("renderer", ["default", "mimetype", "html"])
+def test_altair_without_vega_says_what_it_needs(altair_charts, renderer):
+    shown = altair_charts[renderer]
     assert "vl-convert-python" in shown["text/html"]
     assert 'src="https://cdn.jsdelivr.net/npm/vega@' in shown["text/html"]
 

@@ -32,6 +32,8 @@ def test_a_skip_is_a_failure_on_ci_unless_its_reason_is_listed(root, tmp_path, c
         "-q",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:nbval",
         "-c",
         "/dev/null",
         "--rootdir",

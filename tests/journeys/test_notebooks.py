@@ -190,6 +190,7 @@ def test_papermill_reports_a_failing_cell(tmp_path, saved):
     assert any(o["output_type"] == "error" for cell in executed.cells for o in cell.get("outputs", []))
 
 
+@pytest.mark.slow
 def test_nbval_accepts_what_it_recorded_and_notices_a_change(saved):
     notebook = execute(nbformat.read(saved, as_version=4), OURS, saved.parent)
     nbformat.write(notebook, saved)
@@ -203,6 +204,7 @@ def test_nbval_accepts_what_it_recorded_and_notices_a_change(saved):
     assert "1 failed, 2 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_jupyter_execute_runs_it(saved):
     code = "from nbclient.cli import NbClientApp; NbClientApp.launch_instance()"
     arguments = [sys.executable, "-c", code, "in.ipynb", "--output=out.ipynb"]
@@ -212,6 +214,7 @@ def test_jupyter_execute_runs_it(saved):
     assert executed.cells[1].outputs[0]["text"] == "hello nobody\n"
 
 
+@pytest.mark.slow
 def test_nbconvert_executes_it(saved):
     done = command(saved.parent, "nbconvert", "--execute", "--to", "html", "in.ipynb")
     assert done.returncode == 0, done.stderr

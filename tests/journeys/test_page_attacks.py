@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from selenium import webdriver
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 
 #: Where a click ends a page's life it would ask first; nobody is there to answer.
 _LET_LEAVE = "addEventListener('beforeunload', event => event.stopImmediatePropagation(), true)"
@@ -203,11 +203,13 @@ def test_our_kernel_does_not(ours, attack):
     assert attack.name not in ours
 
 
+@pytest.mark.slow
 @every_attack
 def test_the_magic_does_not(sandboxed, attack):
     assert attack.name not in sandboxed
 
 
+@pytest.mark.slow
 @every_attack
 def test_the_page_of_a_run_does_not(page, attack):
     assert attack.name not in page

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cases import each
 from tests.journeys.kernels import check_alive, explained, front_of, result, started
 from tests.journeys.processes import memory_of
 from tests.jupyter.kernels import PATIENCE, Kernel, Message, text_of
@@ -228,8 +229,11 @@ STUBBORN = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("code", STUBBORN.values(), ids=STUBBORN.keys())
+#: It takes all of the ten seconds of grace, each time.
+ONE_STUBBORN = "catches KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("code", each(STUBBORN, lambda name: name != ONE_STUBBORN))
 def test_what_ignores_an_interrupt_is_ended_with_the_reason(kernel, code):
     said = stubborn(kernel, code)
     # So many processes may need more memory than there is before the grace time is over.

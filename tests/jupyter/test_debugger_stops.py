@@ -137,6 +137,7 @@ def test_restart_while_stopped() -> None:
         assert client.go_on(thread, cell)["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_the_wall_limit_waits_while_stopped_and_holds_while_running() -> None:
     with running(REAL, "--wall", "4s") as kernel:
         client = Client(kernel)

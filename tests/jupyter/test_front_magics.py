@@ -20,6 +20,13 @@ def kernel() -> Iterator[Kernel]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Kernel]:
+    """One for all tests that leave its state alone."""
+    with running() as found:
+        yield found
+
+
 def shown(kernel: Kernel, code: str, kind: str = "text/plain") -> str:
     """What a cell of front magics displays; it must end well."""
     reply, outputs = kernel.run(code)
@@ -329,13 +336,13 @@ def test_replay_of_a_cell_that_dies_comes_back(kernel: Kernel) -> None:
         ("%replay", "required: N"),
     ],
 )
-def test_bad_input_is_one_plain_line(kernel: Kernel, code: str, said: str) -> None:
-    assert said in refused(kernel, code)
+def test_bad_input_is_one_plain_line(lasting: Kernel, code: str, said: str) -> None:
+    assert said in refused(lasting, code)
 
 
 @pytest.mark.parametrize("name", sorted(set(FRONT) - {"limits"} | {"gate"}))
-def test_each_has_help(kernel: Kernel, name: str) -> None:
-    text = shown(kernel, f"%{name}?")
+def test_each_has_help(lasting: Kernel, name: str) -> None:
+    text = shown(lasting, f"%{name}?")
     assert text.startswith(f"usage: %{name}")
     assert "\x1b" not in text
 

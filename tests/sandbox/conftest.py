@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import unmeasured
+
 Child = Callable[..., str]
 
 
 def run_child(code: str, *arguments: str, cwd: str | None = None) -> str:
     """Run Python code in a fresh interpreter; what it printed, or how it died, with its errors."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = unmeasured(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True, text=True, timeout=120, cwd=cwd, env=environment, check=False,

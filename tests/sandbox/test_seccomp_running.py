@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from tests.cases import each
+
 HERE = os.uname().machine
 
 
@@ -81,7 +83,11 @@ with tempfile.TemporaryDirectory() as place:
 }
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+#: They take seconds to import, twice; ``walls/test_libraries.py`` has them behind every wall.
+LIBRARIES = ("numpy", "pandas", "matplotlib")
+
+
+@pytest.mark.parametrize("name", each({name: name for name in WORKLOADS}, LIBRARIES.__contains__))
 def test_ordinary_programs_run_behind_the_filter(name: str, child) -> None:
     code = PREAMBLE + WORKLOADS[name]
     outside = child(code, "open")

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _GROWTH = 6 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_nothing_is_left_of_many_guests(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)

@@ -71,6 +71,7 @@ def order(number: int, seed: int) -> list[str]:
     return chosen
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_every_hostile_cell_is_answered_and_the_kernel_lives() -> None:
     with running(REAL, *LIMITS) as kernel:

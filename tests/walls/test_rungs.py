@@ -31,7 +31,7 @@ SCOPES = landlock.abi() >= landlock.SCOPES_SINCE
 pytestmark = pytest.mark.skipif(not SCOPES, reason="needs Landlock ABI 6")
 
 
-@pytest.fixture(scope="module", params=["user", "root"])
+@pytest.fixture(scope="module", params=["user", pytest.param("root", marks=pytest.mark.slow)])
 def world(request: pytest.FixtureRequest) -> str:
     if request.param == "root" and os.getuid() != 0:
         pytest.skip("needs root")

@@ -272,6 +272,7 @@ def _ended_by(session: kernel_runtime.Session) -> object:
         return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relieved", [True, False], ids=["relieved", "control"])
 def test_snapshots_give_way_before_the_limit_ends_a_cell(
     open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch, relieved: bool

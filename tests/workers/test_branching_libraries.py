@@ -8,6 +8,7 @@ import pytest
 
 import kernel_runtime
 from kernel_runtime.domain.errors import UnsafeThreads
+from tests.cases import each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,13 @@ def session(clean_session: kernel_runtime.Session) -> kernel_runtime.Session:
     return clean_session
 
 
-@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
+#: They take seconds to import, or to work.
+SLOW = ("arrow", "scipy", "scikit-learn", "matplotlib", "duckdb")
+
+
+@pytest.mark.parametrize(
+    "library", each({one.name: one for one in LIBRARIES}, lambda name: name.startswith(SLOW))
+)
 def test_it_works_in_every_branch(session: kernel_runtime.Session, library: Library) -> None:
     session.run(library.before)
     session.snapshot("used")

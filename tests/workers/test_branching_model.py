@@ -261,11 +261,18 @@ class Sequences(RuleBasedStateMachine):
             assert len(self.tree.past) == len(self.past)
 
 
-@pytest.mark.slow
+#: 500 in all, and as many of them as there is time for while one works.
+MANY, SOME = 250, 10
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("rest", [0.0, 1000.0], ids=["spares at once", "no spares"])
+@pytest.mark.parametrize("number", [pytest.param(MANY, marks=pytest.mark.slow), SOME])
 def test_sequences_agree_with_the_model(
-    open_session: Callable[..., kernel_runtime.Session], monkeypatch: pytest.MonkeyPatch, rest: float
+    open_session: Callable[..., kernel_runtime.Session],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    rest: float,
 ) -> None:
     """However soon copies are made ahead, or while what else goes on."""
     monkeypatch.setattr(spares, "REST_SECONDS", rest)
@@ -274,7 +281,7 @@ def test_sequences_agree_with_the_model(
     run_state_machine_as_test(
         Sequences,
         settings=settings(
-            max_examples=250,
+            max_examples=number,
             stateful_step_count=6,
             deadline=None,
             derandomize=True,

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from kernel_runtime.domain.errors import Conflict, ExternalStateError, GuestCodeError, UnsafeThreads
+from tests.cases import each
 from tests.workers.hard_objects import KEPT, REFUSED, TOLD, Kept, Refused, Told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from _pytest.mark import ParameterSet
+
     import kernel_runtime
+
+    Case = TypeVar("Case", Kept, Refused, Told)
+
+#: Each guest has to import these anew.
+LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "duckdb")
+
+
+def those(cases: Sequence[Case]) -> list[ParameterSet]:
+    """One parameter for each; those of libraries are slow."""
+    named = {case.name: case for case in cases}
+    return each(named, lambda name: any(f" {library}" in named[name].setup for library in LIBRARIES))
 
 
 @pytest.fixture
@@ -24,7 +40,7 @@ def test_there_are_enough_of_them() -> None:
     assert len(names) == len(set(names)) > 60
 
 
-@pytest.mark.parametrize("case", KEPT, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", those(KEPT))
 def test_it_comes_back_equal_each_time(session: kernel_runtime.Session, case: Kept) -> None:
     session.run(case.setup)
     point = session.snapshot("point")
@@ -38,7 +54,7 @@ def test_it_comes_back_equal_each_time(session: kernel_runtime.Session, case: Ke
         session.restore("point")
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", those(REFUSED))
 def test_it_is_refused_by_name(session: kernel_runtime.Session, case: Refused) -> None:
     session.run(case.setup)
     with pytest.raises((UnsafeThreads, ExternalStateError, Conflict)) as refused:
@@ -49,7 +65,7 @@ def test_it_is_refused_by_name(session: kernel_runtime.Session, case: Refused) -
     session.snapshot("point")
 
 
-@pytest.mark.parametrize("case", TOLD, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", those(TOLD))
 def test_what_a_copy_cannot_have_is_told_and_an_error(session: kernel_runtime.Session, case: Told) -> None:
     session.run(case.setup)
     point = session.snapshot("point")

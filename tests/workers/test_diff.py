@@ -259,6 +259,7 @@ def test_what_takes_too_long_is_said_to_and_the_rest_is_compared(session: Sessio
     assert found.same == 1  # the class
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_held_up_is_ended_and_the_snapshot_stays(session: Session) -> None:
     session.run(
         "import time, signal\nclass Stuck:\n    def __repr__(self):\n"

@@ -222,6 +222,7 @@ def test_a_wall_that_turns_out_missing_in_the_attacked_guests_is_missing(
 # -- other worlds -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_user_namespaces_the_second_rung_is_offered() -> None:
     if shutil.which("unshare") is None:
         pytest.skip("needs an ordinary user")

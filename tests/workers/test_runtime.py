@@ -259,6 +259,7 @@ def test_a_request_that_waits_is_not_given_to_a_guest_that_was_just_dropped(dire
     run(directory, story)
 
 
+@pytest.mark.slow
 def test_a_closed_session_leaves_nothing_to_the_collector_of_cycles(directory: Path) -> None:
     """A front of many objects is collected rarely: what waits for it would look like a leak."""
 

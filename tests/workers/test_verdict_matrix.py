@@ -38,7 +38,9 @@ def _as_ordinary_user(directory: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.fixture(params=["v1", "v2", "none", "none, ordinary user"])
+@pytest.fixture(
+    params=["v1", "v2", pytest.param("none", marks=pytest.mark.slow), "none, ordinary user"],
+)
 def look(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> Callable[[str], dict[str, Any]]:
