@@ -51,7 +51,8 @@ demo: $(STAMPS)/kernelspec  ## run notebooks/00_start.ipynb in the sandbox, here
 	@echo "                   $(BIN)/kernel-runtime exec -c 'open(\"/etc/shadow\")'   (see a wall)"
 	@echo "                   $(BIN)/kernel-runtime doctor   (which walls this machine can build)"
 
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+# One process more than there are cores, and four at most: many tests wait for what a limit ends.
+PYTEST = $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --maxprocesses=4 --dist=loadfile
 
 test: $(STAMPS)/kernelspec  ## the suite: unit, walls, journeys, notebooks, with coverage; ten minutes on two cores
 	@mkdir -p .coverage

@@ -192,6 +192,7 @@ def test_matplotlib_inline(shared: Host) -> None:
     assert "image/png" in image["data"]
 
 
+@pytest.mark.slow
 def test_matplotlib_is_inline_without_the_magic(guest: Host) -> None:
     outcome = guest.run("import matplotlib.pyplot as plt\nplt.plot([1, 2]);", timeout=60)
     (image,) = outcome.published("display_data")

@@ -88,6 +88,7 @@ def test_a_cell_and_its_result(console):
     assert "ZeroDivisionError" in console.prompt(4)
 
 
+@pytest.mark.slow
 def test_completion_with_tab(console):
     console.run("a_long_name_for_it = 'completed'")
     console.prompt(2)
@@ -118,6 +119,7 @@ def test_control_c_interrupts_and_the_state_is_kept(console):
     console.expect("'still here'")
 
 
+@pytest.mark.slow
 def test_the_up_arrow_brings_back_what_was_typed(console):
     console.run("'remembered' + '!'")
     console.prompt(2)
@@ -134,6 +136,7 @@ def test_a_guest_that_dies_is_an_error_and_the_console_goes_on(console):
     console.expect("42")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "control-d"])
 def test_leaving_ends_the_kernel(console, how):
     if how == "exit":

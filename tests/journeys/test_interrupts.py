@@ -107,6 +107,7 @@ def test_an_interrupt_of_nothing_is_harmless(kernel):
     check_alive(kernel)
 
 
+@pytest.mark.slow
 def test_interrupts_at_every_moment_of_a_short_cell(kernel):
     """A cell that prints, displays and ends: each interrupt hits another moment of it."""
     code = "from IPython.display import display\nfor i in range(200): print(i); display(i)"

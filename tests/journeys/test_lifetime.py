@@ -308,6 +308,7 @@ def killed_while_it_runs(kernel: Kernel, victims: list[psutil.Process]) -> str:
     return explained(*kernel.finish(msg_id))
 
 
+@pytest.mark.slow
 def test_the_front_lives_on_without_its_zygotes(tmp_path):
     with settled(tmp_path) as kernel:
         check_alive(kernel)
@@ -339,6 +340,7 @@ def test_the_front_lives_on_without_its_live_branch(tmp_path):
         assert eventually(fewer, PATIENCE), "children of the dead branch live on"
 
 
+@pytest.mark.slow
 def test_the_front_lives_on_without_its_sessions_first_process(tmp_path):
     with settled(tmp_path) as kernel:
         first = live_branch(kernel).parent()

@@ -12,6 +12,7 @@ from tests.jupyter.kernels import PATIENCE, REAL, running, text_of
 pytest.importorskip("debugpy")
 
 
+@pytest.mark.slow
 def test_two_cells(debugger: Client) -> None:
     define = "def double(n):\n    m = 2 * n\n    return m"
     path = debugger.break_at(define, 3)
@@ -124,6 +125,7 @@ def test_the_guest_ends_while_stopped(debugger: Client) -> None:
     assert debugger.go_on(thread, cell)["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_restart_while_stopped() -> None:
     with running(REAL) as kernel:
         client = Client(kernel)

@@ -196,6 +196,7 @@ async def begun_ahead(zygote: Zygote, pids: set[int]) -> int:
     raise AssertionError("none was begun")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stumbling")
 @pytest.mark.parametrize("rung", [Rung.NAMESPACES])
 def test_one_begun_ahead_that_ends_at_any_step_never_begins(rung: Rung, directory: Path) -> None:

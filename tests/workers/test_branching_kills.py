@@ -115,6 +115,7 @@ def test_memory_that_is_refused_is_an_error_and_the_state_goes_on(session: kerne
     assert session.value("x") == 2
 
 
+@pytest.mark.slow
 def test_recursion_without_end_loses_nothing(
     open_session: Callable[..., kernel_runtime.Session],
 ) -> None:

@@ -308,6 +308,7 @@ def test_code_that_runs_while_it_is_pickled_hurts_nobody(session: kernel_runtime
     assert "x" in session.checkpoint("afterwards").names
 
 
+@pytest.mark.slow
 def test_code_that_hangs_while_it_is_loaded_is_ended(session: kernel_runtime.Session) -> None:
     session.run(
         "import time\n"

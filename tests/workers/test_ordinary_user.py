@@ -44,6 +44,7 @@ def _as_user() -> list[str]:
     return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
+@pytest.mark.slow
 def test_every_wall_stands_for_an_ordinary_user(directory: Path) -> None:
     done = subprocess.run(
         [*_as_user(), sys.executable, "-c", PROGRAM, str(directory)],

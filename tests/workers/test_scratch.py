@@ -72,6 +72,7 @@ def test_what_a_guest_leaves_is_removed_and_no_link_is_followed(tmp_path: Path) 
     assert (outside / "kept").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_a_tree_deeper_than_any_path_is_removed() -> None:
     path = make()
     before = os.open(".", os.O_RDONLY)

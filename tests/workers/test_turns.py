@@ -84,7 +84,9 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("way", ["restore", "undo", "redo", "branch"])
+@pytest.mark.parametrize(
+    "way", ["restore", *(pytest.param(way, marks=pytest.mark.slow) for way in ("undo", "redo", "branch"))]
+)
 def test_what_is_asked_meanwhile_runs_in_the_state_that_comes_back(directory: Path, way: str) -> None:
     async def test() -> None:
         async with opened(directory) as (session, inner):

@@ -81,6 +81,7 @@ def test_another_language_is_refused(tmp_path):
         run(source, str(tmp_path / "out.ipynb"))
 
 
+@pytest.mark.slow
 def test_one_flag_on_papermills_command_line(tmp_path):
     source = notebook(tmp_path / "in.ipynb", "rows = 1", "print('rows', rows)")
     target = tmp_path / "out.ipynb"
@@ -92,6 +93,7 @@ def test_one_flag_on_papermills_command_line(tmp_path):
     assert text_of(nbformat.read(target, 4).cells[-1]) == "rows 9\n"
 
 
+@pytest.mark.slow
 def test_it_may_be_imported_before_papermill():
     code = "import kernel_runtime_papermill as k; print(k.SandboxEngine.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
