@@ -289,6 +289,25 @@ def test_a_copy_that_kills_the_present_state_while_it_is_asked_costs_that_alone(
     lives_on(guest)
 
 
+def test_after_an_interrupt_the_present_goes_on_and_hides_no_longer(open_guest: Callable[..., Guest]) -> None:
+    guest = open_guest(automatic=False)
+    guest.run(FIND + REACH)
+    hostile(guest, f"{LEAVES}\n    {SILENT['a loop']}")
+
+    async def interrupted() -> None:
+        source = guest.inner.snapshots.kept.source(guest.inner.snapshots.find("hostile"))
+        asking = asyncio.ensure_future(guest.client.diff("honest", "hostile"))
+        while source._answers._awaited is None:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+    guest.call(interrupted())
+    assert only_live_runs(guest.inner), processes(guest.inner)
+    assert guest.answer("reach(os.getpid())") == "['done', 'done', 'done', 'done']"
+    lives_on(guest)
+
+
 def test_while_a_cell_runs_only_its_past_is_asked(open_guest: Callable[..., Guest]) -> None:
     guest = open_guest(automatic=False)
     hostile(guest, "pass")
