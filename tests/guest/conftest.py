@@ -22,7 +22,7 @@ from kernel_runtime import wire
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.limits import Limits
 from kernel_runtime.guest import values
-from kernel_runtime.workers.session import _WAKES
+from kernel_runtime.workers.cells import _WAKES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
