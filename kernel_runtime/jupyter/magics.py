@@ -82,7 +82,7 @@ class SandboxMagics(Magics):
         "--check",
         metavar="MODE",
         default="",
-        help="Read the cell before it runs: off, show or refuse. Default: show at strict or with --policy.",
+        help="Read the cell before it runs: off, show or refuse. Default: show at strict, or where a policy has [check].",
     )
     @argument("--policy", metavar="FILE", default="", help="Rules for the check (TOML).")
     @argument(

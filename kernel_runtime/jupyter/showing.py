@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def error_of(result: Result, name: str) -> SandboxError | None:
 
 
 def _way_back(verdict: Verdict, name: str) -> str:
-    return verdicts.way_back(verdict, f"%sandbox undo --name {name}")
+    return verdicts.way_back(verdict, f"%sandbox undo --name {shlex.quote(name)}")
 
 
 def _ended(verdict: Verdict, name: str) -> SandboxError:
