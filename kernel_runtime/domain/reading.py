@@ -69,7 +69,7 @@ def _explained(text: str, table: object, kind: type, place: Place) -> Invalid:
         return place.wrong(path, f"{value[1]!r} is not known here; {advice(value[1], _choices(info))}")
     if _PATTERN.fullmatch(message) and isinstance(found, inspect.Metadata):
         allowed = (found.extra_json_schema or {}).get("description")
-        return place.wrong(path, f"is to be {allowed}, not {_value(table, path)[:_SHOWN]!r}")
+        return place.wrong(path, f"is to be {allowed}{_shown(table, path)}")
     return place.wrong(path, _in_words(message))
 
 
@@ -128,6 +128,15 @@ def _alone(path: Steps, value: object) -> object:
     for part in reversed(path):
         value = [value] if isinstance(part, int) else {part: value}
     return value
+
+
+def _shown(table: object, path: Steps) -> str:
+    """The wrong text, where it can be found again."""
+    try:
+        value = _value(table, path)
+    except (KeyError, IndexError, TypeError):
+        return ""
+    return f", not {value[:_SHOWN]!r}" if isinstance(value, str) else ""
 
 
 def _value(table: Any, path: Steps) -> Any:
