@@ -185,7 +185,7 @@ def _plain(value: object) -> object:
 def _print(records: list[Record]) -> None:
     from rich.table import Table
 
-    from kernel_runtime.cli.terminal import cell, console
+    from kernel_runtime.cli.terminal import cell, show_table
 
     table = Table(box=None, pad_edge=False)
     for title in ("number", "when", "event", "app", "what", "decision", "rule"):
@@ -195,7 +195,7 @@ def _print(records: list[Record]) -> None:
         what = f"{record.capability}:{record.resource}".strip(":")
         texts = (record.event, record.app, what, record.decision, record.rule)
         table.add_row(str(record.number), when, *map(cell, texts))
-    console().print(table)
+    show_table(table)
 
 
 def _colour() -> bool | None:

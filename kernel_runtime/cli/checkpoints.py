@@ -64,7 +64,7 @@ def list_command(directory: Path | None, key: str | None, as_json: bool) -> None
 def _print(kept: list[Checkpoint]) -> None:
     from rich.table import Table
 
-    from kernel_runtime.cli.terminal import cell, console
+    from kernel_runtime.cli.terminal import cell, show_table
 
     table = Table(box=None, pad_edge=False)
     for title in ("id", "made", "label", "of", "variables", "size", "on disk"):
@@ -80,7 +80,7 @@ def _print(kept: list[Checkpoint]) -> None:
             show_bytes(one.added),
         )
         table.add_row(*map(cell, row))
-    console().print(table)
+    show_table(table)
 
 
 def _variables(one: Checkpoint) -> str:

@@ -106,7 +106,7 @@ def _print(known: list[Known]) -> None:
 
     from rich.table import Table
 
-    from kernel_runtime.cli.terminal import console
+    from kernel_runtime.cli.terminal import show_table
 
     table = Table(box=None, pad_edge=False)
     for title in ("name", "version", "since", "still readable"):
@@ -114,4 +114,4 @@ def _print(known: list[Known]) -> None:
     for one in known:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.created))
         table.add_row(one.name, str(one.version), since, ", ".join(map(str, one.older)))
-    console().print(table)
+    show_table(table)

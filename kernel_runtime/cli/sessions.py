@@ -49,11 +49,11 @@ def _row(front: dict[str, Any], session: dict[str, Any]) -> list[str]:
 def _print(rows: list[list[str]]) -> None:
     from rich.table import Table
 
-    from kernel_runtime.cli.terminal import cell, console
+    from kernel_runtime.cli.terminal import cell, show_table
 
     table = Table(box=None, pad_edge=False)
     for title in ("front", "kind", "name", "guest", "level", "age", "directory"):
         table.add_column(title)
     for row in rows:
         table.add_row(*map(cell, row))
-    console().print(table)
+    show_table(table)

@@ -14,6 +14,7 @@ from kernel_runtime.cli.outcome import colours_wanted
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _SEQUENCE = re.compile(
     r"\x1b\[(?P<colour>[0-9;:]*)m"  # SGR: colours and weights
@@ -56,10 +57,13 @@ def write_guest_text(file: TextIO, text: str) -> None:
     file.flush()
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A rich console; it honours NO_COLOR and writes plain lines where there is no terminal."""
     from rich.console import Console
 
-    file = sys.stderr if stderr else sys.stdout
-    width = None if file.isatty() else _ENDLESS  # nothing is cut for who has no columns
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+
+def show_table(table: Table) -> None:
+    """Within the columns of a terminal; for another program nothing is cut."""
+    console(width=None if sys.stdout.isatty() else _ENDLESS).print(table)
