@@ -10,6 +10,7 @@ import msgspec
 from rich.text import Text
 
 from kernel_runtime.apps.manifests import read_manifest
+from kernel_runtime.cli.guests import check_rules
 from kernel_runtime.cli.outcome import OF_STATUS, colours_wanted
 from kernel_runtime.cli.progress import Progress, seconds
 from kernel_runtime.cli.terminal import console, harmless, one_line
@@ -101,6 +102,7 @@ def run_job(job: NotebookJob, settings: Settings) -> int:
     settings.manifest = settings.manifest or str(job.path.absolute())
     read_manifest(Path(settings.manifest))
     runner.tighten_by(notebook, settings)
+    check_rules(settings, job.directory)
     for note in settings.notes:
         click.echo(f"note: {harmless(note, colours=False)}", err=True)
     for place in filter(None, (job.target, job.page)):

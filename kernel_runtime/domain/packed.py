@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel_runtime.domain.amounts import MIB
+from kernel_runtime.domain.amounts import MIB, show_bytes
 from kernel_runtime.domain.errors import Invalid, ProtocolViolation
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def encoded(value: object, most: int = MAX_ARGUMENTS) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Invalid(f"only plain data can be passed (numbers, text, bytes, lists, maps): {error}") from None
     if len(data) > most:
-        raise Invalid(f"{len(data)} bytes exceed the limit of {most}")
+        raise Invalid(
+            f"{show_bytes(len(data))} are more than the {show_bytes(most)} that can be passed at once"
+        )
     return data
 
 

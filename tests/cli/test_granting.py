@@ -89,3 +89,19 @@ def test_a_notebook_that_was_run_may_be_run_again(program: Program, notebook: No
     assert program("run", path, "-q", "--allow", "cache").returncode == 0
     again = program("run", path.with_name("nb.executed.ipynb"), "-q", "--allow", "cache")
     assert again.returncode == 0, again.stderr
+
+
+def test_rules_that_are_none_are_told_before_anything_runs(
+    invoke: Invoke, notebook: Notebook, tmp_path: Path
+) -> None:
+    (tmp_path / "config" / "kernel-runtime").mkdir(parents=True)
+    (tmp_path / "config" / "kernel-runtime" / "policy.toml").write_text(
+        'allow = ["cache"]\ndeny = ["cache"]\n'
+    )
+    (tmp_path / "job.py").write_text("print('ran')")
+    for words in (("run", "job.py"), ("run", notebook("print('ran')")), ("exec", "-c", "print('ran')")):
+        done = invoke(*words)
+        assert done.exit_code == 2
+        assert "allow cache contradicts deny cache" in done.stderr
+        assert "ran" not in done.stdout
+    assert not (tmp_path / "nb.executed.ipynb").exists()

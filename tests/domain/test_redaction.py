@@ -51,7 +51,7 @@ def test_a_value_does_not_come_through(how: str, value: str) -> None:
     assert encoded in text  # the control: it would have come through
     cleaned = Redactor([("KEY", value.encode())]).text(text)
     assert "[secret KEY]" in cleaned
-    assert encoded not in cleaned
+    assert encoded not in cleaned.replace("[secret KEY]", "")  # one may be the word "secret"
 
 
 @given(st.binary(min_size=10, max_size=60), st.binary(max_size=7), st.binary(max_size=7))
