@@ -31,7 +31,7 @@ _DEFAULT_OUT = Path("out/benchmarks.json")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", "size", flag_value="quick", help="Fewer rounds; about a minute and a half.")
+@click.option("--quick", "size", flag_value="quick", help="Fewer rounds, and no state above 1 GB.")
 @click.option("--tiny", "size", flag_value="tiny", hidden=True, help="Only to see that everything runs.")
 @click.option(
     "--only", "names", multiple=True, type=click.Choice(list(BENCHMARKS)), help="Only this one (repeatable)."

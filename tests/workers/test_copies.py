@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,8 @@ def test_a_copy_copies_fewer_pages_than_a_child_of_a_cell_that_does_nothing(
 ) -> None:
     copied = _faults(resting, _copy_of(resting, "point"))
     child = int(resting.run(CHILD).result or 0)
+    while _of(resting, child, "stat").rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.01)  # it has not come to its wait yet
     plain = _faults(resting, child)
     resting.run("os.kill(child, 9); os.waitpid(child, 0)")
     assert 0 < copied < plain
