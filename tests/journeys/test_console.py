@@ -98,6 +98,7 @@ def test_completion_with_tab(console):
     console.expect("'completed'")
 
 
+@pytest.mark.slow
 def test_input_is_asked_for_and_given(console):
     console.run("name = input('your name? ')")
     console.expect(r"your name\? ")

@@ -219,7 +219,9 @@ def busy(kernel: Kernel) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("running", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    "running", [pytest.param(False, id="idle", marks=pytest.mark.slow), pytest.param(True, id="busy")]
+)
 def test_no_orphan_after_kill_9_of_the_front(tmp_path, running):
     with settled(tmp_path) as kernel:
         processes = busy(kernel)

@@ -82,6 +82,7 @@ def _refused_svg(text: str) -> None:
         "option",
     ],
 )
+@pytest.mark.slow
 def test_many_beginnings_do_not_cost_the_square(clean):
     begun = time.process_time()
     clean()
@@ -107,6 +108,7 @@ def test_tables_of_many_tags_and_attributes_pass():
     assert clean_html(table).count("<td") == 5000
 
 
+@pytest.mark.slow
 def test_an_output_of_too_much_css_spoils_no_later_one():
     clean_html("".join(f'<b style="--a{i}:{"a;b:c;" * 1300}">x</b>' for i in range(100)))
     clean_html("".join(f'<b style="color:rgb(1,2,{i})">x</b>' for i in range(5_000)))

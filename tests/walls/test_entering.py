@@ -143,6 +143,7 @@ async def settled(zygote: Zygote, before: dict[str, object]) -> dict[str, object
     return left
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stumbling")
 def test_a_guest_that_ends_at_any_step_never_begins(rung: Rung, directory: Path) -> None:
     async def check() -> None:

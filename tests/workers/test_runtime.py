@@ -122,6 +122,7 @@ def test_later_sessions_come_from_the_warm_zygote(directory: Path) -> None:
     run(directory, story)
 
 
+@pytest.mark.slow
 def test_a_writer_of_a_warm_zygotes_guest_need_not_import_what_it_works_with(directory: Path) -> None:
     writer = "import sys; 'kernel_runtime.guest.checkpoint_save' in sys.modules"
 
@@ -134,6 +135,7 @@ def test_a_writer_of_a_warm_zygotes_guest_need_not_import_what_it_works_with(dir
     run(directory, story)
 
 
+@pytest.mark.slow
 def test_guests_of_one_warm_zygote_draw_different_random_numbers(directory: Path) -> None:
     draw = "import random, numpy; (random.random(), numpy.random.rand())"
 
