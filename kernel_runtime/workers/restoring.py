@@ -61,13 +61,17 @@ class Restoring:
         del self._live, self._take
 
     async def restore(self, name: str | int, *, reseed: bool) -> Restoration:
+        snapshot = self._between_cells(name)
+        async with self._alone():
+            return await self._leave_for(snapshot, How(reseed=reseed))
+
+    def _between_cells(self, name: str | int) -> Snapshot:
         snapshot = self._kept.tree.find(name)
         if snapshot.gate:
             raise Conflict(
                 f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {snapshot.number}` goes on there"
             )
-        async with self._alone():
-            return await self._leave_for(snapshot, How(reseed=reseed))
+        return snapshot
 
     async def resume(self, snapshot: Snapshot, pending: Pending, edits: dict[str, str]) -> Restoration:
         async with self._alone():
@@ -84,10 +88,12 @@ class Restoring:
             self._kept.become(self._kept.tree.redone())
             return restored
 
-    async def branch(self, line: str) -> Restoration | Snapshot:
+    async def branch(self, line: str, start: str | int | None = None) -> Restoration | Snapshot:
         check_name(line, of="line of state")
+        snapshot = None if start is None else self._between_cells(start)
         async with self._alone():
-            return await self._branch_off(line)
+            made = await self._branch_off(line)
+            return made if snapshot is None else await self._leave_for(snapshot)
 
     async def _branch_off(self, line: str) -> Restoration | Snapshot:
         kept = self._kept

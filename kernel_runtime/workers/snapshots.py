@@ -331,10 +331,10 @@ class Snapshots:
         """Take back the last ``undo`` or ``restore``."""
         return await self._restoring.redo()
 
-    async def branch(self, line: str) -> Restoration | Snapshot:
+    async def branch(self, line: str, start: str | int | None = None) -> Restoration | Snapshot:
         """Switch to the line of state ``line``: where it was left, or, if there is none, a new one that
-        begins here. Returns what was restored, or the snapshot that both lines come from."""
-        return await self._restoring.branch(line)
+        begins here, and go on to the snapshot ``start``. Returns what was restored, or the snapshot that both lines come from."""
+        return await self._restoring.branch(line, start)
 
     async def recover(self) -> Restoration | None:
         """The live branch ended: bring back the newest moment of this line that comes back; None when

@@ -37,7 +37,7 @@ class Board(Protocol):
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration: ...
     async def undo(self, cells: int = 1) -> Restoration: ...
     async def redo(self) -> Restoration: ...
-    async def branch(self, line: str) -> Restoration | Snapshot: ...
+    async def branch(self, line: str, start: str | int | None = None) -> Restoration | Snapshot: ...
 
 
 class Deeds:
@@ -61,8 +61,7 @@ class Deeds:
         if line in self._board.lines:
             raise Conflict(f"there is a line {line!r} already; choose another name, or switch to it")
         left = self._board.line
-        await self._board.branch(line)
-        await self._board.restore(number)
+        await self._board.branch(line, number)
         return f"the line {line} begins at #{number}; {left} stays where it was"
 
     async def switch(self, line: str) -> str:

@@ -86,8 +86,8 @@ class FakeBoard:
     async def redo(self) -> Restoration:
         raise NotFound("there is nothing to redo: no undo since the last cell")
 
-    async def branch(self, line: str) -> Snapshot:
-        self.asked.append(("branch", line))
+    async def branch(self, line: str, start: str | int | None = None) -> Snapshot:
+        self.asked.append(("branch", line) if start is None else ("branch", line, start))
         self.lines = sorted({*self.lines, line})
         self.line = line
         return self.listing()[0]

@@ -28,7 +28,7 @@ async def _story(directory: Path, first: str, way: str) -> None:
             await session.run("x = 2")
             view._draw()
             view._choice.value = session.snapshots()[-1].number
-            button: Any = {"undo": view._undo, "restore": view._restore}[way]
+            button: Any = {"undo": view._undo, "restore": view._restore, "branch": view._branch}[way]
             assert not button.disabled
             if first == "press":
                 button.click()
@@ -47,7 +47,7 @@ async def _story(directory: Path, first: str, way: str) -> None:
                 assert "cell is running" in said
 
 
-@pytest.mark.parametrize("way", ["undo", "restore"])
+@pytest.mark.parametrize("way", ["undo", "restore", "branch"])
 @pytest.mark.parametrize("first", ["press", "cell"])
 def test_the_order_holds(directory: Path, first: str, way: str) -> None:
     asyncio.run(_story(directory, first, way))

@@ -58,8 +58,8 @@ def test_each_deed_is_done_on_the_chosen_one_and_told():
         assert "The line line-2 begins at #3; other stays" in await press(view._acting, view._branch)
         assert "#3 is dropped" in await press(view._acting, view._drop)
         assert board.asked == [
-            ("restore", 3), ("pin", 3, True), ("pin", 3, False), ("branch", "other"), ("restore", 3),
-            ("branch", "line-2"), ("restore", 3), ("drop", 3),
+            ("restore", 3), ("pin", 3, True), ("pin", 3, False), ("branch", "other", 3),
+            ("branch", "line-2", 3), ("drop", 3),
         ]  # fmt: skip
         assert view._choice.value is None
         assert view._restore.disabled
