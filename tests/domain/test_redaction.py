@@ -90,7 +90,11 @@ def test_a_value_across_pieces_does_not_come_through(cuts: list[int], how: str) 
 
 
 @few
-@given(values.filter(lambda value: len(value) > 12), st.sampled_from(["…", "..."]))
+@given(
+    # where a value goes on with a dot, one of the cut's is taken for its own
+    values.filter(lambda value: len(value) > 12 and not {value[11], value[-12]} & set(".…")),
+    st.sampled_from(["…", "..."]),
+)
 def test_what_is_left_of_a_value_that_was_cut_does_not_come_through(value: str, cut: str) -> None:
     redactor = Redactor([("KEY", value.encode())])
     assert redactor.text(f"= '{value[:11]}{cut}") == f"= '[secret KEY]{cut}"
