@@ -9,7 +9,7 @@ border:1px solid var(--kr-edge);background:none;color:var(--kr-text)}
 .kr-panel .kr-tabs button.mod-active{border-color:var(--kr-brand);color:var(--kr-brand);box-shadow:none;
 background:color-mix(in srgb,var(--kr-brand) 12%,transparent)}
 .kr-panel .kr-tabs>label,.kr-panel .kr-tabs>.widget-label{display:none}
-.kr-panel .kr-gauges{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:8px;margin:2px 0 4px}
+.kr-panel .kr-gauges{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:8px;margin:2px 0 4px}
 .kr-panel .kr-gauge{--kr-tone:var(--kr-brand);border:1px solid var(--kr-edge);border-radius:6px;padding:8px 10px 4px;min-width:0}
 .kr-panel .kr-gauge.kr-nearly{--kr-tone:var(--kr-warn);border-color:var(--kr-warn)}
 .kr-panel .kr-gauge.kr-full{--kr-tone:var(--kr-bad);border-color:var(--kr-bad)}
