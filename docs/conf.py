@@ -14,7 +14,8 @@ exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # they run under nbval; a build of the docs runs no code
-suppress_warnings = ["mystnb.unknown_mime_type", "myst.xref_missing"]
+# Outputs of cells are drawn as they are: tracebacks with a message in Markdown are not quite IPython's.
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.xref_missing", "misc.highlighting_failure"]
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
