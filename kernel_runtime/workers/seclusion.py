@@ -59,8 +59,10 @@ class Seclusion:
                     await init.seclude()
                     yield
                 finally:
-                    await init.seclude(over=True)
-                    self._over.set()
+                    try:
+                        await init.seclude(over=True)
+                    finally:
+                        self._over.set()  # whoever gives up waiting for it has asked for it
             finally:
                 await self._hide(branch, hidden=False)
 
