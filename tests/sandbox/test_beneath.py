@@ -104,7 +104,11 @@ def test_a_link_swapped_in_at_any_moment_is_not_followed(top: Path, fd: int) -> 
                 break
         else:
             pytest.fail("the attack does not even succeed on a careless reader")
-        seen = {tried(lambda: content(fd, "inside/data.txt")) for _ in range(5000)}
+        seen: set[str] = set()
+        for number in range(200_000):  # who swaps may stand still for a while
+            seen.add(tried(lambda: content(fd, "inside/data.txt")))
+            if number >= 5000 and "of its own" in seen:
+                break
     assert SECRET not in seen
     assert "of its own" in seen
 
