@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 GONE = "its variables are gone, run the cells above again."
 _EXIT_SECONDS = 2.0
+#: A copy that is being made may be half of a sum; how long it may take to be known.
+_TWICE, _KNOWN_SECONDS = 2.0, 0.5
 
 
 class Ends(Keeper, Owner):
@@ -170,13 +172,19 @@ class Ends(Keeper, Owner):
     async def _guard_memory(self, meter: Meter) -> None:
         """Where the kernel does not hold the memory limit: kill at once, an interrupt frees nothing
         (but dropping snapshots may)."""
+        waited = False
         while True:
             verdict = await memory_exceeded(meter)
             pressure, used = self._first.pressure, verdict.used or 0.0
             if pressure is not None and (pressure.relieve(meter.look()) or pressure.spare_the_cell(used)):
-                continue
-            self._kill(verdict)
-            await asyncio.sleep(_EXIT_SECONDS)
+                waited = False
+            elif self.snapshots.is_coming and not waited and used < _TWICE * (verdict.limit or 0.0):
+                waited = True  # once: a guest may never make it
+                await self._settled_within(_KNOWN_SECONDS)
+            else:
+                waited = False
+                self._kill(verdict)
+                await asyncio.sleep(_EXIT_SECONDS)
 
     def _kill_if_running(self, branch: Branch, pending: Pending, verdict: Verdict) -> None:
         if not pending.ended.done() and branch is self._branch:
@@ -196,8 +204,11 @@ class Ends(Keeper, Owner):
             self._end_branches(init)
         asyncio.get_running_loop().call_later(_EXIT_SECONDS, _kill_if_stuck, init, branch)
 
+    async def _settled_within(self, seconds: float) -> None:
+        await asyncio.wait([asyncio.ensure_future(self.snapshots.settled())], timeout=seconds)
+
     async def _kill_soon(self, init: Init, branch: Branch) -> None:
-        await asyncio.wait([asyncio.ensure_future(self.snapshots.settled())], timeout=_EXIT_SECONDS / 2)
+        await self._settled_within(_EXIT_SECONDS / 2)
         if branch is self._branch:
             self._end_branches(init)
 
