@@ -54,7 +54,7 @@ demo: $(STAMPS)/kernelspec  ## run notebooks/00_start.ipynb in the sandbox, here
 # One process more than there are cores, and four at most: many tests wait for what a limit ends.
 PYTEST = $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --maxprocesses=4 --dist=loadfile
 
-test: $(STAMPS)/kernelspec  ## the suite: unit, walls, journeys, notebooks, with coverage; ten minutes on two cores
+test: $(STAMPS)/kernelspec  ## the suite: unit, walls, journeys, notebooks, with coverage; about ten minutes on two cores
 	@mkdir -p .coverage
 	@$(PYTEST) -m "not slow" --cov --cov-report=term $(if $(ARGS),--cov-fail-under=0) $(ARGS)
 
