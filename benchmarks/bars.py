@@ -86,11 +86,13 @@ BARS = (
             figure=f"branching.{what}.{size}",
             kind="value",
             most=most,
-            floor=FORK if what in ("pause", "automatic") else "",
+            floor=FORK if what in ("pause", "pause_forked", "automatic") else "",
         )
         for what, size, most in (
             ("pause", "1GB", 0.010),
             ("pause", "4GB", 0.025),
+            ("pause_forked", "1GB", 0.010),
+            ("pause_forked", "4GB", 0.025),
             ("restore", "1GB", 0.012),
             ("restore", "4GB", 0.030),
             ("recovery", "1GB", 0.050),

@@ -51,8 +51,9 @@ def _by_size(name: str, what: str, unit: str = "s") -> tuple[Spec, ...]:
 
 @benchmark(
     "branching",
-    *_by_size("pause", "the session stands still for the first snapshot of a state that has rested for a moment"),
-    *_by_size("pause_again", "the same, 10 % of the arrays changed since the last one"),
+    *_by_size("pause", "a snapshot is asked for by a session that has rested a moment → it is there"),
+    *_by_size("pause_forked", "the session stands still for the first snapshot, where no copy was made ahead"),
+    *_by_size("pause_again", "the same right after a cell, 10 % of the arrays changed since the last one"),
     *_by_size("restore", "restore asked for by a session that has rested a moment → first reply of the state that came back"),
     *_by_size("restore_at_once", "the same, asked for right after a cell"),
     *_by_size("recovery", "a cell that kills its process → result of the next, with the state"),
@@ -74,10 +75,11 @@ def branching(scale: Scale) -> Iterator[Reading]:
                     yield Reading(f"branching.{name}.{label}", OURS, value)
                 first, again = forks(carried, share=0.1)
                 yield Reading(f"branching.pause.{label}", FORK, first)
+                yield Reading(f"branching.pause_forked.{label}", FORK, first)
                 yield Reading(f"branching.pause_again.{label}", FORK, again)
                 yield Reading(f"branching.automatic.{label}", FORK, again)
-                for pause in ours.wait(_before_cells(ours, carried)):
-                    yield Reading(f"branching.automatic.{label}", OURS, pause)
+                for name, value in ours.wait(_in_a_notebook(ours, carried)):
+                    yield Reading(f"branching.{name}.{label}", OURS, value)
                 for peer in filter(importlib.util.find_spec, PEERS):
                     dumped, loaded = printed(_PEER.replace("NAME", peer), carried)
                     yield Reading(f"branching.pause.{label}", peer, dumped)
@@ -125,7 +127,7 @@ async def _moments(session: Session) -> list[tuple[str, float]]:
     first = await session.snapshots.take("first")
     write = "touch(state, 0.1)"
     found = [
-        ("pause", first.pause),
+        ("pause_forked", first.pause),
         ("first_write", await _timed(session, write)),
         ("second_write", await _timed(session, write)),
     ]
@@ -138,17 +140,21 @@ async def _moments(session: Session) -> list[tuple[str, float]]:
     return found
 
 
-async def _before_cells(ours: Stand, size: int) -> list[float]:
-    """What each automatic snapshot took of the session's time, none of them right after the state was made."""
+async def _in_a_notebook(ours: Stand, size: int) -> list[tuple[str, float]]:
+    """With a snapshot before each cell, as notebooks have it: how long one takes that is asked for at rest, and what each
+    automatic one took of the session's time, none of them right after the state was made."""
     session = ours.session(limits=Limits(memory=int(_PILE * size) + 4 * GIB))
     try:
         await run(session, f"{MIX}\nstate = make({size})")
         await asyncio.sleep(_RESTED)
+        begun = time.perf_counter()
+        await session.snapshots.take("asked")
+        found = [("pause", time.perf_counter() - begun)]
+        await asyncio.sleep(_RESTED)
         for _ in range(_CELLS):
             await run(session, "touch(state, 0.01)")
-        return [
-            snapshot.pause for snapshot in session.snapshots.listing() if snapshot.cell and snapshot.automatic
-        ]
+        listed = session.snapshots.listing()
+        return found + [("automatic", one.pause) for one in listed if one.cell and one.automatic]
     finally:
         await session.close()
 

@@ -45,9 +45,9 @@ assert KINDS.keys() > _NAMES.keys()
     ),
 )
 def kinds(scale: Scale) -> Iterator[Reading]:
-    """Each kind at each size in a guest of its own, once; the peer: a fork of a process that holds the same."""
+    """Each kind at each size in a guest of its own; the peer: a fork of a process that holds the same."""
     with stand() as ours:
-        for kind in _NAMES:
+        for kind in [*_NAMES] * max(1, scale.rounds // 3):
             for label, size in sizes(scale, f"kinds.{kind}", _PILE):
                 for name, value in ours.wait(_moments(ours, kind, size, min(_RESTED, scale.idle))):
                     yield Reading(f"kinds.{name}.{kind}.{label}", OURS, value)

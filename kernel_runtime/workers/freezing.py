@@ -99,10 +99,12 @@ class Freezing:
         del self._live
 
     async def idle(self, refused: str) -> Branch:
-        """The live branch between cells; ``Conflict`` while one runs, with what is ``refused``."""
+        """The live branch between cells, which goes on if it was paused; ``Conflict`` while a cell runs, with what is
+        ``refused``."""
         branch = await self._live.ready()
         if branch.executing:
             raise Conflict(f"a cell is running: {refused}")
+        self._live.resume()
         return branch
 
     def order(

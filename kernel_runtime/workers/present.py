@@ -1,4 +1,5 @@
-"""A copy of the present state, made ahead while the session rests: the next snapshot of it, unless it has changed by then.
+"""A copy of the present state, made ahead while the session rests: the next snapshot of it (before a cell, or asked for),
+unless it has changed by then.
 
 Only a state that nothing but an order can change is copied so; and any order makes the copy worthless.
 """

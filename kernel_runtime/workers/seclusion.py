@@ -48,7 +48,6 @@ class Seclusion:
         """For a while; ``Conflict`` while a cell runs, and when the present state does not hide."""
         async with self._live.turns.turn():
             branch = await self._freezing.idle("a snapshot of what was undone is read between cells")
-            self._live.resume()
             init = self._live.init
             if init is None:
                 raise Conflict("the guest has just ended: no snapshot of it")

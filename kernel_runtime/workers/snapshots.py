@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime import wire
     from kernel_runtime.workers.branch import Branch, Pending
-    from kernel_runtime.workers.freezing import Live
+    from kernel_runtime.workers.freezing import Live, Order
     from kernel_runtime.workers.frozen import Frozen
     from kernel_runtime.workers.restoration import Restoration
 
@@ -231,10 +231,14 @@ class Snapshots:
         draft = self.kept.draft(name=name, pinned=pinned, automatic=automatic)
         if not (pinned or automatic):
             self.kept.check_room(draft)
-        ahead = self.kept.present.take(branch) if automatic else None
-        order = ahead or self._freezing.order(branch, refuse=refuse)
+        order = self._ordered(branch, refuse=refuse)
         async with _in_time():
             return await self.kept.add(draft, order)
+
+    def _ordered(self, branch: Branch, *, refuse: bool = False) -> Order:
+        """The copy that was made ahead, if it was; else one that is made now. What is to be refused is seen while it is."""
+        ahead = None if refuse else self.kept.present.take(branch)
+        return ahead or self._freezing.order(branch, refuse=refuse)
 
     async def take_at_gate(self, branch: Branch, reached: wire.Gated, cell: int) -> Snapshot:
         """Where the code of ``cell`` has stopped; ``Conflict`` at once when there can be none."""
@@ -248,7 +252,8 @@ class Snapshots:
         """A copy of the present that is no snapshot of the session's; whoever takes it drops it."""
         async with self._turns.turn():
             branch = await self._freezing.idle("its variables are read when it has ended")
-            order = self._freezing.order(branch)
+            order = self._ordered(branch)
+            self.spares.wait()  # the next one is made when this is over
             async with _in_time():
                 await order.made()
             order.frozen.title = "the copy of the present state"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kernel_runtime.domain.errors import ExternalStateError
 from kernel_runtime.domain.snapshot import Budget
 from kernel_runtime.workers import spares
 from tests.workers.branches import inner_of, only_live_runs, processes
@@ -63,6 +64,44 @@ def test_it_is_the_moment_before_the_next_cell(session: kernel_runtime.Session) 
     session.redo()
     assert session.value("x") == [1, 2, 3]
     assert only_live_runs(inner_of(session)), processes(inner_of(session))
+
+
+def test_it_is_the_next_snapshot_asked_for(session: kernel_runtime.Session) -> None:
+    ahead = rest(session)
+    kept = session.snapshot("kept")
+    board = inner_of(session).snapshots
+    assert board.kept.source(board.find(kept.number)).pids == ahead
+    session.run("x.append(3)")
+    session.restore("kept")
+    assert session.value("x") == [1, 2]
+    assert only_live_runs(inner_of(session)), processes(inner_of(session))
+
+
+def test_a_paused_session_goes_on_for_it(session: kernel_runtime.Session) -> None:
+    ahead = rest(session)
+    session.pause()
+    session.snapshot("kept")
+    assert not inner_of(session).paused
+    board = inner_of(session).snapshots
+    assert board.kept.source(board.find("kept")).pids == ahead
+    session.restore("kept")
+    assert session.value("x") == [1, 2]
+
+
+def test_what_a_copy_would_not_have_is_refused_all_the_same(session: kernel_runtime.Session) -> None:
+    session.run("import socket; ends = socket.socketpair()")
+    assert rest(session), "it has none of them"
+    with pytest.raises(ExternalStateError, match="socket"):
+        session.snapshot(refuse=True)
+
+
+def test_it_is_what_is_compared_and_there_is_another_afterwards(session: kernel_runtime.Session) -> None:
+    ahead = rest(session)
+    session.snapshot("kept")
+    assert (again := rest(session)) != ahead
+    assert not session.diff("kept").changes
+    assert not again & inner_of(session).snapshots.pids
+    assert rest(session)
 
 
 def test_what_was_asked_since_makes_it_worthless(session: kernel_runtime.Session) -> None:
