@@ -5,13 +5,10 @@ It holds nothing of the original's: see ``frozen``.
 
 from __future__ import annotations
 
-import functools
-import gc
 import os
 import select
 import signal
 import socket
-import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -31,13 +28,8 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.connection import Connection
     from kernel_runtime.guest.forking import Forking
     from kernel_runtime.guest.frozen import FrozenCopy, Restored
+    from kernel_runtime.guest.garbage import Garbage
 
-#: Collecting what was frozen takes at most this share of the time.
-_COLLECTING = 1 / 300
-#: About what each block of memory that Python has given out takes then, in seconds. To count the objects would take a
-#: third of the collection itself.
-_COLLECTED_EACH = 0.1e-6
-_OLDEST = 2
 #: How long the original waits for the copy to make shared memory its own.
 _PRIVATE_SECONDS = 10.0
 
@@ -45,17 +37,17 @@ _PRIVATE_SECONDS = 10.0
 class Branching:
     """One process's means to branch. ``refusal``: what stood in the way of the last copy, for people."""
 
-    def __init__(self, loop: Any, connection: Connection, frozen: FrozenCopy, forking: Forking) -> None:
+    def __init__(
+        self, loop: Any, connection: Connection, frozen: FrozenCopy, forking: Forking, garbage: Garbage
+    ) -> None:
         self.refusal = ""
         self._loop = loop
         self._connection = connection
         self._frozen = frozen
         self._forking = forking
         self._mappings = Mappings()
+        self._garbage = garbage
         self._pipe: list[int] = []
-        self._collected = time.monotonic()
-        self._collecting = 0.05
-        gc.collect = _collector(gc.collect)  # type: ignore[assignment] # a stand-in
 
     def freeze(self, order: wire.Freeze, fd: int) -> Restored | None:
         """Make a frozen copy that waits at ``fd``, and answer. Returns None, and in the copy, when
@@ -136,7 +128,7 @@ class Branching:
     def _copy(self, moment: Moment, channel: Channel) -> list[str] | None:
         """None in the original; in the copy, what it does not have. It hides from its first moment: what begins in the
         original at once finds it closed."""
-        self._tend_garbage()
+        self._garbage.tend()
         lost = None
         self._frozen.hide()
         try:
@@ -145,32 +137,6 @@ class Branching:
             if lost is None:
                 self._frozen.show()
         return lost
-
-    def _tend_garbage(self) -> None:
-        """What is frozen is not collected any more, so that collecting does not touch, and thereby
-        copy, all that the branches share; from time to time it is, or cycles would stay for ever."""
-        due = _COLLECTING * (time.monotonic() - self._collected)
-        if self._collecting < due:  # what it takes is not known before the first time, nor after a restore
-            self._collecting = max(self._collecting, sys.getallocatedblocks() * _COLLECTED_EACH)
-        if self._collecting < due:
-            begun = time.monotonic()
-            gc.unfreeze()
-            gc.collect()
-            self._collected = time.monotonic()
-            self._collecting = self._collected - begun
-        gc.freeze()
-
-
-def _collector(collect: Callable[[int], int]) -> Callable[[int], int]:
-    """``gc.collect`` as user code knows it: what is frozen for the sake of the copies is collected, too."""
-
-    @functools.wraps(collect)
-    def collect_all(generation: int = 2) -> int:
-        if generation == _OLDEST:
-            gc.unfreeze()
-        return collect(generation)
-
-    return collect_all
 
 
 def run_restored_hooks() -> None:

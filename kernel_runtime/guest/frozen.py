@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import gc
 import os
 import random
 import signal
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.connection import Connection
     from kernel_runtime.guest.descriptors import Inventory
     from kernel_runtime.guest.forking import Forking
+    from kernel_runtime.guest.garbage import Garbage
     from kernel_runtime.guest.mappings import Mapping
     from kernel_runtime.guest.mending import Mending
     from kernel_runtime.guest.reading import Reader
@@ -71,6 +71,7 @@ class FrozenCopy:
         hide: Callable[[bool], None],
         reader: Reader,
         forking: Forking,
+        garbage: Garbage,
     ) -> None:
         self.write: Callable[[Channel], None] = lambda _: None
         self._loop = loop
@@ -79,6 +80,7 @@ class FrozenCopy:
         self._hide = hide
         self._reader = reader
         self._forking = forking
+        self._garbage = garbage
 
     def hide(self) -> None:
         """Nobody may look into this process, nor into its copies: before there is one, and until it is the only branch."""
@@ -193,6 +195,15 @@ class FrozenCopy:
                     self._loop._add_callback(handle)
                 selector.unregister(fd)
 
+    def _bury(self, gone: dict[int, str]) -> None:
+        """Children of the original, which ended with it: whoever waits for one is told that it was killed."""
+        if not gone or "subprocess" not in sys.modules:
+            return
+        popen = sys.modules["subprocess"].Popen
+        for thing in self._garbage.objects():
+            if isinstance(thing, popen) and thing.returncode is None and thing.pid in gone:
+                thing.returncode = -9
+
     def _come_back(self, order: wire.Thaw, fds: list[int], moment: Moment, external: list[str]) -> Restored:
         """Give the process what a live branch has."""
         sock, out, err = fds
@@ -208,7 +219,7 @@ class FrozenCopy:
         frozen = time.monotonic() - moment.clock
         self._loop.behind += frozen
         self._let_go_of(moment.stock.others)
-        _bury_children(moment.children)
+        self._bury(moment.children)
         signal.setitimer(signal.ITIMER_REAL, *moment.timer)  # no fork inherits it
         if order.reseed:
             _reseed()
@@ -247,18 +258,6 @@ def _is_dead(fd: int) -> bool:
         return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
     except OSError:
         return False
-
-
-def _bury_children(gone: dict[int, str]) -> None:
-    """They were the original's and ended with it: whoever waits for one is told that it was killed."""
-    if not gone or "subprocess" not in sys.modules:
-        return
-    popen = sys.modules["subprocess"].Popen
-    gc.unfreeze()  # what is frozen is not among the collector's objects
-    for thing in gc.get_objects():
-        if isinstance(thing, popen) and thing.returncode is None and thing.pid in gone:
-            thing.returncode = -9
-    gc.freeze()
 
 
 def _make_private(shared: list[Mapping]) -> list[str]:

@@ -19,6 +19,7 @@ from kernel_runtime.guest.channel import Channel
 from kernel_runtime.guest.connection import Connection
 from kernel_runtime.guest.forking import Forking
 from kernel_runtime.guest.frozen import FrozenCopy
+from kernel_runtime.guest.garbage import Garbage
 from kernel_runtime.guest.gates import Gates
 from kernel_runtime.guest.hugepages import HugePages
 from kernel_runtime.guest.interrupts import Interrupts
@@ -62,11 +63,12 @@ def live(
     door.open_to(Asking(connection, console, interrupts))
     reader = Reader(shell.namespace, shell.hidden)
     forking = Forking()
-    frozen = FrozenCopy(loop, connection, mending, hide, reader, forking)
+    garbage = Garbage()
+    frozen = FrozenCopy(loop, connection, mending, hide, reader, forking, garbage)
     if hidden:
         connection.on_go = frozen.show
     _import_from_directory()
-    Branch(shell, connection, console, interrupts, begin, loop, frozen, forking).run()
+    Branch(shell, connection, console, interrupts, begin, loop, frozen, forking, garbage).run()
     os._exit(0)
 
 
@@ -120,6 +122,7 @@ class Branch:
         loop: Loop,
         frozen: FrozenCopy,
         forking: Forking,
+        garbage: Garbage,
     ) -> None:
         self._shell = shell
         self._connection = connection
@@ -135,7 +138,7 @@ class Branch:
         self._order: wire.Freeze | None = None
         self._forking = forking
         self._frozen = frozen
-        self._branches = branching.Branching(loop, connection, frozen, forking)
+        self._branches = branching.Branching(loop, connection, frozen, forking, garbage)
         self._huge_pages = HugePages(loop, lambda: not self._busy, allowed=begin.huge_pages)
         frozen.write = self._save
         self.loop = loop

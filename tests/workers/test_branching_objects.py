@@ -116,10 +116,28 @@ def test_a_new_seed_is_for_the_generators_of_modules_alone(session: kernel_runti
     assert not set(again[2:]) & set(first[2:])
 
 
-def test_cycles_can_be_collected_all_the_same(session: kernel_runtime.Session) -> None:
+@pytest.mark.parametrize("much", [3, 0], ids=["little", "much"])
+def test_cycles_can_be_collected_all_the_same(session: kernel_runtime.Session, much: int) -> None:
     """What snapshots keep from the collector is collected when the code asks for it."""
+    session.run(f"from kernel_runtime.guest import garbage\ngarbage._MUCH = {much}")
     session.run("import gc, weakref\nclass A: pass\na = A(); a.self = a; w = weakref.ref(a)")
     session.snapshot("point")
     assert session.run("del a\ngc.collect()\nw() is None").result == "True"
     session.restore("point")
     assert session.run("w() is a").result == "True"
+
+
+@pytest.mark.parametrize(("much", "times"), [(3, 0), (0, 2)], ids=["little", "much: the control"])
+def test_however_seldom_cells_run_no_snapshot_collects_libraries(
+    session: kernel_runtime.Session, much: int, times: int
+) -> None:
+    """It would copy all that the branches share of them, each time anew."""
+    session.run(
+        f"import gc; from kernel_runtime.guest import garbage\ngarbage._MUCH, garbage._SHARE = {much}, 1e9\n"
+        "libraries, collected = gc.get_freeze_count(), []\n"
+        "gc.callbacks.append(lambda phase, info: collected.append(gc.get_freeze_count() < libraries))"
+    )
+    for _ in range(3):
+        session.snapshot()
+    assert session.run("gc.get_freeze_count() >= libraries > 10_000").result == "True"
+    assert session.run("sum(collected) // 2").result == str(times)
