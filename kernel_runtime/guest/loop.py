@@ -100,6 +100,12 @@ def _before_site_packages() -> int:
     return 0
 
 
+def _is_broken(request: wire.Request, error: BaseException) -> bool:
+    """Whether a cell failed in what runs cells, not in its own code: user code has broken that, and no cell will run any more."""
+    passing = isinstance(error, MemoryError | RecursionError)
+    return request.kind == "execute_request" and isinstance(error, Exception) and not passing
+
+
 class Loop(asyncio.SelectorEventLoop):
     """A loop whose clock stands still while its process is frozen: ``behind`` is for how long it was."""
 
@@ -138,6 +144,7 @@ class Branch:
         self._order: wire.Freeze | None = None
         self._forking = forking
         self._frozen = frozen
+        self._garbage = garbage
         self._branches = branching.Branching(loop, connection, frozen, forking, garbage)
         self._huge_pages = HugePages(loop, lambda: not self._busy, allowed=begin.huge_pages)
         frozen.write = self._save
@@ -151,6 +158,7 @@ class Branch:
         self._shell.kernel.on_error = self._abort_waiting
         self._shell.kernel.gates = Gates(self._freeze_at_gate, lambda: self._console.parent)
         os.register_at_fork(before=self._console.settle, after_in_child=self._after_fork)
+        self._garbage.begin()
         self._connection.send(wire.Ready(branch=self._begin.branch, info=self._shell.info()))
         while not self._over:
             try:
@@ -300,6 +308,8 @@ class Branch:
         except BaseException as error:  # noqa: BLE001 - nothing a request does may end the loop
             interrupts.disarm()
             shell.kernel.mending()
+            if _is_broken(request, error):
+                os._exit(wire.DAMAGED_STATUS)
             shell.fail(request, error)
         if os.getpid() != self._pid:
             os._exit(0)  # a child that user code forked and let run to the end of its cell

@@ -32,6 +32,13 @@ class Python:
         return done
 
 
+def begun(python: Python) -> Garbage:
+    tended = Garbage()
+    tended.begin()
+    assert python.take() == ["freeze"], "what the guest has of its own"
+    return tended
+
+
 @pytest.fixture
 def python(monkeypatch: pytest.MonkeyPatch) -> Iterator[Python]:
     python = Python()
@@ -44,7 +51,7 @@ def python(monkeypatch: pytest.MonkeyPatch) -> Iterator[Python]:
 
 
 def test_of_a_notebook_with_little_nothing_is_frozen_nor_collected(python: Python) -> None:
-    tended = Garbage()
+    tended = begun(python)
     python.blocks, python.now = 2 * _LIBRARIES, 36_000.0
     tended.tend()
     garbage.gc.collect()
@@ -60,14 +67,14 @@ def test_a_large_heap_is_frozen_and_collected_more_seldom(
     python: Python, blocks: int, idle: float, collected: bool
 ) -> None:
     """Also the first time, when nobody has measured yet how long it takes, nor frozen what is there."""
-    tended = Garbage()
+    tended = begun(python)
     python.blocks, python.now = blocks, idle
     tended.tend()
     assert python.take() == (["collect 2"] if collected else []) + ["freeze"]
 
 
 def test_what_was_frozen_once_is_until_it_is_collected(python: Python) -> None:
-    tended = Garbage()
+    tended = begun(python)
     python.blocks = 20_000
     tended.tend()
     python.blocks = 6_000
@@ -82,7 +89,7 @@ def test_what_was_frozen_once_is_until_it_is_collected(python: Python) -> None:
 
 
 def test_who_has_switched_the_collector_off_is_spared_it(python: Python) -> None:
-    tended = Garbage()
+    tended = begun(python)
     python.blocks, python.now, python.enabled = 20_000, 3600.0, False
     tended.tend()
     assert python.take() == ["freeze"]
@@ -90,8 +97,7 @@ def test_who_has_switched_the_collector_off_is_spared_it(python: Python) -> None
 
 def test_the_notebooks_objects_are_found_frozen_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "collect", gc.collect)
-    kept = [[object()]]
-    tended = Garbage()
+    kept, tended = [[object()]], Garbage()
     assert any(thing is kept for thing in tended.objects())
     monkeypatch.setattr(garbage, "_MUCH", 0)
     try:
