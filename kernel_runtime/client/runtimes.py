@@ -59,5 +59,7 @@ async def close_runtimes() -> None:
     """End those of this loop, with their guests."""
     own = id(asyncio.get_running_loop())
     _holders.pop(own, None)
-    for key in [key for key in _runtimes if key[0] == own]:
-        await _runtimes.pop(key).close()
+    with _runtimes_lock:  # it may be called once more while these are ending
+        ended = [_runtimes.pop(key) for key in [*_runtimes] if key[0] == own]
+    for runtime in ended:
+        await runtime.close()

@@ -267,11 +267,12 @@ MANY, SOME = 250, 10
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("rest", [0.0, 1000.0], ids=["spares at once", "no spares"])
-@pytest.mark.parametrize("number", [pytest.param(MANY, marks=pytest.mark.slow), SOME])
+@pytest.mark.parametrize(("number", "steps"), [pytest.param(MANY, 15, marks=pytest.mark.slow), (SOME, 6)])
 def test_sequences_agree_with_the_model(
     open_session: Callable[..., kernel_runtime.Session],
     monkeypatch: pytest.MonkeyPatch,
     number: int,
+    steps: int,
     rest: float,
 ) -> None:
     """However soon copies are made ahead, or while what else goes on."""
@@ -282,7 +283,7 @@ def test_sequences_agree_with_the_model(
         Sequences,
         settings=settings(
             max_examples=number,
-            stateful_step_count=6,
+            stateful_step_count=steps,
             deadline=None,
             derandomize=True,
             database=None,

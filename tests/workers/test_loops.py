@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from kernel_runtime import AsyncSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _below() -> set[int]:
@@ -31,3 +37,17 @@ def test_a_loop_that_ends_leaves_no_zygote(story) -> None:
     for _ in range(2):
         asyncio.run(story())
         assert _below() <= before
+
+
+def test_a_program_ends_quietly_with_sessions_of_two_directories(tmp_path: Path) -> None:
+    program = (
+        "import sys; from kernel_runtime import Session\n"
+        "with Session(workdir=sys.argv[1]) as one, Session(workdir=sys.argv[2]) as two:\n"
+        "    print(one.run('6 * 7').result, two.run('6 * 7').result)\n"
+    )
+    places = [tmp_path / "one", tmp_path / "two"]
+    for place in places:
+        place.mkdir()
+    command = [sys.executable, "-c", program, *map(str, places)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "42 42\n", "")
