@@ -100,12 +100,6 @@ def _before_site_packages() -> int:
     return 0
 
 
-def _is_broken(request: wire.Request, error: BaseException) -> bool:
-    """Whether a cell failed in what runs cells, not in its own code: user code has broken that, and no cell will run any more."""
-    passing = isinstance(error, MemoryError | RecursionError)
-    return request.kind == "execute_request" and isinstance(error, Exception) and not passing
-
-
 class Loop(asyncio.SelectorEventLoop):
     """A loop whose clock stands still while its process is frozen: ``behind`` is for how long it was."""
 
@@ -308,7 +302,7 @@ class Branch:
         except BaseException as error:  # noqa: BLE001 - nothing a request does may end the loop
             interrupts.disarm()
             shell.kernel.mending()
-            if _is_broken(request, error):
+            if not shell.works(request):
                 os._exit(wire.DAMAGED_STATUS)
             shell.fail(request, error)
         if os.getpid() != self._pid:

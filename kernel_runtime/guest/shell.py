@@ -190,6 +190,21 @@ class Shell:
         """The JSON of a thawed branch's ``Ready``. No more: a banner's tip would draw a random number."""
         return to_json({"restored": restored})
 
+    def works(self, request: wire.Request) -> bool:
+        """Whether a cell can be run, after one has failed in what runs it: user code may have broken that."""
+        from kernel_runtime.guest.shell_kernel import to_message
+
+        try:
+            self.kernel.set_parent([], to_message(request))
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            self.kernel.shell.run_cell("pass", store_history=False, silent=True)
+        except (KeyboardInterrupt, MemoryError, RecursionError):
+            return True  # not for good
+        except BaseException:  # noqa: BLE001 - whatever it is
+            return False
+        return True
+
     def fail(self, request: wire.Request, error: BaseException) -> None:
         """Answer a request whose handler itself failed; what was answered stays."""
         if self.session.replied == request.id or not request.kind.endswith("_request"):

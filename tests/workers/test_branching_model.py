@@ -267,7 +267,7 @@ MANY, SOME = 250, 10
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("rest", [0.0, 1000.0], ids=["spares at once", "no spares"])
-@pytest.mark.parametrize(("number", "steps"), [pytest.param(MANY, 15, marks=pytest.mark.slow), (SOME, 6)])
+@pytest.mark.parametrize(("number", "steps"), [pytest.param(MANY, 10, marks=pytest.mark.slow), (SOME, 6)])
 def test_sequences_agree_with_the_model(
     open_session: Callable[..., kernel_runtime.Session],
     monkeypatch: pytest.MonkeyPatch,

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from kernel_runtime import AsyncSession
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from kernel_runtime.client import runtimes
 
 
 def _below() -> set[int]:
@@ -39,15 +34,22 @@ def test_a_loop_that_ends_leaves_no_zygote(story) -> None:
         assert _below() <= before
 
 
-def test_a_program_ends_quietly_with_sessions_of_two_directories(tmp_path: Path) -> None:
-    program = (
-        "import sys; from kernel_runtime import Session\n"
-        "with Session(workdir=sys.argv[1]) as one, Session(workdir=sys.argv[2]) as two:\n"
-        "    print(one.run('6 * 7').result, two.run('6 * 7').result)\n"
-    )
-    places = [tmp_path / "one", tmp_path / "two"]
-    for place in places:
-        place.mkdir()
-    command = [sys.executable, "-c", program, *map(str, places)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "42 42\n", "")
+def test_each_runtime_is_closed_once_however_often_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portal that closes lets go of the loop's holder, which asks once more meanwhile."""
+    closed: list[str] = []
+
+    class Slow:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def close(self) -> None:
+            closed.append(self.name)
+            await asyncio.sleep(0)
+
+    async def twice() -> None:
+        loop = id(asyncio.get_running_loop())
+        monkeypatch.setattr(runtimes, "_runtimes", {(loop, name): Slow(name) for name in ("one", "two")})
+        await asyncio.gather(runtimes.close_runtimes(), runtimes.close_runtimes())
+
+    asyncio.run(twice())
+    assert closed == ["one", "two"]
