@@ -18,6 +18,7 @@ from kernel_runtime.workers import causes
 from kernel_runtime.workers.branch import Branch, Pending, Sink
 from kernel_runtime.workers.concealing import Concealing
 from kernel_runtime.workers.durable import Durable
+from kernel_runtime.workers.idle import Idle
 from kernel_runtime.workers.life import Life
 from kernel_runtime.workers.limiter import Limiter
 from kernel_runtime.workers.stops import Stops
@@ -59,7 +60,7 @@ class Cells(Life):
             notices=terms.notices,
         )
         self._cells: list[Pending] = []
-        self._idle: asyncio.TimerHandle | None = None
+        self.idle = Idle(self)
 
     async def submit(
         self,
@@ -129,7 +130,7 @@ class Cells(Life):
         finally:
             self._cells.remove(pending)
             watch.cancel()
-            self._pause_when_idle()
+            self.idle.wait()
             self.durable.cell_ended()
             if pending.ended.done() and _is_over(pending.ended.result()):
                 self.snapshots.cell_took(time.monotonic() - begun, pending.count)
@@ -183,8 +184,9 @@ class Cells(Life):
 
     async def pause(self) -> int:
         """Stop every process of the guest and its clocks; returns bytes that the kernel took back.
-        A cell that runs stands still, too. ``resume`` or the next request lets it go on."""
-        async with self.turns.turn():  # what is brought back could not answer
+        A cell that runs stands still, too; copies do, so that what is being read or written to disk is waited for.
+        ``resume`` or the next request lets it go on."""
+        async with self.turns.turn_alone():  # what is brought back could not answer
             await self.ready()
             init = self.init
             if init is None or self.rung is not Rung.NAMESPACES:
@@ -196,19 +198,10 @@ class Cells(Life):
                 await asyncio.wait([self._stopping])
         return await asyncio.to_thread(init.meter.reclaim)
 
-    def _pause_when_idle(self) -> None:
-        """Begin to wait for the time after which an idle session is paused, if it is to be."""
-        if self._idle is not None:
-            self._idle.cancel()
-        if self.terms.idle is not None:
-            self._idle = asyncio.get_running_loop().call_later(self.terms.idle, self._pause_if_idle)
-
-    def _pause_if_idle(self) -> None:
-        if self.turns.are_taken:
-            self._pause_when_idle()  # it is not idle: a state is brought back, or a cell is about to begin
-        elif not self._cells and self.is_ready and not self._closed:
-            self._pausing = asyncio.get_running_loop().create_task(self.pause())
-            self._pausing.add_done_callback(_ignore)
+    def resume(self) -> None:
+        """As ``Life`` does. Whatever is asked of the guest comes by here: the time after which it is idle begins anew."""
+        super().resume()
+        self.idle.wait()
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the cell that runs; killed if it goes on for ``terms.grace`` seconds, sooner when it is
@@ -217,6 +210,7 @@ class Cells(Life):
         if branch is None or not branch.executing:
             self.turns.interrupt()
             return
+        self.resume()  # one that was paused could not obey
         self._interrupt(branch)
         cell, grace, loop = branch.executing[0], self.terms.grace, asyncio.get_running_loop()
         if cell.ignores:
@@ -264,9 +258,3 @@ async def _passed_on(pending: Pending) -> None:
 def _is_over(verdict: Verdict | None) -> bool:
     """Whether the cell ended, and not its guest."""
     return verdict is None or verdict.survived
-
-
-def _ignore(task: asyncio.Task[int]) -> None:
-    """A guest that could not be paused goes on."""
-    if not task.cancelled():
-        task.exception()

@@ -65,6 +65,7 @@ class Live(Protocol):
     @property
     def executing(self) -> bool: ...
     async def ready(self) -> Branch: ...
+    def resume(self) -> None: ...
     def give_up(self, why: str) -> None: ...
 
 
@@ -124,7 +125,8 @@ class Durable:
         async with self._lock:
             branch = await self._live.ready()
             try:
-                kept = await self._written(store, order)
+                with self._live.turns.beside():
+                    kept = await self._written(store, order)
             except (GuestLost, ProtocolViolation) as error:
                 if await self._live.ready() is branch:
                     raise
@@ -184,6 +186,7 @@ class Durable:
                 if branch.executing:
                     raise Conflict("a cell is running: a checkpoint is restored between cells")
                 self._live.used = True
+                self._live.resume()
                 self._live.snapshots.before_cell(branch)
                 branch.begin(pending, request, [guest.fileno()])
         except OSError as error:

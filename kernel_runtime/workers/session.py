@@ -63,6 +63,7 @@ class Session(Cells):
         if self._closed:
             return
         await super().close()
+        self.idle.close()
         self._limiter.close()
         self.snapshots.close()
         self.durable.close()

@@ -116,6 +116,7 @@ class Snapshots:
         """What each snapshot (None: the present) is called, and a process of it, for a while; ``NotFound`` when that
         is gone. Nothing else runs meanwhile if one is of what was undone: ``Conflict`` while a cell does."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._turns.beside())
             found = [await stack.enter_async_context(self._frozen(name)) for name in names]
             if not all(name is None or self.kept.is_past(self.find(name).number) for name in names):
                 await stack.enter_async_context(self._seclusion.alone())

@@ -1,17 +1,18 @@
 """Turns: what is asked of a session's live branch begins in the order in which it came.
 
 Whoever brings back another state keeps its turn until that state is there: what comes meanwhile waits, and runs in it
-(or, if that fails, in the present one).
+(or, if that fails, in the present one). What copies do beside the live branch needs no turn; who stops the copies, too,
+waits for its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 class Turn:
@@ -36,10 +37,18 @@ class Turns:
 
     def __init__(self) -> None:
         self._line: dict[Turn, None] = {}
+        self._beside = 0
+        self._alone = asyncio.Event()
+        self._alone.set()
 
     @property
     def are_taken(self) -> bool:
         return bool(self._line)
+
+    @property
+    def are_alone(self) -> bool:
+        """Whether no copy works."""
+        return self._alone.is_set()
 
     @asynccontextmanager
     async def turn(self, *, cell: bool = False) -> AsyncIterator[Turn]:
@@ -54,6 +63,28 @@ class Turns:
         finally:
             del self._line[turn]
             self._next()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """While a copy works: is read, or writes a checkpoint."""
+        self._beside += 1
+        self._alone.clear()
+        try:
+            yield
+        finally:
+            self._beside -= 1
+            if not self._beside:
+                self._alone.set()
+
+    @asynccontextmanager
+    async def turn_alone(self) -> AsyncIterator[Turn]:
+        """A turn in which no copy works. It is waited for outside of the line: a copy may have to take a turn itself."""
+        while True:
+            await self._alone.wait()
+            async with self.turn() as turn:
+                if self.are_alone:
+                    yield turn
+                    return
 
     def _next(self) -> None:
         """The first in line has its turn, if it has it not already."""

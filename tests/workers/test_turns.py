@@ -246,12 +246,13 @@ def test_a_session_that_goes_over_is_not_paused_for_being_idle(directory: Path) 
     async def test() -> None:
         async with opened(directory) as (session, inner):
             going = await begin(session.restore("one"))
-            inner._pause_if_idle()
+            inner.idle.look()
             await going
             assert (await session.run("print(x)")).stdout == "1\n"
             assert not inner.paused
-            inner._pause_if_idle()
-            await inner._pausing
+            inner.idle.look()
+            assert inner.idle.pausing is not None
+            await inner.idle.pausing
             assert inner.paused
 
     run(test)
