@@ -131,7 +131,7 @@ class Runtime:
         becomes of a cell whose output is one (``cut`` or ``end``); ``notices``: warnings of limits
         are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its own
         rules. ``snapshots``: what snapshots may take; ``automatic``: whether there is one before each
-        cell. ``idle``: seconds without a cell after which it is paused. ``key``: the notebook or
+        cell. ``idle``: seconds in which nothing is asked of it, after which it is paused. ``key``: the notebook or
         session whose checkpoints are written and offered; ``saving``: when they are made by themselves.
         ``egress``: who serves what its ordinary clients ask of the network (a ``broker.proxy.Proxy``); it is
         closed with the session. On the rung without namespaces there is none. ``shown_by``: the magic that shows its

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.errors import Invalid
-from kernel_runtime.domain.limits import FLOORS, Limits
+from kernel_runtime.domain.limits import FLOORS, Limits, parse_seconds
 from kernel_runtime.domain.snapshot import Budget
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def share(value: Any) -> float | None:
     if value < least:
         raise Invalid(f"cpus: {float(value):g} is below {least:g} of a core, the least a guest can live with")
     return float(value)
+
+
+def seconds(value: Any, place: str) -> float | None:
+    """A span of time, as a number or text like '30m'; None: none."""
+    return None if value is None else parse_seconds(value, place)
 
 
 def scopes(value: Iterable[str], place: str) -> list[str]:

@@ -46,7 +46,8 @@ class AsyncSession(AsyncStates):
     limit, once for each; without it the warning is a line on the run's stderr.
 
     ``automatic``: whether there is a snapshot before each run, so that one that is killed leaves the
-    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``).
+    variables as they were; ``snapshots``: what snapshots may take (a ``Budget``). ``idle``: seconds, or text like ``"30m"``,
+    in which nothing is asked of the guest, after which it is paused as by ``pause`` (default, and 0: never).
 
     What the guest may ask of the host (``kernel_runtime.sdk``): ``manifest``, a file that declares it (an
     ``app.toml``, a notebook; its limits and level may only tighten); ``allow`` and ``deny``, scopes like
@@ -72,6 +73,7 @@ class AsyncSession(AsyncStates):
         on_warning: Callable[[Nearly], None] | None = None,
         automatic: bool = True,
         snapshots: Budget | None = None,
+        idle: str | float | None = None,
         manifest: Manifest | str | os.PathLike[str] | None = None,
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
@@ -82,6 +84,7 @@ class AsyncSession(AsyncStates):
         self.level = parse_level(arguments.text(level, "level", "a level, like 'strict'"))
         self._budget = arguments.budget(snapshots)
         self._automatic = automatic
+        self.idle = arguments.seconds(idle, "idle") or None
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(arguments.text(flood, "flood", "'cut' or 'end'"))
         given = arguments.limits(limits)
@@ -140,6 +143,7 @@ class AsyncSession(AsyncStates):
                 notices=self._on_warning is None,
                 snapshots=self._budget,
                 automatic=self._automatic,
+                idle=self.idle,
                 broker=lambda session, commons: broker_for(
                     self._powers, session.disclosed, commons, carry=session.account.carried
                 ),

@@ -55,6 +55,7 @@ class Session(Gates):
         on_warning: Callable[[Nearly], None] | None = None,
         automatic: bool = True,
         snapshots: Budget | None = None,
+        idle: str | float | None = None,
         manifest: Manifest | str | os.PathLike[str] | None = None,
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
@@ -72,6 +73,7 @@ class Session(Gates):
             on_warning=on_warning,
             automatic=automatic,
             snapshots=snapshots,
+            idle=idle,
             manifest=manifest,
             allow=allow,
             deny=deny,
@@ -100,6 +102,11 @@ class Session(Gates):
     @property
     def name(self) -> str:
         return self._session.name
+
+    @property
+    def idle(self) -> float | None:
+        """Seconds in which nothing is asked of the guest, after which it is paused; None: never."""
+        return self._session.idle
 
     @property
     def watched(self) -> sessions.Session:

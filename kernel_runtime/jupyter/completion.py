@@ -35,6 +35,7 @@ OPTIONS = (
     "--network",
     "--bandwidth",
     "--output-limit",
+    "--idle",
     "--level",
     "-i",
     "-o",
@@ -62,6 +63,7 @@ _AMOUNTS = {
     "--messages": ("100", "1000"),
     "--network": ("100M", "1G"),
     "--bandwidth": ("1M", "10M"),
+    "--idle": ("10m", "30m", "2h"),
 }
 
 

@@ -45,6 +45,9 @@ class Guest(Protocol):
     def level(self) -> Level: ...
 
     @property
+    def idle(self) -> float | None: ...
+
+    @property
     def records(self) -> Records: ...
 
     def run(
@@ -198,7 +201,7 @@ class Guests:
 
     def __init__(
         self,
-        opener: Callable[[str, Limits, Level, CellPerson], Guest],
+        opener: Callable[[str, Limits, Level, float | None, CellPerson], Guest],
         app_opener: Callable[[Manifest, CellPerson], Guest],
         *,
         known: bool,
@@ -232,16 +235,24 @@ class Guests:
         return self._persons[name]
 
     def take(
-        self, name: str, amounts: Mapping[str, str], level: Level | None, *, fresh: bool = False
+        self,
+        name: str,
+        amounts: Mapping[str, str],
+        level: Level | None,
+        *,
+        idle: float | None = None,
+        fresh: bool = False,
     ) -> Guest:
         """The guest ``name``, opened now if need be; what was written must agree with a kept one."""
         asked = parse_limits(dict(amounts), Limits(), "%%sandbox")
         if fresh and name in self._guests:
             self.kill(name)
         if name not in self._guests:
-            self._keep(name, lambda person: self._open(name, asked, level or Level.MODERATE, person))
+            self._keep(name, lambda person: self._open(name, asked, level or Level.MODERATE, idle, person))
         guest = self._guests[name]
         _check_agreement(name, guest, {limit: getattr(asked, limit) for limit in amounts}, level)
+        if idle is not None and (idle or None) != guest.idle:
+            _refuse(name, "idle", _span(guest.idle), _span(idle))
         return guest
 
     def take_app(self, manifest: Manifest, *, fresh: bool = False) -> tuple[Guest, bool]:
@@ -290,6 +301,10 @@ def _check_agreement(name: str, guest: Guest, asked: dict[str, Any], level: Leve
             _refuse(name, limit, show_amount(limit, kept), show_amount(limit, amount))
     if level is not None and level != guest.level:
         _refuse(name, "level", guest.level, level)
+
+
+def _span(idle: float | None) -> str:
+    return f"{idle:g} s" if idle else "off"
 
 
 def _refuse(name: str, what: str, kept: str, asked: str) -> None:

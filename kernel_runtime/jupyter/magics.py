@@ -17,7 +17,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from kernel_runtime.domain.amounts import show_amount
 from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.level import Level, parse_level
-from kernel_runtime.domain.limits import Limits
+from kernel_runtime.domain.limits import Limits, parse_seconds
 from kernel_runtime.domain.manifest import Anchors, parse_cell
 from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.advice import Advice, advice_for
@@ -77,6 +77,9 @@ class SandboxMagics(Magics):
     @argument("--network", metavar="SIZE", help="Bytes over the network in total, like 1G.")
     @argument("--bandwidth", metavar="SIZE", help="Bytes over the network per second, like 1M.")
     @argument("--output-limit", dest="output", metavar="SIZE", help="Output of each cell, like 8M.")
+    @argument(
+        "--idle", metavar="TIME", help="Pause the guest when nothing was asked of it for so long, like 30m."
+    )
     @argument("--level", metavar="LEVEL", help="strict, moderate (default) or permissive.")
     @argument(
         "--check",
@@ -115,9 +118,10 @@ class SandboxMagics(Magics):
         with plain_errors():
             amounts = {name: getattr(asked, name) for name in AMOUNTS if getattr(asked, name) is not None}
             level = None if asked.level is None else parse_level(asked.level, "--level")
+            idle = None if asked.idle is None else parse_seconds(asked.idle, "--idle")
             inputs = self._inputs(asked.inputs)
             _check_names("-o", asked.outputs)
-            guest = self.guests.take(asked.name, amounts, level, fresh=asked.fresh)
+            guest = self.guests.take(asked.name, amounts, level, idle=idle, fresh=asked.fresh)
             self._advise(asked, guest.level, cell)
             self._run(guest, asked.name, cell, inputs, asked.outputs)
 
@@ -281,9 +285,9 @@ def _put(guest: Guest, name: str, value: Any) -> None:
         raise Invalid(f"-i {name}: {str(error).removeprefix('value: ')}") from None
 
 
-def open_guest(name: str, limits: Limits, level: Level, person: Person) -> Guest:
+def open_guest(name: str, limits: Limits, level: Level, idle: float | None, person: Person) -> Guest:
     """A guest that sees the current directory. What is remembered of it is for this notebook's guest of that name."""
-    return _opened(limits=limits, level=level, name=_whose(f"%%sandbox {name}"), person=person)
+    return _opened(limits=limits, level=level, idle=idle, name=_whose(f"%%sandbox {name}"), person=person)
 
 
 def open_app(manifest: Manifest, person: Person) -> Guest:

@@ -70,8 +70,8 @@ class Settings(msgspec.Struct, kw_only=True):
     the notebook's own manifest is none, and nothing is granted; told before the first cell.
     ``rung``: the weakest that was accepted for levels that demand every wall. ``flood``: what
     becomes of a cell whose output is one (cut, end). ``budget``: what snapshots may take;
-    ``saving``: when checkpoints are made by themselves, and which are kept; ``idle``: seconds without
-    a cell after which the guest is paused.
+    ``saving``: when checkpoints are made by themselves, and which are kept; ``idle``: seconds in
+    which nothing is asked of the guest, after which it is paused.
     """
 
     limits: Limits = Limits()

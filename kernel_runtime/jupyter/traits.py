@@ -51,7 +51,9 @@ class KernelRuntime(Configurable):
     checkpoint_bytes = Unicode(
         "", help="Bytes on disk that checkpoints of a notebook may take, like 10G."
     ).tag(config=True)
-    idle = Unicode("", help="Time without a cell after which the guest is paused, like 1h.").tag(config=True)
+    idle = Unicode(
+        "", help="Time in which nothing is asked of the guest, after which it is paused, like 1h."
+    ).tag(config=True)
     output = Unicode("", help="Bytes of output per cell, like 64M.").tag(config=True)
     page_hosts = Unicode(
         "", help="Hosts that outputs may load pictures from and link to, like cdn.example.org."

@@ -13,7 +13,7 @@ import pytest
 from IPython.core.error import UsageError
 
 from kernel_runtime.cli.terminal import harmless
-from kernel_runtime.jupyter import sandbox_states
+from kernel_runtime.jupyter import magics, sandbox_states
 from kernel_runtime.jupyter.showing import NO_WIDGETS, SandboxError
 from kernel_runtime.workers import limiter
 
@@ -123,6 +123,7 @@ def test_values_without_a_safe_format_are_named(shell: InteractiveShell) -> None
     [
         ("--memory lots", "not an amount of bytes"),
         ("--time soon", "not a time"),
+        ("--idle soon", "--idle: 'soon' is not a time"),
         ("--pids 1.5", "whole number"),
         ("--level mild", "not a level"),
         ("-i 1x", "not the name of a variable"),
@@ -142,7 +143,13 @@ def test_limits_of_a_kept_guest_do_not_change(shell: InteractiveShell) -> None:
         run(shell, "--memory 1G", "x")
     with pytest.raises(UsageError, match=r"level moderate.*cannot become strict"):
         run(shell, "--level strict", "x")
+    with pytest.raises(UsageError, match=r"idle off.*cannot become 1800 s.*--fresh"):
+        run(shell, "--idle 30m", "x")
     run(shell, "--memory 1G --fresh", "assert 'x' not in globals()")
+    run(shell, "--idle 30m --fresh", "x = 1")
+    run(shell, "--idle 0.5h", "x")
+    guest = magics._extensions[id(shell)].guests.get(sandbox_states.DEFAULT)
+    assert guest.watched.terms.idle == 1800.0
 
 
 def test_errors_are_the_guests_own(shell: InteractiveShell) -> None:
@@ -313,6 +320,8 @@ def test_completion(shell: InteractiveShell) -> None:
     assert "--memory" in complete(shell, "%%sandbox --me\nx = 1")
     assert complete(shell, "%%sandbox --name w") == ["work"]
     assert complete(shell, "%%sandbox --level ") == ["moderate", "permissive", "strict"]
+    assert "--idle" in complete(shell, "%%sandbox --id\nx = 1")
+    assert "30m" in complete(shell, "%%sandbox --idle ")
     assert complete(shell, "%%sandbox -i fra") == ["frame"]
     assert complete(shell, "%%sandbox -o \nresult = 1\nother = 2") == ["other", "result"]
     panels = {"resources", "permissions", "logs"}

@@ -8,7 +8,6 @@ import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
 import kernel_runtime
@@ -28,16 +27,14 @@ IDLE = 0.05
 
 @asynccontextmanager
 async def opened(
-    idle: float | None = None, **terms: Any
+    idle: str | float | None = None, **terms: Any
 ) -> AsyncIterator[tuple[kernel_runtime.AsyncSession, Inner]]:
     """A session that is paused when nothing was asked of it for ``idle`` seconds."""
     async with (
         asyncio.timeout(SECONDS),
-        kernel_runtime.AsyncSession(memory="512M", workdir=None, **terms) as session,
+        kernel_runtime.AsyncSession(memory="512M", workdir=None, idle=idle, **terms) as session,
     ):
-        inner = session.watched
-        inner.terms = msgspec.structs.replace(inner.terms, idle=idle)
-        yield session, inner
+        yield session, session.watched
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -81,6 +78,12 @@ def test_without_a_time_it_never_is(idle: float | None) -> None:
             assert inner.idle._timer is None
 
     run(test)
+
+
+def test_it_is_asked_for_with_a_session() -> None:
+    with kernel_runtime.Session(memory="512M", workdir=None, idle="30m") as session:
+        assert (session.idle, session._session.watched.terms.idle) == (1800.0, 1800.0)
+    assert kernel_runtime.Session(idle=0).idle is None
 
 
 def test_a_cell_that_takes_longer_is_none_that_is_idle() -> None:
