@@ -274,7 +274,8 @@ class AsyncSession(AsyncStates):
 
     async def pause(self) -> int:
         """Stop everything in the guest and give back what memory the kernel can take; the next run
-        goes on. Returns bytes given back."""
+        goes on, and so does an interrupt of one that stands still. Returns bytes given back. A checkpoint that is
+        being written is waited for, a minute at most: ``Conflict``."""
         return await self._open.pause()
 
     async def resume(self) -> None:

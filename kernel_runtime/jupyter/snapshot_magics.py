@@ -196,7 +196,8 @@ async def _diff(bench: Bench, asked: Any) -> Bundle:
 def _pause_parser() -> Parser:
     return Parser(
         "pause",
-        "Stop everything in the guest and give memory back where the kernel can; the next cell goes on.",
+        "Stop everything in the guest and give memory back where the kernel can; the next cell goes on. A checkpoint that is "
+        "being written is waited for.",
     )
 
 

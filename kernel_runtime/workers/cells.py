@@ -185,7 +185,7 @@ class Cells(Life):
     async def pause(self) -> int:
         """Stop every process of the guest and its clocks; returns bytes that the kernel took back.
         A cell that runs stands still, too; copies do, so that what is being read or written to disk is waited for.
-        ``resume`` or the next request lets it go on."""
+        ``resume`` or the next request lets it go on. ``Conflict`` when they take longer than a minute."""
         async with self.turns.turn_alone():  # what is brought back could not answer
             await self.ready()
             init = self.init

@@ -11,8 +11,13 @@ import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from kernel_runtime.domain.errors import Conflict
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+#: How long who stops all of the guest waits for the copies: whoever presses a button looks on.
+ALONE_SECONDS = 60.0
 
 
 class Turn:
@@ -78,13 +83,23 @@ class Turns:
 
     @asynccontextmanager
     async def turn_alone(self) -> AsyncIterator[Turn]:
-        """A turn in which no copy works. It is waited for outside of the line: a copy may have to take a turn itself."""
+        """A turn in which no copy works. It is waited for outside of the line: a copy may have to take a turn itself.
+        ``Conflict`` when that takes longer than ``ALONE_SECONDS``."""
         while True:
-            await self._alone.wait()
+            await self._until_alone()
             async with self.turn() as turn:
                 if self.are_alone:
                     yield turn
                     return
+
+    async def _until_alone(self) -> None:
+        try:
+            async with asyncio.timeout(ALONE_SECONDS):
+                await self._alone.wait()
+        except TimeoutError:
+            raise Conflict(
+                "a checkpoint is still being written, or a snapshot read, and would stop with the guest: try again when that is over"
+            ) from None
 
     def _next(self) -> None:
         """The first in line has its turn, if it has it not already."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kernel_runtime
-from kernel_runtime.workers import durable
+from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.workers import durable, turns
 from kernel_runtime.workers.checkpoints import receive_checkpoint
 from kernel_runtime.workers.turns import Turns
 
@@ -205,6 +206,26 @@ def test_a_person_who_pauses_waits_for_a_checkpoint(monkeypatch: pytest.MonkeyPa
     run(test)
 
 
+def test_a_person_who_pauses_is_told_that_it_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(turns, "ALONE_SECONDS", IDLE)
+        async with opened(name="written for long") as (session, inner):
+            await session.run("x = 1")
+            writing = Writing(monkeypatch)
+            saving = asyncio.ensure_future(session.checkpoint())
+            await writing.begun.wait()
+            with pytest.raises(
+                Conflict, match=r"a checkpoint is still being written.*try again when that is over"
+            ):
+                await session.pause()
+            writing.let_go.set()
+            assert "x" in (await saving).names
+            assert await session.value("x") == 1
+            assert not inner.paused
+
+    run(test)
+
+
 def test_a_snapshot_that_is_read_is_waited_for() -> None:
     async def test() -> None:
         async with opened(IDLE) as (session, inner):
@@ -254,25 +275,25 @@ def test_a_paused_cell_obeys_an_interrupt() -> None:
 
 def test_a_turn_alone_waits_outside_of_the_line_and_again_for_what_came_before_it() -> None:
     async def test() -> None:
-        turns, seen = Turns(), []
+        line, seen = Turns(), []
 
         async def alone() -> None:
-            async with turns.turn_alone():
+            async with line.turn_alone():
                 seen.append("alone")
 
-        with turns.beside(), turns.beside():
+        with line.beside(), line.beside():
             waiting = asyncio.ensure_future(alone())
             await asyncio.sleep(0)
-            async with turns.turn():
+            async with line.turn():
                 seen.append("a copy's")
-        async with turns.turn():
+        async with line.turn():
             await asyncio.sleep(0)  # it is in line now
-            again = turns.beside()
+            again = line.beside()
             again.__enter__()
         await asyncio.sleep(0)
         seen.append("again")
         again.__exit__(None, None, None)
         await waiting
-        assert (seen, turns.are_taken) == (["a copy's", "again", "alone"], False)
+        assert (seen, line.are_taken) == (["a copy's", "again", "alone"], False)
 
     run(test)
