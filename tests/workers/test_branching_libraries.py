@@ -36,6 +36,7 @@ LIBRARIES = [
     Library("duckdb without threads of its own", "import duckdb\nc = duckdb.connect(); _ = c.execute('set threads=1'); _ = c.execute('set async_threads=0'); _ = c.execute('create table t as select range as x, range % 7 as k from range(300000)'); _ = c.execute(\"copy t to 'd.parquet'\")", "result = str(c.execute('select k, sum(x) from t group by k order by k').fetchall()) + str(c.execute(\"select count(*) from 'd.parquet' where k = 3\").fetchall())"),
     Library("an executor of one's own, ended", "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2) as pool: _ = list(pool.map(abs, [-1, -2]))", "with ThreadPoolExecutor(2) as pool: result = list(pool.map(abs, [-1, -2]))"),
     Library("the loop's idle executor", "import asyncio, time\n_ = await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(3)))", "result = await asyncio.to_thread(lambda: 42)"),
+    Library("tqdm", "from tqdm import tqdm\nbar = tqdm(total=9, miniters=3); _ = bar.update()", "_ = bar.update(); result = [bar.n, list(tqdm(range(3)))]"),
     Library("child processes, waited for", "import subprocess, multiprocessing as mp\n_ = subprocess.run(['true'])", "import os\np = mp.get_context('fork').Process(target=int); p.start(); p.join()\nif os.fork() == 0: os._exit(3)\nresult = [subprocess.run(['echo', 'x'], capture_output=True, text=True).stdout, p.exitcode, os.waitstatus_to_exitcode(os.wait()[1])]"),
 ]  # fmt: skip
 
@@ -70,6 +71,18 @@ def test_polars_is_refused_by_name(session: kernel_runtime.Session) -> None:
     )
     with pytest.raises(UnsafeThreads, match="polars"):
         session.snapshot()
+
+
+def test_the_workers_of_joblib_are_refused_with_what_ends_them(session: kernel_runtime.Session) -> None:
+    session.run(
+        "from joblib import Parallel, delayed\n_ = Parallel(n_jobs=2)(delayed(abs)(n) for n in range(4))"
+    )
+    with pytest.raises(UnsafeThreads, match="ExecutorManagerThread") as refused:
+        session.snapshot()
+    advice = "from joblib.externals.loky import get_reusable_executor; get_reusable_executor().shutdown()"
+    assert advice in str(refused.value)
+    session.run(advice)
+    session.snapshot()
 
 
 def test_a_native_thread_is_refused_by_its_name(session: kernel_runtime.Session) -> None:
