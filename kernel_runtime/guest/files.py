@@ -6,6 +6,7 @@ and looking costs nothing before somebody goes back.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -24,14 +25,14 @@ def now() -> float:
     return time.clock_gettime(_COARSE)
 
 
-def written_since(moment: float) -> list[str]:
-    """Files changed or made since ``moment`` where a guest writes to, and directories whose entries
-    were made or removed; the last entry says so where not all was looked at.
+def written_since(moment: float, workdir: str) -> list[str]:
+    """Files changed or made since ``moment`` where a guest writes to (in ``workdir`` wherever it is now), and before
+    them their directories if entries were made or removed there; the last entry says so where not all was looked at.
     """
     found: dict[str, None] = {}
     entries = 0
     deadline = time.monotonic() + MOST_SECONDS
-    waiting = deque(_places())
+    waiting = deque(_places(workdir))
     while waiting:
         place, device = waiting.popleft()
         try:
@@ -52,8 +53,11 @@ def _look(place: str, device: int, moment: float) -> tuple[list[str], list[str],
     """In one directory: those below, what was written, and how many entries there are. What is
     mounted there from elsewhere (an interpreter) is none of the guest's."""
     directories, files, count = [], [], 0
-    if os.stat(place).st_dev != device:
+    own = os.stat(place)
+    if own.st_dev != device:
         return [], [], 0
+    if own.st_ctime >= moment:  # also beside files that were written: it may be that others are gone
+        files.append(f"{place[-_CUT:]}/ (entries were made, renamed or removed)")
     with os.scandir(place) as listing:
         for entry in listing:
             count += 1
@@ -62,12 +66,13 @@ def _look(place: str, device: int, moment: float) -> tuple[list[str], list[str],
                     directories.append(entry.path)
             elif not entry.name.endswith(".ipynb") and entry.stat(follow_symlinks=False).st_ctime >= moment:
                 files.append(entry.path[-_CUT:])
-    if not files and os.stat(place).st_ctime >= moment:
-        files.append(f"{place[-_CUT:]}/ (entries were made, renamed or removed)")
     return directories, files, count
 
 
-def _places() -> list[tuple[str, int]]:
-    """With the device that each lies on."""
-    wanted = {os.getcwd(), tempfile.gettempdir(), os.environ.get("HOME", "/tmp")}  # noqa: S108 — the guest's own
-    return [(place, os.stat(place).st_dev) for place in sorted(map(os.path.realpath, wanted)) if place != "/"]
+def _places(workdir: str) -> list[tuple[str, int]]:
+    """With the device that each lies on; none that is gone."""
+    wanted = {workdir, tempfile.gettempdir(), os.environ.get("HOME", "/tmp")}  # noqa: S108 — the guest's own
+    with contextlib.suppress(FileNotFoundError):
+        wanted.add(os.getcwd())
+    paths = sorted({os.path.realpath(place) for place in wanted} - {"/"})
+    return [(path, os.stat(path).st_dev) for path in paths if os.path.exists(path)]

@@ -61,7 +61,7 @@ def live(
     loop = Loop(selectors.PollSelector())
     connection.loop = loop
     door.open_to(Asking(connection, console, interrupts))
-    reader = Reader(shell.namespace, shell.hidden)
+    reader = Reader(shell.namespace, shell.hidden, begin.cwd)
     forking = Forking()
     garbage = Garbage()
     frozen = FrozenCopy(loop, connection, mending, hide, reader, forking, garbage)

@@ -44,15 +44,16 @@ _CHUNK = 1 << 16
 
 
 class Reader:
-    """Answers ``Read`` orders about a namespace. ``hidden``: the shell's own names in it."""
+    """Answers ``Read`` orders about a namespace. ``hidden``: the shell's own names in it; ``workdir``: where the guest
+    began to work."""
 
-    def __init__(self, namespace: dict[str, Any], hidden: dict[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any], hidden: dict[str, Any], workdir: str) -> None:
         self._namespace = namespace
         self._hidden = hidden
         self._kinds: dict[str, Callable[[bytes], object]] = {
             "variables": lambda _: list(self._variables()),
             "parts": lambda body: self._parts(msgspec.json.decode(body, type=list[Span])),
-            "files": lambda body: files.written_since(float(body)),
+            "files": lambda body: files.written_since(float(body), workdir),
             "stack": gates.read_stack,
             "evaluate": gates.read_value,
         }

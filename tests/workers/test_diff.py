@@ -287,6 +287,32 @@ def test_files_written_since_a_snapshot_are_named_and_others_are_not(session: Se
     assert not any("old.txt" in name for name in named)
 
 
+def test_what_was_removed_beside_a_file_that_was_written_is_told(session: Session, directory: Path) -> None:
+    session.run("open('data.csv', 'w').write('1')\nimport time; time.sleep(0.05)")
+    session.snapshot("a")
+    session.run("import os; open('out.txt', 'w').write('1'); os.remove('data.csv')")
+    assert session.written_since("a") == [
+        f"{directory}/ (entries were made, renamed or removed)",
+        f"{directory}/out.txt",
+    ]
+
+
+def test_files_in_the_first_directory_are_named_wherever_the_code_works_now(
+    session: Session, directory: Path
+) -> None:
+    session.run(
+        "import os, time; os.makedirs('/tmp/sub', exist_ok=True); os.chdir('/tmp/sub'); time.sleep(0.05)"
+    )
+    session.snapshot("a")
+    session.run(f"open({str(directory / 'far.txt')!r}, 'w').write('1'); os.rmdir('/tmp/sub')")
+    session.snapshot("nowhere")
+    assert f"{directory}/far.txt" in session.written_since("a")
+    session.run(f"time.sleep(0.05); open({str(directory / 'later.txt')!r}, 'w').write('1')")
+    named = session.written_since("nowhere")
+    assert f"{directory}/later.txt" in named
+    assert f"{directory}/far.txt" not in named
+
+
 def test_unknown_and_dropped_names_are_told(session: Session) -> None:
     session.snapshot("a")
     session.drop("a")
