@@ -304,7 +304,9 @@ def test_files_in_the_first_directory_are_named_wherever_the_code_works_now(
         "import os, time; os.makedirs('/tmp/sub', exist_ok=True); os.chdir('/tmp/sub'); time.sleep(0.05)"
     )
     session.snapshot("a")
-    session.run(f"open({str(directory / 'far.txt')!r}, 'w').write('1'); os.rmdir('/tmp/sub')")
+    session.run(
+        f"open({str(directory / 'far.txt')!r}, 'w').write('1'); os.rmdir('/tmp/sub'); time.sleep(0.05)"
+    )
     session.snapshot("nowhere")
     assert f"{directory}/far.txt" in session.written_since("a")
     session.run(f"time.sleep(0.05); open({str(directory / 'later.txt')!r}, 'w').write('1')")
