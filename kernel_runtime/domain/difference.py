@@ -88,7 +88,7 @@ def _differ(old: Variable, new: Variable) -> bool:
 
 def _parted(old: Variable, new: Variable, alike: set[str]) -> list[Place]:
     """Which variables, equal for the rest, it has or has not in common objects with any more."""
-    if max(len(old.shares), len(new.shares)) >= MAX_SHARES:
+    if max(len(old.shares), len(new.shares)) >= MAX_SHARES or not (old.digest and new.digest):
         return []  # there may be more
     names = sorted(set(old.shares).symmetric_difference(new.shares) & alike)
     return [_sharing(name, old, new) for name in names[:PLACES]]

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
-#: Seconds for one variable, and for a whole answer: then the child is killed.
-VARIABLE_SECONDS, ANSWER_SECONDS = 4.0, 12.0
+#: Seconds for one variable, for all of a listing (the rest is only named), and for a whole answer: then the child is killed.
+VARIABLE_SECONDS, LISTING_SECONDS, ANSWER_SECONDS = 4.0, 8.0, 12.0
 _CHUNK = 1 << 16
 
 
@@ -96,8 +96,9 @@ class Reader:
     def _variables(self) -> Iterator[Variable]:
         own = dict(self._own())
         owners = _owners(own)
+        until = time.monotonic() + LISTING_SECONDS
         for name in sorted(own)[:MAX_VARIABLES]:
-            yield describe(name, own[name], owners)
+            yield describe(name, own[name], owners, until - time.monotonic())
 
     def _own(self) -> Iterator[tuple[str, Any]]:
         for name, value in list(self._namespace.items()):
@@ -137,11 +138,11 @@ def _shares(name: str, value: Any, met: set[str], owners: Mapping[int, Sequence[
     return sorted(each for each in met if each < name or each not in alike)[:MAX_SHARES]
 
 
-def describe(name: str, value: Any, owners: Mapping[int, Sequence[str]]) -> Variable:
-    """One variable, as far as it can be told in time."""
+def describe(name: str, value: Any, owners: Mapping[int, Sequence[str]], left: float) -> Variable:
+    """One variable, as far as it can be told in time. ``left``: seconds for it and those after it."""
     kind = _kind(value)
     try:
-        with _time_limit(VARIABLE_SECONDS):
+        with _time_limit(min(VARIABLE_SECONDS, left)):
             leaves, folding = leaves_of(value), Folding(owners)
             return Variable(
                 name=name,
@@ -159,6 +160,8 @@ def describe(name: str, value: Any, owners: Mapping[int, Sequence[str]]) -> Vari
             )
     except _TookTooLong:
         unread = f"it took longer than {VARIABLE_SECONDS:g} s"
+        if left < VARIABLE_SECONDS:
+            unread = f"the {LISTING_SECONDS:g} s for all variables were over"
     except Exception as error:  # noqa: BLE001 - an object of the notebook that cannot be looked at
         unread = short(error)
     return Variable(name=name, type=kind, unread=unread)
@@ -242,6 +245,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
     def strike(number: int, frame: FrameType | None) -> None:
         raise _TookTooLong
 
+    if seconds <= 0:
+        raise _TookTooLong
     signal.signal(signal.SIGALRM, strike)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -149,6 +149,8 @@ def test_objects_that_two_variables_have_no_more_in_common_are_a_change():
     assert [each.name for each in compare([lst, held], [again, apart]).changes] == ["a"]
     full = msgspec.structs.replace(held, shares=["a", *"defghij"])
     assert compare([lst, full], [lst, apart]).changes == []
+    unread = Variable(name="b", type="dict", unread="it took too long")
+    assert compare([lst, held], [lst, unread]).changes == [], "what was not read is not said to share nothing"
 
 
 def test_details_that_differ_are_told_first():

@@ -259,6 +259,26 @@ def test_what_takes_too_long_is_said_to_and_the_rest_is_compared(session: Sessio
     assert found.same == 1  # the class
 
 
+def test_several_that_take_too_long_are_each_named_and_what_came_before_them_is_compared(
+    session: Session,
+) -> None:
+    """With less time for each and for all than there is, but none less for the answer."""
+    session.run(
+        "import time\nfrom kernel_runtime.guest import reading\n"
+        "reading.VARIABLE_SECONDS, reading.LISTING_SECONDS = 0.5, 1.5\n"
+        "class Slow:\n    def __repr__(self): time.sleep(600)\n"
+        "a = 1\nb, c, d, e, f = (Slow() for _ in range(5)); g = f",
+        check=True,
+    )
+    session.snapshot("a")
+    session.run("a = 2")
+    found = session.diff("a")
+    assert [change.name for change in found.changes] == ["a"]
+    assert list(found.uncompared) == ["b", "c", "d", "e", "f", "g"]
+    assert found.uncompared["b"] == "it took longer than 0.5 s"
+    assert {found.uncompared[name] for name in "efg"} == {"the 1.5 s for all variables were over"}
+
+
 @pytest.mark.slow
 def test_a_reader_that_is_held_up_is_ended_and_the_snapshot_stays(session: Session) -> None:
     session.run(
