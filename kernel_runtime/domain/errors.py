@@ -57,8 +57,8 @@ class GuestLost(KernelRuntimeError):
 
 
 class UnsafeThreads(KernelRuntimeError):
-    """Threads run beside the code: a copy of the process would not have them. End them first (shut
-    executors down, close clients), or save a checkpoint. ``names``: which.
+    """Threads run beside the code: a copy of the process would not have them, and a checkpoint is written from
+    one. End them first (shut executors down, close clients). ``names``: which.
     """
 
     def __init__(self, names: list[str]) -> None:

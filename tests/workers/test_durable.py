@@ -339,8 +339,10 @@ def test_refusals(session: kernel_runtime.Session) -> None:
     session.run(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True, name='mine').start()"
     )
-    with pytest.raises(UnsafeThreads, match="mine"):
+    with pytest.raises(UnsafeThreads, match="mine") as refused:
         session.checkpoint("threads")
+    told = f"{refused.value} {UnsafeThreads.__doc__}"
+    assert "save a checkpoint" not in told, "it is no way out: it is refused as well"
 
 
 def test_made_by_itself_after_so_many_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
