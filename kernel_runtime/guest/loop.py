@@ -191,7 +191,7 @@ class Branch:
             or hooks.before
             or hooks.after
             or asyncio.all_tasks(loop)
-            or threads.unsafe()
+            or threads.may_act(loop)
         )
 
     def _freeze_at_gate(self, reached: wire.Gated) -> str | wire.Thaw | None:

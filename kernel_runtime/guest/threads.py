@@ -108,6 +108,13 @@ def unsafe() -> list[str]:
     return found
 
 
+def may_act(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether there are threads that may do something though nothing is asked for. Pools without names do not: a fork
+    ends those of OpenBLAS, and ``unsafe`` tells after it what it did not end."""
+    stop_idle(loop)
+    return any(not name.endswith(_UNNAMED) for name in _found())
+
+
 def _found() -> list[str]:
     names = _beside()
     if not names:

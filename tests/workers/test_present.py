@@ -113,6 +113,13 @@ def test_what_was_asked_since_makes_it_worthless(session: kernel_runtime.Session
     assert session.value("y") == 7
 
 
+_NATIVE = """
+import ctypes
+libc = ctypes.CDLL(None)
+wait, slot = ctypes.create_string_buffer(64), ctypes.c_ulong()
+body = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: libc.sem_wait(wait) and None)
+_ = libc.pthread_create(ctypes.byref(slot), None, ctypes.cast(body, ctypes.c_void_p), None)
+"""
 #: What may change a state though nobody asks for anything, and what ends that.
 STIRRING = {
     "a task": ("import asyncio\ntask = asyncio.ensure_future(asyncio.sleep(600))", "task.cancel()"),
@@ -134,6 +141,10 @@ STIRRING = {
         "import threading\ngo = threading.Event(); thread = threading.Thread(target=go.wait); thread.start()",
         "go.set(); thread.join()",
     ),
+    "a native thread without a name": (
+        _NATIVE,
+        "libc.sem_post(wait); _ = libc.pthread_join(slot, None)",
+    ),
     "shared memory": (
         "import mmap\nshared = mmap.mmap(-1, 4096)",
         "shared.close()",
@@ -148,6 +159,27 @@ def test_there_is_none_of_a_state_that_changes_by_itself(session: kernel_runtime
     assert not rest(session)
     session.run(end)
     assert rest(session), "the control"
+
+
+#: What leaves threads that wait for work, and do nothing before they are given some.
+IDLE = {
+    "a pool of OpenBLAS": "import numpy as np\na = np.eye(500); a = a @ a",
+    "a pool of OpenMP": "from sklearn.cluster import KMeans\n_ = KMeans(2, n_init=1).fit([[0.0], [1.0]] * 999)",
+    "the loop's executor": "import asyncio\n_ = await asyncio.to_thread(int)",
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_there_is_one_beside_threads_that_wait_for_work(session: kernel_runtime.Session, name: str) -> None:
+    session.run(IDLE[name], check=True)
+    ahead = rest(session)
+    assert ahead
+    session.run("x.append(3)", check=True)
+    board = inner_of(session).snapshots
+    assert board.kept.source(session.snapshots()[-1]).pids == ahead
+    session.undo()
+    session.run(IDLE[name], check=True)
+    assert session.value("x") == [1, 2]
 
 
 def test_it_goes_with_the_budget_and_with_the_session(session: kernel_runtime.Session) -> None:
