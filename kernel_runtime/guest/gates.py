@@ -6,15 +6,12 @@ beginning. Nothing is traced, and every other function costs what it cost before
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import itertools
 import sys
-import textwrap
 import threading
 import types
-import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -22,15 +19,12 @@ import msgspec
 from kernel_runtime import wire
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.variables import MAX_NAME, MAX_VARIABLES
+from kernel_runtime.guest.gate_code import gated_code
 from kernel_runtime.guest.texts import error_text, short, short_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-#: Constants in the compiled code that others stand in for: what is called at the gate, and where its condition raises.
-_MARK = "kernel_runtime: here a gate is called"
-_RAISED = "kernel_runtime: the condition of a gate has raised"
-_ERROR = "kernel_runtime: what a condition may raise"
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _FRAMES = 30
 #: Names of frames that belong to IPython and this package, above the notebook's own.
@@ -53,10 +47,11 @@ class Gate:
         self.condition = condition
         self.wait = wait
         self.has_raised = False
-        self.original = function.__code__
+        self.original = self.gated = function.__code__
 
     def restore(self) -> None:
-        self.function.__code__ = self.original
+        if self.function.__code__ is self.gated:  # a reload may have given it other code
+            self.function.__code__ = self.original
 
 
 class Gates:
@@ -77,10 +72,11 @@ class Gates:
     def set(self, name: str, namespace: dict[str, Any], condition: str = "", *, wait: bool = False) -> Gate:
         """Compile a gate into the function ``name``; ``Invalid`` says why it cannot be."""
         function = find_function(name, namespace)
-        if name in self._set:
-            self.off(name)
+        for known in list(self._set.values()):
+            if known.name == name or known.function is function:  # also under another name
+                self.off(known.name)
         gate = Gate(function, name, condition, wait)
-        function.__code__ = gated_code(
+        gate.gated = function.__code__ = gated_code(
             function, lambda: self._reached(gate), condition, lambda: self._raised(gate)
         )
         self._set[name] = gate
@@ -163,7 +159,7 @@ def find_function(name: str, namespace: dict[str, Any]) -> types.FunctionType:
     found = namespace[head]
     for part in rest:
         found = (
-            inspect.getattr_static(found, part, None)
+            inspect.getattr_static(found, _held_as(part, found), None)
             if isinstance(found, type)
             else getattr(found, part, None)
         )
@@ -180,105 +176,10 @@ def find_function(name: str, namespace: dict[str, Any]) -> types.FunctionType:
     return found
 
 
-# -- the code ---------------------------------------------------------------------------------------
-
-
-def gated_code(
-    function: types.FunctionType,
-    call: Callable[[], None],
-    condition: str = "",
-    raised: Callable[[], None] = lambda: None,
-) -> types.CodeType:
-    """The function's code with ``call()``, under the condition, as its first statement; ``raised()`` where that raises."""
-    code = function.__code__
-    try:
-        lines, first = inspect.getsourcelines(code)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError, IndentationError):
-        raise Invalid(f"%gate: the source of {function.__qualname__} cannot be read: no gate") from None
-    definition = next((node for node in ast.walk(tree) if _is_it(node, code.co_name)), None)
-    if definition is None:
-        raise Invalid(f"%gate: {function.__qualname__} is no plain `def`: no gate")
-    _rewrite(definition, condition)
-    module = ast.Module([_with_cells(definition, code.co_freevars)], [])
-    ast.increment_lineno(ast.fix_missing_locations(module), first - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        compiled = compile(module, code.co_filename, "exec", dont_inherit=True, flags=_futures(code))
-    found = _find(compiled, code.co_name)
-    if found is None or found.co_freevars != code.co_freevars:
-        raise Invalid(f"%gate: {function.__qualname__} was changed since it was defined: no gate")
-    stand_ins: dict[object, object] = {_MARK: call, _RAISED: raised, _ERROR: Exception}
-    constants = tuple(stand_ins.get(constant, constant) for constant in found.co_consts)
-    return found.replace(co_consts=constants, co_qualname=code.co_qualname)
-
-
-def _is_it(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name == name
-
-
-def _rewrite(definition: Any, condition: str) -> None:
-    """The call after the docstring, on the line of the first statement; decorators are at work already."""
-    definition.decorator_list = []
-    body = definition.body
-    has_text = isinstance(body[0], ast.Expr) and isinstance(getattr(body[0].value, "value", None), str)
-    place = 1 if has_text else 0
-    near = body[place] if place < len(body) else body[0]
-    call = _under(_parsed(condition)) if condition else _call(_MARK)
-    for node in ast.walk(call):
-        ast.copy_location(node, near)
-    body.insert(place, call)
-
-
-def _call(constant: str) -> ast.stmt:
-    return ast.Expr(ast.Call(ast.Constant(constant), [], []))
-
-
-def _under(condition: ast.expr) -> ast.stmt:
-    """The call where the condition holds. A loop that is left at once: what the call raises is not the condition's,
-    and no variable is needed, which the stack would show."""
-    leave = ast.If(ast.UnaryOp(ast.Not(), condition), [ast.Break()], [])
-    handler = ast.ExceptHandler(ast.Constant(_ERROR), None, [_call(_RAISED), ast.Break()])
-    tried = ast.Try([leave], [handler], [], [])
-    return ast.While(ast.Constant(True), [tried, _call(_MARK), ast.Break()], [])
-
-
-def _parsed(condition: str) -> ast.expr:
-    try:
-        return ast.parse(condition, mode="eval").body
-    except SyntaxError as error:
-        raise Invalid(f"%gate: the condition is no expression: {error.msg}: {condition}") from None
-
-
-def _with_cells(definition: Any, names: Sequence[str]) -> Any:
-    """Within a function that has the same names, so that the inner one takes them from there."""
-    if not names:
-        return definition
-    arguments = [ast.arg(name) for name in names if name != "__class__"]
-    body: list[Any] = [definition]
-    if "__class__" in names:  # what super() without arguments needs
-        body = [ast.ClassDef("_", [], [], [definition], [])]
-    outer: Any = ast.parse("def _(): pass").body[0]
-    outer.args.args, outer.body = arguments, body
-    return outer
-
-
-def _futures(code: types.CodeType) -> int:
-    import __future__
-
-    flags = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
-    return sum(flag for flag in set(flags) if code.co_flags & flag)
-
-
-def _find(code: types.CodeType, name: str) -> types.CodeType | None:
-    """The function's code within the compiled module."""
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            if constant.co_name == name and _MARK in constant.co_consts:
-                return constant
-            if (found := _find(constant, name)) is not None:
-                return found
-    return None
+def _held_as(name: str, owner: type) -> str:
+    """What is written ``__name`` in a class."""
+    is_private = name.startswith("__") and not name.endswith("__")
+    return f"_{owner.__name__.lstrip('_')}{name}" if is_private else name
 
 
 # -- in the copy ----------------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from kernel_runtime.domain.errors import Invalid, NotFound
 from kernel_runtime.guest import gates
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Copies:
@@ -79,9 +83,9 @@ def test_what_is_no_error_of_the_conditions_goes_on_its_way(set_gates: gates.Gat
     def twice(n: int) -> int:
         return n * 2
 
-    space: dict[str, Any] = {"twice": twice, "interrupted": interrupted}
-    twice.__globals__["interrupted"] = interrupted
-    set_gates.set("twice", space, "interrupted()")
+    space: dict[str, Any] = {"twice": twice}
+    twice.__globals__["interrupting"] = interrupted
+    set_gates.set("twice", space, "interrupting()")
     with pytest.raises(KeyboardInterrupt):
         twice(1)
     set_gates.set("twice", space, "n > 3", wait=True)
@@ -159,6 +163,147 @@ def test_closures_methods_and_super_keep_what_they_hold(set_gates: gates.Gates, 
     assert [stop[0] for stop in copies.stops] == ["Child.scaled", "inner"]
 
 
+class Counter:
+    """Names with two underscores are the class's own."""
+
+    __step = 2
+
+    def __init__(self) -> None:
+        self.__n = 0
+
+    def bump(self) -> int:
+        self.__n += self.__step
+        return self.__n
+
+    def bump_within(self) -> int:
+        def inner() -> int:
+            return self.__n + len(__class__.__name__)  # type: ignore[name-defined]
+
+        return inner()
+
+    def Counter(self) -> int:  # noqa: N802 - called as its class
+        return self.__n
+
+    def __hidden(self) -> int:
+        return self.__n
+
+    def seen(self) -> int:
+        return self.__hidden()
+
+    class _Inner:
+        __n = 7
+
+        def bump(self) -> int:
+            return self.__n
+
+
+def test_private_names_are_those_of_the_class(set_gates: gates.Gates, copies: Copies):
+    for name in ("Counter.bump", "Counter.bump_within", "Counter.Counter", "Counter._Inner.bump"):
+        set_gates.set(name, globals())
+    counter = Counter()
+    assert [counter.bump(), counter.bump_within(), counter.Counter(), Counter._Inner().bump()] == [2, 9, 2, 7]
+    assert len(copies.stops) == 4
+    set_gates.set("Counter.bump", globals(), "self.__n > 2")
+    assert [counter.bump(), counter.bump()] == [4, 6]
+    assert len(copies.stops) == 5
+    set_gates.set("Counter.__hidden", globals())
+    assert counter.seen() == 6
+    assert len(copies.stops) == 6
+
+
+def test_a_function_within_a_method_has_the_names_of_its_class(set_gates: gates.Gates, copies: Copies):
+    class Local:
+        __n = 5
+
+        def made(self, extra: int) -> Any:
+            def bump() -> int:
+                return self.__n + extra + (super(Local, self) is not None)
+
+            return bump
+
+    bump = Local().made(1)
+    set_gates.set("bump", {"bump": bump})
+    assert bump() == 7
+    assert len(copies.stops) == 1
+
+
+def test_a_condition_that_would_make_another_function_of_it_is_refused(set_gates: gates.Gates):
+    outside = 1
+
+    def inner() -> None:
+        """Does not use what is outside."""
+
+    for condition, why in {
+        "(yield)": "as",
+        "await a": "as",
+        "outside": "outside is outside of it",
+    }.items():
+        with pytest.raises(Invalid, match=rf"the condition cannot stand in .*inner, {why}"):
+            set_gates.set("inner", {"inner": inner}, condition)
+    assert set_gates.names() == []
+    del outside
+
+
+def test_a_condition_may_use_what_is_declared_global_or_is_imported(set_gates: gates.Gates, copies: Copies):
+    def counted() -> str:
+        """Its text, of
+        several lines."""
+        global calls
+        calls += 1
+        return """a
+        b""" + os.path.basename(os.sep)
+
+    counted.__globals__["calls"] = 1
+    set_gates.set("counted", {"counted": counted}, "calls == 2")
+    assert [counted(), counted()] == ["a\n        b"] * 2
+    assert len(copies.stops) == 1
+    assert (counted.__doc__ or "").splitlines()[1].strip() == "several lines."
+
+
+#: What stands in the file now, in place of ``return x * 2``.
+EDITED = {
+    "same": ("def f(x):\n    return x * 2\n", ""),
+    "other indent": ("def f(x):\n  # why\n  return x * 2\n", ""),
+    "constant": ("def f(x):\n    return x * 1000\n", "was its file edited"),
+    "type": ("def f(x):\n    return x * 2.0\n", "was its file edited"),
+    "name": ("def f(y):\n    return y * 2\n", "was its file edited"),
+    "within": ("def f(x):\n    return (lambda: x * 2)()\n", "was its file edited"),
+    "cell": ("def f(x):\n    nonlocal z\n    return x * 2\n", "was its file edited"),
+    "moved": ("def g(x):\n    return x * 2\ndef f(x):\n    return x * 2\n", "was its file edited"),
+    "moved down": ("\n\ndef f(x):\n    return x * 2\n", "was its file edited"),
+    "cut": ("", "source of f"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED)
+def test_text_that_is_not_what_runs_is_not_compiled(
+    set_gates: gates.Gates, copies: Copies, tmp_path: Path, edit: str
+):
+    text, said = EDITED[edit]
+    file = tmp_path / "edited.py"
+    file.write_text("def f(x):\n    return x * 2\n")
+    space: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), space)
+    file.write_text(text)
+    if said:
+        with pytest.raises(Invalid, match=said):
+            set_gates.set("f", space)
+    else:
+        set_gates.set("f", space)
+    assert space["f"](3) == 6
+    assert len(copies.stops) == (0 if said else 1)
+
+
+def test_a_function_under_two_names_has_one_gate(set_gates: gates.Gates, copies: Copies):
+    code, space = plain.__code__, {"plain": plain, "other": plain}
+    set_gates.set("plain", space)
+    set_gates.set("other", space)
+    assert set_gates.names() == ["other"]
+    assert plain(1) == 6
+    assert [stop[0] for stop in copies.stops] == ["other"]
+    assert plain.__code__ is code
+
+
 def test_a_generator_stops_at_its_beginning(set_gates: gates.Gates, copies: Copies):
     def numbers(most: int) -> Any:
         yield from range(most)
@@ -187,6 +332,19 @@ def test_off_gives_the_code_back(set_gates: gates.Gates, copies: Copies):
     assert not copies.stops
     with pytest.raises(NotFound, match="no gate in 'plain'"):
         set_gates.off("plain")
+
+
+def test_code_that_a_reload_has_given_stays(set_gates: gates.Gates):
+    def kept(a: int) -> int:
+        return a
+
+    def newer(a: int) -> int:
+        return a * 2
+
+    set_gates.set("kept", {"kept": kept})
+    kept.__code__ = newer.__code__
+    set_gates.off("kept")
+    assert kept(2) == 4
 
 
 async def waiting() -> None: ...
