@@ -31,8 +31,9 @@ _FRAMES = 30
 _CELL = "<module>"
 
 
-class StoppedAtGate(Exception):
-    """The cell ends here, as the gate was told to wait: its copy goes on when it is resumed."""
+class StoppedAtGate(BaseException):
+    """The cell ends here, as the gate was told to wait: its copy goes on when it is resumed. No ``Exception``: the
+    notebook's code must not take it for an error of its own, and go on."""
 
     def _render_traceback_(self) -> list[str]:  # IPython's protocol for errors that draw themselves
         return [f"StoppedAtGate: {self}"]

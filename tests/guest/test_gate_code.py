@@ -321,6 +321,19 @@ def test_waiting_ends_the_cell(set_gates: gates.Gates):
     assert plain(1) == 6
 
 
+def test_the_cells_own_handlers_do_not_go_on_after_it(set_gates: gates.Gates):
+    ran = []
+    set_gates.set("plain", globals(), wait=True)
+    with pytest.raises(gates.StoppedAtGate):
+        try:
+            plain(1)
+        except Exception:
+            ran.append("swallowed")
+        finally:
+            ran.append("finally")
+    assert ran == ["finally"]
+
+
 def test_off_gives_the_code_back(set_gates: gates.Gates, copies: Copies):
     code = plain.__code__
     set_gates.set("plain", globals())

@@ -63,8 +63,9 @@ def test_a_copy_is_shown_edited_resumed_and_dropped(session: Session) -> None:
 def test_a_gate_waits_and_is_taken_away(session: Session) -> None:
     session.gate("total", wait=True)
     with pytest.raises(GuestCodeError) as stopped:
-        session.run("x = total(4)\nprint(x)")
+        session.run("try:\n    x = total(4)\nexcept Exception:\n    x = 'swallowed'\nprint(x)")
     assert stopped.value.ename == "StoppedAtGate"
+    assert session.run("print('x' in globals())").stdout == "False\n"
     assert session.gate_resume(session.gates()[0].number).stdout == "6\n"
     session.gate("total")
     session.gate_off("total")
