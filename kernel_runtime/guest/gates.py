@@ -90,6 +90,11 @@ class Gates:
             raise NotFound(f"%gate off: there is no gate in {name!r}; there are gates in: {known}")
         self._set.pop(name).restore()
 
+    def lift(self) -> None:
+        """Before the state is read or saved, in the process of its own that does it: gates are no part of it."""
+        for gate in self._set.values():
+            gate.restore()
+
     def _reached(self, gate: Gate) -> None:
         """Called at the beginning of the function."""
         frame = sys._getframe(2)

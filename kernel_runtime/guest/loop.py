@@ -61,7 +61,7 @@ def live(
     loop = Loop(selectors.PollSelector())
     connection.loop = loop
     door.open_to(Asking(connection, console, interrupts))
-    reader = Reader(shell.namespace, shell.hidden, begin.cwd)
+    reader = Reader(shell.namespace, shell.hidden, begin.cwd, lambda: shell.kernel.gates.lift())
     forking = Forking()
     garbage = Garbage()
     frozen = FrozenCopy(loop, connection, mending, hide, reader, forking, garbage)
@@ -357,6 +357,7 @@ class Branch:
         """In a writer: the notebook's variables, without the shell's own."""
         from kernel_runtime.guest import checkpoint_save
 
+        self._shell.kernel.gates.lift()
         checkpoint_save.save(channel, self._shell.namespace, self._shell.variables(private=True))
 
     def _abort_waiting(self) -> None:

@@ -45,11 +45,14 @@ _CHUNK = 1 << 16
 
 class Reader:
     """Answers ``Read`` orders about a namespace. ``hidden``: the shell's own names in it; ``workdir``: where the guest
-    began to work."""
+    began to work; ``lift`` takes away what is no part of the state."""
 
-    def __init__(self, namespace: dict[str, Any], hidden: dict[str, Any], workdir: str) -> None:
+    def __init__(
+        self, namespace: dict[str, Any], hidden: dict[str, Any], workdir: str, lift: Callable[[], None]
+    ) -> None:
         self._namespace = namespace
         self._hidden = hidden
+        self._lift = lift
         self._kinds: dict[str, Callable[[bytes], object]] = {
             "variables": lambda _: list(self._variables()),
             "parts": lambda body: self._parts(msgspec.json.decode(body, type=list[Span])),
@@ -84,6 +87,7 @@ class Reader:
             os.setpgid(0, 0)
             set_oom_score(max(OOM_SCORE_LIVE, 1000))
             sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
+            self._lift()
             data = msgspec.json.encode(self._kinds[order.what](order.arguments))
             with open(write, "wb") as file:
                 file.write(data[: wire.MAX_TOLD + 1])

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from kernel_runtime.domain.errors import Invalid, NotFound
-from kernel_runtime.guest import gates
+from kernel_runtime.guest import digests, gates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -302,6 +302,14 @@ def test_a_function_under_two_names_has_one_gate(set_gates: gates.Gates, copies:
     assert plain(1) == 6
     assert [stop[0] for stop in copies.stops] == ["other"]
     assert plain.__code__ is code
+
+
+def test_gates_are_no_part_of_the_state_that_is_read(set_gates: gates.Gates):
+    before = digests.digest(plain)
+    set_gates.set("plain", globals())
+    assert digests.digest(plain) != before
+    set_gates.lift()
+    assert digests.digest(plain) == before
 
 
 def test_a_generator_stops_at_its_beginning(set_gates: gates.Gates, copies: Copies):

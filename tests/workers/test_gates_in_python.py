@@ -126,6 +126,38 @@ def test_a_snapshot_that_was_not_made_at_a_gate_is_no_copy(session: Session) -> 
         session.gate_resume(made.number)
 
 
+MODEL = """
+class Model:
+    def __init__(self):
+        self.__fitted = 0
+    def fit(self, n):
+        self.__fitted += n
+        return self.__fitted
+model = Model()
+"""
+
+
+def test_gates_are_no_part_of_what_is_saved_and_compared(session: Session) -> None:
+    made = session.run(MODEL)
+    session.snapshot("before")
+    session.gate("Model.fit", "n > 1")
+    session.gate("total", wait=True)
+    kept = session.checkpoint()
+    assert kept.skipped == {}
+    assert {"Model", "model", "total"} <= set(kept.names)
+    session.snapshot("after")
+    assert session.diff("before", "after").changes == []
+    replayed = session.replay(made.cell).difference
+    assert replayed is not None
+    assert replayed.changes == []
+    assert session.run("print(model.fit(2))").stdout == "2\n"
+    assert [copy.gate.partition(",")[0] for copy in session.gates()] == ["Model.fit"], "they are still there"
+    assert session.gate_eval(session.gates()[0].number, "total(4)") == "6"
+    session.load(kept.id)
+    assert session.run("print(model.fit(3), total(4))").stdout == "3 6\n"
+    assert len(session.gates()) == 1, "what comes from the disk has none"
+
+
 def test_a_run_is_replayed_on_the_state_it_first_had(session: Session) -> None:
     session.run("x = 1")
     second = session.run("x += 1; print(x)")
