@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from kernel_runtime import wire
-from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
+from kernel_runtime.domain.errors import Conflict, Invalid, KernelRuntimeError, NotFound
 from kernel_runtime.domain.variables import MAX_NAME, MAX_VARIABLES
 from kernel_runtime.guest.gate_code import gated_code
 from kernel_runtime.guest.texts import error_text, short, short_text
@@ -55,6 +55,21 @@ class Gate:
             self.function.__code__ = self.original
 
 
+class _Call:
+    """What a gated code calls. Pickled by the notebook (joblib, cloudpickle) it is one that does nothing: other processes
+    go through the gate."""
+
+    def __init__(self, told: Callable[[Gate], None], gate: Gate) -> None:
+        self._told = told
+        self._gate = gate
+
+    def __call__(self) -> None:
+        self._told(self._gate)
+
+    def __reduce__(self) -> Any:
+        return functools.partial, (bool,)
+
+
 class Gates:
     """The gates that are set. ``freeze`` makes the copy: it returns None in the line that goes on (or a
     text, why there is no copy), and what is to be changed in the copy that was resumed."""
@@ -70,6 +85,15 @@ class Gates:
     def names(self) -> list[str]:
         return sorted(self._set)
 
+    def listing(self, namespace: dict[str, Any]) -> list[str]:
+        """For people: also whether the name stands for another function by now."""
+        return [
+            name
+            if _stands_for(name, namespace) is self._set[name].function
+            else f"{name} (as it was defined before)"
+            for name in self.names()
+        ]
+
     def set(self, name: str, namespace: dict[str, Any], condition: str = "", *, wait: bool = False) -> Gate:
         """Compile a gate into the function ``name``; ``Invalid`` says why it cannot be."""
         function = find_function(name, namespace)
@@ -78,7 +102,7 @@ class Gates:
                 self.off(known.name)
         gate = Gate(function, name, condition, wait)
         gate.gated = function.__code__ = gated_code(
-            function, lambda: self._reached(gate), condition, lambda: self._raised(gate)
+            function, _Call(self._reached, gate), condition, _Call(self._raised, gate)
         )
         self._set[name] = gate
         return gate
@@ -155,6 +179,13 @@ class _Here:
 
 
 here = _Here()
+
+
+def _stands_for(name: str, namespace: dict[str, Any]) -> types.FunctionType | None:
+    try:
+        return find_function(name, namespace)
+    except KernelRuntimeError:
+        return None
 
 
 def find_function(name: str, namespace: dict[str, Any]) -> types.FunctionType:

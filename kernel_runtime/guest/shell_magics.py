@@ -86,7 +86,7 @@ def _perform(kernel: Any, line: str) -> str:
     gates = kernel.gates
     words = line.split()
     if not words:
-        return f"gates are set in: {', '.join(gates.names()) or 'no function'}"
+        return f"gates are set in: {', '.join(gates.listing(kernel.shell.user_ns)) or 'no function'}"
     if words[0] == "off" and len(words) == 2:
         gates.off(words[1])
         return f"no gate in {words[1]} any more"

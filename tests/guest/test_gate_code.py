@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import msgspec
 import pytest
 
@@ -340,6 +341,32 @@ def test_the_cells_own_handlers_do_not_go_on_after_it(set_gates: gates.Gates):
         finally:
             ran.append("finally")
     assert ran == ["finally"]
+
+
+def test_a_function_that_was_defined_anew_has_no_gate(set_gates: gates.Gates):
+    def first() -> None: ...
+
+    def second() -> None: ...
+
+    for name in ("a", "b", "c"):
+        set_gates.set(name, {name: first if name == "a" else second})
+    assert set_gates.listing({"a": first, "c": second}) == ["a", "c"]
+    assert set_gates.listing({"a": second}) == [
+        "a (as it was defined before)",
+        "c (as it was defined before)",
+    ]
+
+
+def test_a_gate_does_not_keep_its_function_from_other_processes(set_gates: gates.Gates, copies: Copies):
+    def made(a: int) -> int:
+        return a * 2
+
+    set_gates.set("made", {"made": made}, "a > 1")
+    elsewhere = cloudpickle.loads(cloudpickle.dumps(made))
+    assert elsewhere(3) == 6
+    assert not copies.stops
+    assert made(3) == 6
+    assert len(copies.stops) == 1
 
 
 def test_off_gives_the_code_back(set_gates: gates.Gates, copies: Copies):
