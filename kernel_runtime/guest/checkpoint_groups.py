@@ -1,12 +1,14 @@
 """Which variables belong together: those that reach the same mutable value.
 
 What cannot be changed (strings, types, dtypes, modules, functions) links nothing: a shared
-dtype or an interned string is no reason to store two arrays as one. Functions and classes of the
+dtype or an interned string is no reason to store two arrays as one. A builtin method that is bound
+(``list.append``) links as what it is bound to. Functions and classes of the
 notebook are group 0; what their closures and attributes share with a variable draws it in.
 """
 
 from __future__ import annotations
 
+import enum
 import gc
 import operator
 import sys
@@ -25,9 +27,12 @@ if TYPE_CHECKING:
 #: The owner of what the notebook's definitions reach; no variable is called so.
 DEFINED = ""
 _BATCH = 2_000
+_ATOMS = (str, bytes, int, float, complex)
+#: Packages whose values that are hashed by content cannot be changed.
+_LIBRARIES = frozenset({"numpy", "pandas", "pyarrow", "scipy"}) | sys.stdlib_module_names
 _LEAVES = (
-    str, bytes, int, float, complex, bool, type(None), type(...), type(NotImplemented), range,
-    types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType,
+    type(None), type(...), type(NotImplemented), range,
+    types.ModuleType, types.CodeType, types.WrapperDescriptorType,
     types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
     weakref.ref, weakref.ProxyType,
     # No pickle brings these back: what their frames hold is no reason to save it as one.
@@ -48,7 +53,13 @@ class _Kinds(dict[type, bool]):
 
 
 def _is_leaf(kind: type) -> bool:
+    if issubclass(kind, _ATOMS) and not _is_heap(kind):  # a class of somebody's has attributes
+        return True
     return issubclass(kind, _LEAVES) or _is_dtype(kind)
+
+
+def _is_heap(kind: type) -> bool:
+    return bool(kind.__flags__ & definitions.HEAP_TYPE)
 
 
 def _is_code(kind: type) -> bool:
@@ -208,7 +219,18 @@ def _held_by(value: Any) -> list[Any]:
 def _is_value(kind: type) -> bool:
     """Compared and hashed by content: what it is does not change, whoever has it."""
     hashed: Any = kind.__hash__
-    return hashed is not None and hashed is not object.__hash__ and not _is_frame(kind)
+    if hashed is None or hashed is object.__hash__ or _is_frame(kind):
+        return False
+    return not _is_heap(kind) or _is_fixed(kind)
+
+
+def _is_fixed(kind: type) -> bool:
+    """Of classes: whoever writes a ``__hash__`` may change the value nevertheless."""
+    if issubclass(kind, enum.Enum):
+        return True
+    if issubclass(kind, tuple | frozenset):
+        return not kind.__dictoffset__
+    return kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 def _is_frame(kind: type) -> bool:

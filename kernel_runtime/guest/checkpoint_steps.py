@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.guest.checkpoint_definitions import Reduced
 
 _CODE = (
-    type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.CellType,
+    type, types.FunctionType, types.ModuleType, types.CodeType, types.CellType,
     types.MemberDescriptorType, definitions.CACHED, classmethod, staticmethod, property,
     functools.cached_property, *definitions.SENTINELS,
 )  # fmt: skip
@@ -264,4 +264,4 @@ def _held(value: Any) -> list[Any] | None:
         return [value.default, value.default_factory]
     if kind is functools.partial:
         return [value.func, value.args, value.keywords]
-    return [value.__self__] if kind is types.MethodType else None
+    return [value.__self__] if kind in (types.MethodType, types.BuiltinMethodType) else None

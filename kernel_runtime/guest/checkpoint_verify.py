@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _ATOMS = (int, float, complex, str, bytes, bytearray, bool, type(None), range, slice, array.array)
-_SAME = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+_SAME = (type, types.FunctionType, types.ModuleType)
 #: More pairs than this are not looked at.
 _MOST = 200_000
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import gc
+import math
+from fractions import Fraction
+from http import HTTPStatus
+from typing import NamedTuple
+from uuid import UUID
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +23,14 @@ from kernel_runtime.guest.checkpoint_plain import texts_of
 
 class Thing:
     pass
+
+
+class Color(enum.IntEnum):
+    RED = 1
+
+
+class Row(NamedTuple):
+    x: int
 
 
 _KINDS = ("list", "dict", "thing", "array", "tuple")
@@ -169,3 +184,11 @@ def test_what_was_closed_and_is_opened_is_joined_alike(graph):
     for name in closed:
         found.open(name)
     assert found.lists() == groups.Groups(variables, Definitions()).lists()
+
+
+def test_what_cannot_be_changed_links_nothing_though_it_has_a_class():
+    fixed = [
+        Fraction(1, 2), UUID(int=1), Color.RED, Row(1), HTTPStatus.OK, pd.Timestamp(0), pd.NaT, np.float64(1), len, math.sin
+    ]  # fmt: skip
+    for value in fixed:
+        assert lists({"a": [value], "b": {"x": value}}) == [["a"], ["b"]], value

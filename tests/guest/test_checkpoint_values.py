@@ -109,6 +109,27 @@ SAME = {
             " str(path) == '/x', list(od) == ['a'], dd['new'] == [], q.maxlen == 3, list(it) == [2, 3], rnd.random() == want, u.int == 5, math.pi > 3]"
         ),
     ),
+    "bound builtin methods": (
+        (
+            "import functools, collections, random; lst = []; push = lst.append; d = {}; get, put = d.get, d.__setitem__; q = collections.deque()\n"
+            "part = functools.partial(q.append, 5); rnd = random.Random(3); draw = rnd.random; seen = []; handlers = [[seen.append]]\n"
+            "class P:\n    def __setstate__(self, state): self.__dict__ = state; self.k = CONST\n"
+            "held = [P()]; held[0].k = 1\ndef f(add=held.append): add(1)\nCONST = 1; big = [str(n) for n in range(100_000)]; push_big = big.append"
+        ),
+        (
+            "push(1); put(1, 2); part(); state = rnd.getstate(); draw(); handlers[0][0](4); f(); push_big('x')\n"
+            "result = [lst == [1], get(1) == 2, list(q) == [5], state != rnd.getstate(), seen == [4], len(held) == 2, big[-1] == 'x']"
+        ),
+    ),
+    "names of what is hashed by what it holds": (
+        (
+            "import dataclasses\nclass Account:\n    def __init__(self): self.total = 1\n    def __hash__(self): return 3\n    def __eq__(self, other): return True\n"
+            "@dataclasses.dataclass(unsafe_hash=True)\nclass D:\n    x: int = 1\n@dataclasses.dataclass(unsafe_hash=True, slots=True)\nclass S:\n    x: int = 1\n"
+            "class Text(str): pass\nclass Pair(tuple): pass\n"
+            "a = Account(); b = [a]; d = D(); e = d; s = S(); t = {'s': s}; text = Text('x'); text.tags = []; tags = text.tags; p = Pair([1]); q = [p]"
+        ),
+        "a.total = 2; result = [b[0] is a, e is d, t['s'] is s, text.tags is tags, q[0] is p]",
+    ),
     "errors with their causes": (
         "e = ValueError('x', 1); e.__cause__ = KeyError('y'); e.add_note('note')",
         "result = [e.args == ('x', 1), type(e.__cause__) is KeyError, e.__suppress_context__, e.__notes__ == ['note']]",
