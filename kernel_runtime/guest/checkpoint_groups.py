@@ -53,8 +53,8 @@ class _Kinds(dict[type, bool]):
 
 
 def _is_leaf(kind: type) -> bool:
-    if issubclass(kind, _ATOMS) and not _is_heap(kind):  # a class of somebody's has attributes
-        return True
+    if issubclass(kind, _ATOMS):  # but where a class of somebody's may have given it attributes
+        return not _is_heap(kind) or issubclass(kind, enum.Enum) or _is_dtype(kind)
     return issubclass(kind, _LEAVES) or _is_dtype(kind)
 
 
