@@ -19,6 +19,7 @@ from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_memory as memory
 from kernel_runtime.guest.checkpoint_memory import Unsaveable
 from kernel_runtime.guest.checkpoint_steps import Shells
+from kernel_runtime.guest.checkpoint_verify import DRAWING
 from kernel_runtime.sdk.checkpoint import Recipe, recipes
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 #: Packages whose types keep their promise when they are pickled; others are tried out.
-_TRUSTED = frozenset({"kernel_runtime", "numpy", "pandas", "pyarrow", "scipy"}) | sys.stdlib_module_names
+_TRUSTED = (
+    frozenset({"kernel_runtime", "numpy", "pandas", "pyarrow", "scipy"}) | DRAWING | sys.stdlib_module_names
+)
 _OURS = ("__main__", "kernel_runtime")
 _HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__", "__new__")
 

@@ -157,6 +157,51 @@ def _plain(check: str) -> str:
     return f"{check}\nresult = [bool(one) for one in result]"
 
 
+#: library → what it draws, and a check of it in another process
+DRAWN = {
+    "matplotlib": (
+        (
+            "import matplotlib; matplotlib.use('agg')\nimport matplotlib.pyplot as plt, io, pandas as pd; from matplotlib.figure import Figure\n"
+            "class Late:\n    def __setstate__(self, state): self.__dict__ = state\n"
+            "f, a = plt.subplots(); (line,) = a.plot([1, 2]); plt.close('all'); ax = pd.DataFrame({'a': [1, 2]}).plot(); g = Figure(); late = Late(); late.f = f"
+        ),
+        "f.savefig(io.BytesIO()); result = [a.figure is f is late.f, line.axes is a, list(line.get_ydata()) == [1, 2], len(ax.lines) == 1, type(g) is Figure]",
+    ),
+    "plotly": (
+        "import plotly.graph_objects as go; f = go.Figure(go.Scatter(x=[1], y=[2])); f.update_layout(title='t'); also = [f]",
+        "f.update_layout(title='u'); result = [also[0] is f, also[0].layout.title.text == 'u', f.data[0].y == (2,)]",
+    ),
+}
+
+
+@pytest.mark.parametrize("library", DRAWN)
+def test_figures_come_back(library):
+    pytest.importorskip(library)
+    store = MemoryStore()
+    program, check = DRAWN[library]
+    kept = save(store, program)
+    assert kept.skipped == {}
+    restored, result = load(store, kept.id, _plain(check))
+    assert restored.failed == {}
+    assert result == [True] * len(result)
+
+
+#: what ``__setstate__`` makes of a state → a word of the reason why it is refused; None if it is saved
+ORDERS = {
+    "dict(reversed(state.items()))": None,
+    "{**dict(reversed(state.items())), 'x': {'b': 1, 'a': [2]}}": None,
+    "{**state, 'x': {'a': [2], 'c': 1}}": "without 'b'",
+    "{**state, 'x': {'b': 2, 'a': [2]}}": "comes back as 2",
+}
+
+
+@pytest.mark.parametrize("made", ORDERS)
+def test_a_dict_is_compared_by_its_keys(made):
+    program = f"class P:\n    def __setstate__(self, state): self.__dict__ = {made}\np = P(); p.x = {{'a': [2], 'b': 1}}; p.y = {{float('nan'): 1}}"
+    skipped = save(MemoryStore(), program).skipped
+    assert (ORDERS[made] or "None") in str(skipped.get("p"))
+
+
 #: program of one unsaveable variable ``bad`` → a word of the reason
 REFUSED = {
     "bad = (i for i in range(3))": "generator",
