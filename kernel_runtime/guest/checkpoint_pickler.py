@@ -17,6 +17,7 @@ import cloudpickle
 
 from kernel_runtime.guest import checkpoint_definitions as definitions
 from kernel_runtime.guest import checkpoint_memory as memory
+from kernel_runtime.guest import checkpoint_references as references
 from kernel_runtime.guest.checkpoint_memory import Unsaveable
 from kernel_runtime.guest.checkpoint_steps import Shells
 from kernel_runtime.guest.checkpoint_verify import DRAWING
@@ -95,6 +96,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
             return self._cell
         if found is not None:
             return found
+        for base, how in references.BY_BASE:
+            if issubclass(kind, base):
+                return how
         if issubclass(kind, BaseException):
             return _reduce_exception
         if issubclass(kind, io.IOBase) and kind not in (io.StringIO, io.BytesIO):
@@ -227,6 +231,7 @@ def _view(base: Any, form: str, shape: list[int], readonly: bool) -> memoryview:
 
 
 _BY_TYPE: dict[type, Reducer] = {
+    **references.BY_TYPE,
     types.CellType: definitions.reduce_cell,
     memoryview: _reduce_view,
     functools.cached_property: definitions.reduce_cached_property,

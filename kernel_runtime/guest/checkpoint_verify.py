@@ -94,13 +94,13 @@ def _items(one: dict[Any, Any], other: dict[Any, Any]) -> Iterable[_Pair]:
     """Values by their key: a hook may put them in another order. Keys that have hooks themselves, in theirs."""
     (mine, odd), (theirs, others) = _by_key(one), _by_key(other)
     if lost := [key for key in mine if key not in theirs]:
-        raise Differs(f"a {type(one).__name__} comes back without {lost[0]!r:.40}")
+        raise Differs(f"a {type(one).__name__} comes back without {lost[0][1]!r:.40}")
     yield from ((value, theirs[key]) for key, value in mine.items())
     yield from zip(odd, others, strict=False)
 
 
 def _by_key(values: dict[Any, Any]) -> tuple[dict[Any, Any], list[Any]]:
-    """Those with plain keys, and the other keys, each with its value behind it."""
+    """Those with plain keys (and their types: 1 is no True), and the other keys, each with its value behind it."""
     plain, odd = {}, []
     for key, value in dict.items(values):
         if type(key) in _KEYS and key == key:  # a nan is not

@@ -121,6 +121,17 @@ SAME = {
             "result = [lst == [1], get(1) == 2, list(q) == [5], state != rnd.getstate(), seen == [4], len(held) == 2, big[-1] == 'x']"
         ),
     ),
+    "views of a dict": (
+        (
+            "import types, collections; d = {1: 2}; k, v, i = d.keys(), d.values(), d.items(); proxy = types.MappingProxyType(d); d['self'] = [d.keys()]\n"
+            "od = collections.OrderedDict(a=1); ok, oi = od.keys(), od.items(); import os; env = os.environ"
+        ),
+        (
+            "d[3] = 4; od['b'] = 2; import os\n"
+            "result = [3 in k, 4 in v, (3, 4) in i, proxy[3] == 4, 3 in d['self'][0], list(reversed(ok)) == ['b', 'a'], ('b', 2) in oi, env is os.environ]"
+        ),
+    ),
+    "weak sets of nothing": ("import weakref; s = weakref.WeakSet()", "result = [len(s) == 0]"),
     "names of what is hashed by what it holds": (
         (
             "import dataclasses\nclass Account:\n    def __init__(self): self.total = 1\n    def __hash__(self): return 3\n    def __eq__(self, other): return True\n"
@@ -211,6 +222,10 @@ REFUSED = {
     "import socket; bad = socket.socket()": "socket",
     "import sqlite3; bad = sqlite3.connect(':memory:')": "sqlite3",
     "import weakref\nclass A: pass\na = A(); bad = weakref.ref(a)": "weakref",
+    "import weakref\nclass A: pass\na = A(); bad = weakref.WeakSet([a])": "WeakSet",
+    "import weakref\nclass A: pass\na = A(); bad = weakref.finalize(a, print)": "finalize",
+    "import tempfile; bad = tempfile.TemporaryDirectory()": "TemporaryDirectory",
+    "class A: pass\nbad = vars(A)": "keep the class",
     "import mmap; bad = mmap.mmap(-1, 10)": "mmap",
     "import mmap, numpy as np; bad = np.frombuffer(mmap.mmap(-1, 10), 'u1')": "maps a file",
     "import numpy as np, tempfile; bad = np.memmap(tempfile.TemporaryFile(), shape=(5,))": "maps a file",
