@@ -55,7 +55,7 @@ class _Kinds(dict[type, bool]):
 def _is_leaf(kind: type) -> bool:
     if issubclass(kind, _ATOMS):  # but where a class of somebody's may have given it attributes
         return not _is_heap(kind) or issubclass(kind, enum.Enum) or _is_dtype(kind)
-    return issubclass(kind, _LEAVES) or _is_dtype(kind)
+    return issubclass(kind, _LEAVES) or (_is_dtype(kind) and not _is_array(kind))
 
 
 def _is_heap(kind: type) -> bool:
@@ -192,8 +192,12 @@ class Groups:
 
 
 def _is_array(kind: type) -> bool:
-    ndarray = getattr(sys.modules.get("numpy"), "ndarray", ())
-    return issubclass(kind, memoryview) or issubclass(kind, ndarray)
+    return issubclass(kind, (memoryview, *_of_numpy("ndarray", "void")))
+
+
+def _of_numpy(*names: str) -> list[type]:
+    numpy = sys.modules.get("numpy")
+    return [kind for name in names if (kind := getattr(numpy, name, None)) is not None]
 
 
 def _behind(value: Any) -> list[Any]:
@@ -239,10 +243,6 @@ def _is_frame(kind: type) -> bool:
 
 
 def _is_dtype(kind: type) -> bool:
-    numpy, extension = sys.modules.get("numpy"), sys.modules.get("pandas.api.extensions")
-    kinds = [
-        getattr(numpy, "dtype", None),
-        getattr(numpy, "generic", None),
-        getattr(extension, "ExtensionDtype", None),
-    ]
-    return issubclass(kind, tuple(found for found in kinds if found is not None))
+    extension = getattr(sys.modules.get("pandas.api.extensions"), "ExtensionDtype", None)
+    kinds = [*_of_numpy("dtype", "generic"), *([extension] if extension is not None else [])]
+    return issubclass(kind, tuple(kinds))

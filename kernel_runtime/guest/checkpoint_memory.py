@@ -8,6 +8,7 @@ values.
 from __future__ import annotations
 
 import array as array_module
+import copyreg
 import mmap
 import sys
 from pickle import PickleBuffer
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Smaller memory is written into the stream: a buffer of its own costs more.
 SMALL = 8 * 1024
+_HOOKS = ("__reduce__", "__reduce_ex__", "__setstate__")
+#: What ``getrefcount`` says of a value that one other value and a variable hold.
+_HELD_HERE = 3
 
 
 class Unsaveable(Exception):
@@ -48,9 +52,14 @@ def beside(buffers: list[PickleBuffer]) -> Callable[[PickleBuffer], bool]:
 
 def root_of(array: Any) -> Any:
     """The array that owns the memory in which ``array`` lies."""
-    ndarray = sys.modules["numpy"].ndarray
-    while isinstance(array.base, ndarray):
-        array = array.base
+    numpy = sys.modules["numpy"]
+    ndarray, row = numpy.ndarray, numpy.void
+    while (base := array.base) is not None:
+        while isinstance(base, row) or type(base).__name__ == "DummyArray":  # the latter of as_strided
+            base = base.base
+        if not isinstance(base, ndarray):
+            break
+        array = base
     return array
 
 
@@ -70,25 +79,112 @@ def reduce_array(array: Any) -> Any:
     owner = owner_of(array)
     if type(array) is np.memmap or isinstance(owner, mmap.mmap):
         raise Unsaveable("it maps a file; save the path and map it again")
-    kind = type(array)
-    if kind not in (np.ndarray, np.matrix, np.recarray):
-        return NotImplemented
-    root = root_of(array)
+    kind, root = type(array), root_of(array)
+    if not _is_simple(kind):
+        del root, owner
+        return _by_itself(array)
     if isinstance(owner, bytes | bytearray | array_module.array):
         start = _address(array) - _address(np.frombuffer(owner, np.uint8))
-        return _over, (owner, kind, start, array.shape, array.strides, array.dtype, array.flags.writeable)
+        _check_reach(array, root, start, memoryview(owner).nbytes)
+        place = (start, array.shape, array.strides, array.dtype)
+        return _with_attributes(array, _over, (owner, kind, *place, array.flags.writeable))
     if root is not array:
-        if type(root) not in (np.ndarray, np.matrix, np.recarray):
-            return NotImplemented
-        return _view, (root, kind, *_place(array, root), array.flags.writeable)
+        _check_root(array, root)
+        place = _place(array, root)
+        _check_reach(array, root, place[0], root.nbytes)
+        return _with_attributes(array, _view, (root, kind, *place, array.flags.writeable))
+    foreign = array.flags.writeable and owner is not root
+    del root, owner
+    if foreign:
+        _refuse_shared(array)
     if array.dtype.hasobject or type(array.dtype).__name__ == "StringDType":
         return NotImplemented
     flat = _flat(array)
     if flat is None:
         return NotImplemented
     strides = None if array.flags.c_contiguous else array.strides
-    memory = PickleBuffer(flat)
-    return _root, (memory, kind, array.shape, strides, array.dtype, array.flags.writeable)
+    made = (PickleBuffer(flat), kind, array.shape, strides, array.dtype, array.flags.writeable)
+    return _with_attributes(array, _root, made)
+
+
+def _is_simple(kind: type) -> bool:
+    """Whether its values are memory and attributes: it pickles itself in no way of its own."""
+    import numpy as np
+
+    if kind in (np.ndarray, np.matrix, np.recarray):
+        return True
+    bases = (np.ndarray, getattr(sys.modules.get("numpy.ma"), "MaskedArray", np.ndarray))
+    return not copyreg._slotnames(kind) and any(  # type: ignore[attr-defined] # as pickle asks for them
+        all(getattr(kind, hook) is getattr(base, hook, None) for hook in _HOOKS) for base in bases
+    )
+
+
+def _with_attributes(array: Any, make: Callable[..., Any], arguments: Reduced) -> Reduced:
+    own = getattr(array, "__dict__", None)
+    return (make, arguments, own, None, None, _set_attributes) if own else (make, arguments)
+
+
+def _set_attributes(array: Any, own: dict[str, Any]) -> None:
+    vars(array).update(own)
+
+
+def _check_root(array: Any, root: Any) -> None:
+    """Whether a view can be made of it again."""
+    if type(root.dtype).__name__ == "StringDType":
+        raise Unsaveable("a view of an array of StringDType; copy it")
+    if root.dtype.hasobject and array.dtype != root.dtype:
+        raise Unsaveable("a view of a part of what an array with objects has; copy it")
+    if not _is_whole(root):
+        raise Unsaveable("a view of memory with gaps, or in an order that would not come back; copy it")
+
+
+def _is_whole(root: Any) -> bool:
+    """Whether a root comes back in the order in which its memory lies now."""
+    if root.flags.c_contiguous or root.flags.f_contiguous:
+        return True
+    return _is_simple(type(root)) and not root.dtype.hasobject and _flat(root) is not None
+
+
+def _check_reach(array: Any, root: Any, start: int, size: int) -> None:
+    if array is root or array.base is root or not array.size:
+        return  # numpy sees to it
+    steps = [(count - 1) * step for count, step in zip(array.shape, array.strides, strict=True)]
+    least, most = sum(step for step in steps if step < 0), sum(step for step in steps if step > 0)
+    if start + least < 0 or start + most + array.itemsize > size:
+        raise Unsaveable("an array that reaches beyond the memory it lies in")
+
+
+def _by_itself(array: Any) -> Any:
+    """One that has its own way to be pickled: a copy, but for the constant."""
+    if array is not getattr(sys.modules.get("numpy.ma"), "masked", None):
+        _refuse_shared(array)
+    return NotImplemented
+
+
+def _refuse_shared(array: Any) -> None:
+    """One that is copied must be the only one that has its memory. Call it while no variable has its owner."""
+    held = array.base
+    while held is not None:
+        if sys.getrefcount(held) > _HELD_HERE:
+            names = type(array).__name__, type(held).__name__
+            raise Unsaveable("a {} that shares its memory with a {}; copy it".format(*names))
+        held = held.obj if isinstance(held, memoryview) else getattr(held, "base", None)
+
+
+def reduce_row(row: Any) -> Any:
+    """A row of a structured array shares its memory with it."""
+    import numpy as np
+
+    if row.base is None:
+        return NotImplemented
+    root = root_of(row)
+    _check_root(row, root)
+    start = _address(row) - _address(root)
+    return _row, (_view(root, np.ndarray, start, (), (), row.dtype, row.flags.writeable),)
+
+
+def _row(array: Any) -> Any:
+    return array[()]
 
 
 def _flat(array: Any) -> Any:
@@ -191,7 +287,7 @@ def reducers() -> list[tuple[type, Callable[[Any], Any]]]:
     found: list[tuple[type, Callable[[Any], Any]]] = []
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if numpy is not None and hasattr(numpy, "ndarray"):
-        found.append((numpy.ndarray, reduce_array))
+        found += [(numpy.ndarray, reduce_array), (numpy.void, reduce_row)]
     internals = sys.modules.get("pandas._libs.internals")
     managers: Any = sys.modules.get("pandas.core.internals.managers")
     if internals is not None and hasattr(internals, "BlockValuesRefs"):

@@ -17,6 +17,25 @@ SAME = {
             " np.shares_memory(a, w), not a.flags.owndata]"
         ),
     ),
+    "masked arrays and other kinds": (
+        (
+            "import numpy as np\nclass Sub(np.ndarray):\n    def __array_finalize__(self, of): self.info = getattr(of, 'info', None)\n"
+            "a = np.arange(10); m = np.ma.array(a, mask=[0, 1] * 5, hard_mask=True, fill_value=7); part = m[2:5]; none = np.ma.array([1])\n"
+            "b = np.arange(10); s = b.view(Sub); s.info = [1]; info = s.info; t = s[2:5].copy(); u = t[1:].view(np.ndarray); texts = np.array(['a', 'b']); c = texts.view(np.char.chararray)"
+        ),
+        (
+            "a[2] = 77; b[2] = 78; t[1] = 79; texts[0] = 'z'\n"
+            "result = [m[2] == 77, part[0] == 77, part.mask.tolist() == [False, True, False], np.shares_memory(part.mask, m.mask), m.hardmask, m.fill_value == 7,"
+            " none.mask is np.ma.nomask, s[2] == 78, type(s) is Sub, s.info is info, t.info is info, u[0] == 79, c[0] == 'z']"
+        ),
+    ),
+    "windows, rows": (
+        (
+            "import numpy as np; from numpy.lib.stride_tricks import as_strided, sliding_window_view as windows; a = np.arange(10)\n"
+            "w = windows(a, 3); s = as_strided(a, (3, 3), (8, 8)); tail = w[4:]; r = np.zeros(3, [('x', 'i4'), ('y', 'f8')]); row = r[0]; rows = [r[1]]; lone = np.void(b'abc')"
+        ),
+        "a[2] = 77; a[4] = 5; row['x'] = 5; rows[0]['y'] = 6; result = [w[2, 0] == 77, w[0, 2] == 77, s[1, 1] == 77, tail[0, 0] == 5, r[0]['x'] == 5, r[1]['y'] == 6, bytes(lone) == b'abc']",
+    ),
     "small views in a list": (
         "import numpy as np; small = np.zeros(4); views = [small[:2], small[2:]]",
         "small[:] = 7; result = [views[0][0] == 7, views[1][1] == 7]",
@@ -227,6 +246,11 @@ REFUSED = {
     "import tempfile; bad = tempfile.TemporaryDirectory()": "TemporaryDirectory",
     "class A: pass\nbad = vars(A)": "keep the class",
     "import mmap; bad = mmap.mmap(-1, 10)": "mmap",
+    "import numpy as np\nclass Sub(np.ndarray):\n    def __reduce__(self): return super().__reduce__()\na = np.arange(3); bad = a.view(Sub); ok = np.arange(3).view(Sub); one = np.ma.masked": "shares its memory",
+    "import numpy as np, ctypes; a = ctypes.create_string_buffer(9); bad = np.frombuffer(a, 'u1')": "shares its memory",
+    "import numpy as np; a = np.arange(4); bad = np.lib.stride_tricks.as_strided(a, (9,), (8,))": "reaches beyond",
+    "import numpy as np; a = np.zeros(2, [('o', object), ('x', int)]); bad = a['x']": "a part of what",
+    "import numpy as np; a = np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2).copy('K').astype(object); bad = a[1:]": "in an order",
     "import mmap, numpy as np; bad = np.frombuffer(mmap.mmap(-1, 10), 'u1')": "maps a file",
     "import numpy as np, tempfile; bad = np.memmap(tempfile.TemporaryFile(), shape=(5,))": "maps a file",
     "try:\n    1 / 0\nexcept Exception as error:\n    bad = error": "traceback",
