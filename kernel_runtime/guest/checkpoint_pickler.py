@@ -35,6 +35,8 @@ _TRUSTED = (
     frozenset({"kernel_runtime", "numpy", "pandas", "pyarrow", "scipy"}) | DRAWING | sys.stdlib_module_names
 )
 _OURS = ("__main__", "kernel_runtime")
+#: Modules that each process has without an import.
+_NOT_IMPORTED = ("__main__", "__mp_main__")
 _HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__", "__new__")
 
 
@@ -113,6 +115,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
     def _named(self, value: Any) -> Any:
         """A class or function: by its name, by token, or (in group 0) by value."""
         if not definitions.is_definition(value):
+            _refuse_made(getattr(value, "__module__", None) or "")
             self._note_package(value)
             return super().reducer_override(value)
         token = self._definitions.token(value)
@@ -147,7 +150,20 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
         """By name, as it was imported; one that was made by hand, by value."""
         if sys.modules.get(value.__name__) is not value:
             return super().reducer_override(value)
+        _refuse_made(value.__name__)
         return importlib.import_module, (value.__name__,)
+
+
+def _refuse_made(name: str) -> None:
+    """A module that is in ``sys.modules``, but was not imported: nothing could import it where it is restored."""
+    name = name.partition(".")[0]
+    module = sys.modules.get(name)
+    if module is None or name in _NOT_IMPORTED or name.startswith("_cython_"):
+        return
+    if getattr(module, "__spec__", None) is None and getattr(module, "__file__", None) is None:
+        raise Unsaveable(
+            f"the module {name} was made by hand, and cannot be imported; out of sys.modules, it is kept by value"
+        )
 
 
 def _as_usual(value: Any) -> Any:
