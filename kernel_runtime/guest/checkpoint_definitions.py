@@ -6,8 +6,10 @@ their code is stored once. A function's globals are the namespace it is restored
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -81,16 +83,27 @@ def is_definition(value: Any) -> bool:
 def _is_homeless(kind: type) -> bool:
     """Types of modules in C need not be there under their name; these are refused, not rebuilt."""
     return (
-        kind.__module__ == "__main__" or kind.__module__ not in sys.modules or "<locals>" in kind.__qualname__
+        kind.__module__ == "__main__" or _module(kind.__module__) is None or "<locals>" in kind.__qualname__
     )
 
 
 def _importable(value: Any) -> bool:
     name = getattr(value, "__module__", None)
-    found: Any = sys.modules.get(name) if isinstance(name, str) and name != "__main__" else None
+    found: Any = _module(name) if name != "__main__" else None
     for part in value.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is value
+
+
+def _module(name: Any) -> types.ModuleType | None:
+    """A module; a part of a package that is loaded when it is asked for (``numpy.rec``) is so now."""
+    if not isinstance(name, str):
+        return None
+    package = name.partition(".")[0]
+    if name not in sys.modules and package in sys.modules and package != name:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    return sys.modules.get(name)
 
 
 def definition(token: str) -> Any:

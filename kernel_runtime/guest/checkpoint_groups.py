@@ -234,7 +234,7 @@ def _is_fixed(kind: type) -> bool:
         return True
     if issubclass(kind, tuple | frozenset):
         return not kind.__dictoffset__
-    return kind.__module__.partition(".")[0] in _LIBRARIES
+    return str(kind.__module__).partition(".")[0] in _LIBRARIES
 
 
 def _is_frame(kind: type) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Smaller memory is written into the stream: a buffer of its own costs more.
 SMALL = 8 * 1024
-_HOOKS = ("__reduce__", "__reduce_ex__", "__setstate__")
+_HOOKS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 #: What ``getrefcount`` says of a value that one other value and a variable hold.
 _HELD_HERE = 3
 
@@ -52,20 +52,31 @@ def beside(buffers: list[PickleBuffer]) -> Callable[[PickleBuffer], bool]:
 
 def root_of(array: Any) -> Any:
     """The array that owns the memory in which ``array`` lies."""
-    numpy = sys.modules["numpy"]
-    ndarray, row = numpy.ndarray, numpy.void
+    ndarray = sys.modules["numpy"].ndarray
     while (base := array.base) is not None:
-        while isinstance(base, row) or type(base).__name__ == "DummyArray":  # the latter of as_strided
-            base = base.base
         if not isinstance(base, ndarray):
-            break
+            base = _array_behind(base)
+            if base is None:
+                break
         array = base
     return array
+
+
+def _array_behind(base: Any) -> Any:
+    """The array that a row is of, or what ``as_strided`` puts between two arrays."""
+    numpy = sys.modules["numpy"]
+    while isinstance(base, numpy.void) or type(base).__name__ == "DummyArray":
+        base = base.base
+    return base if isinstance(base, numpy.ndarray) else None
 
 
 def owner_of(array: Any) -> Any:
     """What the memory of an array belongs to: another array, bytes, or the array itself."""
     root = root_of(array)
+    return root if root.base is None else _owner(root)
+
+
+def _owner(root: Any) -> Any:
     base = root.base
     while isinstance(base, memoryview):
         base = base.obj
@@ -76,11 +87,12 @@ def reduce_array(array: Any) -> Any:
     """How to save an array: by its root and its place there, or (a root) by its memory."""
     import numpy as np
 
-    owner = owner_of(array)
+    root = root_of(array)
+    owner = root if root.base is None else _owner(root)
     if type(array) is np.memmap or isinstance(owner, mmap.mmap):
         raise Unsaveable("it maps a file; save the path and map it again")
-    kind, root = type(array), root_of(array)
-    if not _is_simple(kind):
+    kind = type(array)
+    if kind is not np.ndarray and not _is_simple(kind):
         del root, owner
         return _by_itself(array)
     if isinstance(owner, bytes | bytearray | array_module.array):
@@ -115,7 +127,7 @@ def _is_simple(kind: type) -> bool:
         return True
     bases = (np.ndarray, getattr(sys.modules.get("numpy.ma"), "MaskedArray", np.ndarray))
     return not copyreg._slotnames(kind) and any(  # type: ignore[attr-defined] # as pickle asks for them
-        all(getattr(kind, hook) is getattr(base, hook, None) for hook in _HOOKS) for base in bases
+        all(getattr(kind, hook, None) is getattr(base, hook, None) for hook in _HOOKS) for base in bases
     )
 
 

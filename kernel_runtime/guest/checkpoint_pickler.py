@@ -115,7 +115,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it is not typed
     def _named(self, value: Any) -> Any:
         """A class or function: by its name, by token, or (in group 0) by value."""
         if not definitions.is_definition(value):
-            _refuse_made(getattr(value, "__module__", None) or "")
+            _refuse_made(str(getattr(value, "__module__", "")))
             self._note_package(value)
             return super().reducer_override(value)
         token = self._definitions.token(value)

@@ -60,7 +60,7 @@ def compare(
 def _pairs(one: Any, other: Any, doubtful: tuple[type, ...]) -> Iterable[_Pair]:
     if isinstance(one, _SAME) or one is other or any(base in recipes for base in type(one).__mro__):
         return ()
-    if not isinstance(one, doubtful) and type(one).__module__.partition(".")[0] in DRAWING:
+    if not isinstance(one, doubtful) and str(type(one).__module__).partition(".")[0] in DRAWING:
         return ()
     if isinstance(one, _ATOMS):
         return _equal(one, other)

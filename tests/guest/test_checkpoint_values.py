@@ -29,6 +29,10 @@ SAME = {
             " none.mask is np.ma.nomask, s[2] == 78, type(s) is Sub, s.info is info, t.info is info, u[0] == 79, c[0] == 'z']"
         ),
     ),
+    "a class of a module that is loaded when it is asked for": (
+        "import numpy as np, sys; r = np.recarray((3,), [('x', int)]); r.x[:] = 0; part = r[1:]; sys.modules.pop('numpy.rec', None)",
+        "r.x[1] = 4; result = [part[0].x == 4, type(r) is np.recarray]",
+    ),
     "windows, rows": (
         (
             "import numpy as np; from numpy.lib.stride_tricks import as_strided, sliding_window_view as windows; a = np.arange(10)\n"
