@@ -77,6 +77,11 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
             number = self.known[number].parent
         return found
 
+    @property
+    def is_at_base(self) -> bool:
+        """Whether no cell has begun since the snapshot that the present state came from last."""
+        return self.base is not None and self.pasts.get(self.base) == self.past
+
     def undone_by(self, cells: int) -> Snapshot:
         """The one before the last ``cells`` cells; ``NotFound`` when there are not so many, ``Conflict`` when there
         is no snapshot before them: it says why, and which other one undo can go to."""

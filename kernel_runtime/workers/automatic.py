@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.errors import Conflict, KernelRuntimeError
@@ -13,6 +14,8 @@ from kernel_runtime.workers.freezing import reason
 from kernel_runtime.workers.pristine import Pristine
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.freezing import Freezing, Live, Order
@@ -55,10 +58,11 @@ class Automatic:
             return self._skip("this host refuses namespaces")
         if not self.on:
             return self._skip(OFF)
-        if branch.number != self._costs_of:  # what another process said of its copies is not about this one's
-            self._costs_of, self.cost = branch.number, Cost()
+        self._begin_costs(branch)
         if branch.pristine is not None:
-            self._record(Pristine(self._live, init, branch.pristine), count)
+            draft = self._kept.draft(automatic=True)
+            self._begin(draft)
+            self._record(Pristine(self._live, init, branch.pristine), draft, count)
             return ""
         if init.meter.is_nearly_full():
             full = "memory is nearly used up"
@@ -75,10 +79,32 @@ class Automatic:
             return self._skip(reason(error))
         draft = self._kept.draft(automatic=True)
         self._begin(draft)
-        self.coming = self._kept.tend(self._make(self.coming, draft, ordered, count))
+        self._come(self._make(self.coming, draft, ordered, count))
+        return ""
+
+    def order_aside(self, branch: Branch) -> None:
+        """See ``Snapshots.before_request``."""
+        self.last = None
+        kept, init = self._kept, self._live.init
+        if not self.on or init is None or branch.executing or kept.present.is_there or kept.tree.is_at_base:
+            return
+        self._begin_costs(branch)
+        if branch.pristine is not None:
+            self._record(Pristine(self._live, init, branch.pristine), kept.draft(automatic=True))
+        elif self._unanswered < _MOST and self.cost.pays(kept.budget) and not init.meter.is_nearly_full():
+            with contextlib.suppress(Conflict):
+                order = self._freezing.order(branch)
+                self._come(self._make_aside(self.coming, order, kept.present.keep(order, branch)))
+
+    def _begin_costs(self, branch: Branch) -> None:
+        """What another process said of its copies is not about this one's."""
+        if branch.number != self._costs_of:
+            self._costs_of, self.cost = branch.number, Cost()
+
+    def _come(self, making: Coroutine[None, None, None]) -> None:
+        self.coming = self._kept.tend(making)
         self._unanswered += 1
         self.coming.add_done_callback(self._answered)
-        return ""
 
     def _answered(self, _: asyncio.Task[None]) -> None:
         self._unanswered -= 1
@@ -89,7 +115,8 @@ class Automatic:
         self._kept.become(self._kept.tree.began(Mark(draft.number)))
 
     def _skip(self, why: str, told: str = "") -> str:
-        """The cell's mark says that there is none; returns what is ``told``."""
+        """The cell's mark says that there is none; returns what is ``told``. A copy of what was before is none of what will be."""
+        self._kept.present.drop()
         self._kept.become(self._kept.tree.began(Mark(why=why)))
         return told
 
@@ -101,12 +128,10 @@ class Automatic:
             f"{costs} {took}", told and f"no automatic snapshot before this cell: {costs} {took}"
         )
 
-    def _record(self, pristine: Pristine, count: int) -> None:
+    def _record(self, pristine: Pristine, draft: Snapshot, count: int = 0) -> None:
         """Of a branch in which nothing was done yet there is no copy: pid 1 can fork it at any time."""
         kept = self._kept
         self._live.used = True
-        draft = kept.draft(automatic=True)
-        self._begin(draft)
         kept.record(draft, pristine)
         kept.become(kept.tree.before_cell(draft.number, count))
         kept.keep_budget()
@@ -124,10 +149,24 @@ class Automatic:
             self._refusal = self._tell(str(error))
             kept.become(kept.tree.refused(draft.number, reason(error)))
             return
-        self.cost.paid(min(snapshot.pause, order.said.spent if order.said is not None else snapshot.pause))
+        self._pay(order)
         if snapshot.number in kept.tree.known:
             kept.become(kept.tree.before_cell(snapshot.number, count))
         kept.keep_budget()
+
+    async def _make_aside(
+        self, earlier: asyncio.Task[None] | None, order: Order, made: Awaitable[None]
+    ) -> None:
+        """Whoever waits for it waits for the ``earlier`` one as well."""
+        with contextlib.suppress(KernelRuntimeError):
+            await made
+            self._pay(order)
+        if earlier is not None and not earlier.done():
+            await asyncio.wait([earlier])
+
+    def _pay(self, order: Order) -> None:
+        if order.said is not None:
+            self.cost.paid(min(order.said.pause, order.said.spent))
 
     def take_refusal(self) -> str:
         """See ``Snapshots.take_refusal``."""

@@ -76,14 +76,13 @@ class Cells(Life):
         Returns None when it is done; a ``Verdict`` when the branch ended before that, or when a
         limit interrupted the cell and it obeyed (``Verdict.survived``). Raises what prevents a
         guest from starting. Several may be in flight; the caller decides their order. ``keep``: have an
-        automatic snapshot before it.
+        automatic snapshot before it; one that has no count is no cell that undo goes over, and redo stays possible.
         """
         pending = Pending(request, self._concealing(sink))
         async with self._turn(cell=pending.executes) as branch:
             note = ""
             if pending.executes and keep:
-                note = self.snapshots.before_cell(branch, pending.count)
-                pending.before = self.snapshots.before
+                note = self._before(branch, pending)
             branch.begin(pending, request, fds)
         if fds:
             self.used = True  # what they lead to is in this guest
@@ -92,8 +91,18 @@ class Cells(Life):
             await _passed_on(pending)
             return verdict
         self.used = True
-        _tell(self.take_unseen(), pending)
+        if pending.count:
+            _tell(self.take_unseen(), pending)
         return await self._see_through(branch, pending, note)
+
+    def _before(self, branch: Branch, pending: Pending) -> str:
+        """A cell is about to run, or what counts as none: a front's query. Returns what a person should be told."""
+        if not pending.count:
+            self.snapshots.before_request(branch)
+            return ""
+        note = self.snapshots.before_cell(branch, pending.count)
+        pending.before = self.snapshots.before
+        return note
 
     @asynccontextmanager
     async def _turn(self, *, cell: bool = False) -> AsyncIterator[Branch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -55,6 +56,7 @@ class Restoring:
         self._kept = kept
         self._take = take
         self._ended = Counter[int]()
+        self._adopted = 0
 
     def close(self) -> None:
         """Let go of the session."""
@@ -185,6 +187,7 @@ class Restoring:
             if not await source.goes_on():
                 kept.forget([snapshot.number])
             raise
+        kept.present.drop()  # it is of what was left
         kept.become(kept.tree.back_at(snapshot))
         return new
 
@@ -194,6 +197,7 @@ class Restoring:
 
     async def recover(self) -> Restoration | None:
         begun = time.monotonic()
+        await self._adopt()
         for snapshot in self._kept.tree.ancestors():
             self._ended[snapshot.number] += 1
             if self._ended[snapshot.number] > _TRIES:
@@ -205,6 +209,19 @@ class Restoring:
             return self._told(snapshot, new, begun)
         self._kept.become(self._kept.tree.begun_anew())
         return None
+
+    async def _adopt(self) -> None:
+        """A copy of the state that has ended, from before what ended it, is its newest snapshot now, in the place of one
+        that was adopted when no other cell had begun."""
+        kept, order = self._kept, self._kept.present.take_last()
+        if order is None:
+            return
+        earlier = kept.tree.base if kept.tree.is_at_base and kept.tree.base == self._adopted else None
+        with contextlib.suppress(KernelRuntimeError):
+            snapshot = await kept.add(kept.draft(automatic=True), order)
+            self._adopted = snapshot.number
+            if earlier is not None and earlier in kept.tree.known and not kept.tree.known[earlier].pinned:
+                kept.forget([earlier])
 
     def _told(self, snapshot: Snapshot, branch: Branch, begun: float) -> Restoration:
         told = restoration(snapshot, branch, time.monotonic() - begun)

@@ -270,6 +270,12 @@ class Snapshots:
         self.kept.become(self.kept.tree.without_future())
         return self._automatic.order(branch, count)
 
+    def before_request(self, branch: Branch) -> None:
+        """What is no cell runs next: nothing to be undone, and redo goes where it went. Should it end its process, the
+        newest moment comes back: a copy is made aside where no other is as new as the last cell's end."""
+        self._restoring.begins()
+        self._automatic.order_aside(branch)
+
     def take_refusal(self) -> str:
         """What kept the last automatic one from being made, if it has not been told."""
         return self._automatic.take_refusal()
