@@ -287,8 +287,9 @@ class AsyncSession(AsyncStates):
         self._open.throttle(arguments.share(cpus))
 
     async def kill(self) -> None:
-        """End what runs in it now, without an interrupt first; the newest snapshot takes its place."""
-        self._open.kill()
+        """End what runs in it now, without an interrupt first, and return when it has ended; the newest snapshot takes its
+        place. While nothing runs that is the present state, where it can be copied within two seconds."""
+        await self._open.kill()
 
 
 def _accepted_rung(rung: Rung | str | None) -> Rung | None:

@@ -120,6 +120,8 @@ class Branch:
         self.cause: Verdict | None = None
         self.pristine: wire.Begin | None = None
         self.ready: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+        #: Done when it has ended.
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending: dict[str, Pending] = {}
         self._last_execution = ""
         self._drained = 0
@@ -290,6 +292,8 @@ class Branch:
         self.pending.clear()
         if not self.ready.done():
             self.ready.cancel()
+        if not self.over.done():
+            self.over.set_result(None)
 
     def close(self) -> None:
         self.calls.close()

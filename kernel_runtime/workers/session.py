@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _FILES = Annotated[list[Annotated[str, msgspec.Meta(max_length=400)]], msgspec.Meta(max_length=64)]
 
+#: A branch that is killed has ended by then, or its first process has.
+_END_SECONDS = 10.0
+
 
 class Session(Cells):
     """See the module. Not thread-safe: everything happens in the loop that opened it."""
@@ -141,10 +144,24 @@ class Session(Cells):
         """What to say to a person who begins anew where a checkpoint is kept."""
         return await self.durable.offer()
 
-    def kill(self) -> None:
-        """End the live branch now, as the person wants it; the newest snapshot takes its place."""
+    async def kill(self) -> None:
+        """End the live branch now, as the person wants it, and return when it has ended; the newest snapshot takes its
+        place. While no cell runs, that is the present state, where it can be copied first."""
         self.resume()
-        self._kill(causes.by_the_person())
+        branch = self._branch
+        if branch is None:
+            return
+        if branch.executing or self.turns.are_taken:
+            await self._end(branch)
+            return
+        async with self.turns.turn():  # what comes meanwhile runs in the next one
+            await self.snapshots.keep_present(branch)
+            await self._end(branch)
+
+    async def _end(self, branch: Branch) -> None:
+        if branch is self._branch:
+            self._kill(causes.by_the_person())
+        await asyncio.wait([branch.over], timeout=_END_SECONDS)
 
     # -- states ----------------------------------------------------------------------------------
 

@@ -7,12 +7,13 @@ killed costs nothing but itself; a person keeps others by name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.errors import Conflict, KernelRuntimeError
 from kernel_runtime.domain.snapshot import Budget, Snapshot, check_name
 from kernel_runtime.workers.automatic import Automatic
 from kernel_runtime.workers.freezing import Freezing
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 COMING_SECONDS = 5.0
 #: How long a person waits for one: a hook may hang, and nothing else would end that.
 TAKE_SECONDS = 30.0
+#: How long a kill waits for one: what hangs makes none.
+LAST_SECONDS = 2.0
 
 
 class Snapshots:
@@ -193,6 +196,17 @@ class Snapshots:
     async def weigh(self) -> None:
         """Measure what each holds now; the budget is kept."""
         await self.kept.weigh()
+
+    async def keep_present(self, branch: Branch) -> None:
+        """It is about to be ended between cells: have its state copied, to come back to, if that can be done soon."""
+        present = self.kept.present
+        if not self._automatic.on or branch.pristine is not None or present.is_of(branch):
+            return
+        with contextlib.suppress(KernelRuntimeError, TimeoutError):
+            order = self._freezing.order(branch)
+            async with asyncio.timeout(LAST_SECONDS):
+                await order.made()
+            await present.keep(order, branch)
 
     def clear(self) -> None:
         """The first process is gone, and with it all of them."""

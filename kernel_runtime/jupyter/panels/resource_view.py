@@ -40,7 +40,7 @@ class Watched(Protocol):
     def resume(self) -> None: ...
     def interrupt(self) -> None: ...
     def throttle(self, cpus: float | None) -> None: ...
-    def kill(self) -> None: ...
+    async def kill(self) -> None: ...
 
 
 class ResourceView:
@@ -195,7 +195,7 @@ class ResourceView:
         return "interrupted; if it does not stop by itself it is killed"
 
     async def _killed(self) -> str:
-        self._guest().kill()
+        await self._guest().kill()
         return "killed; the newest snapshot takes its place"
 
 

@@ -70,7 +70,7 @@ class FakeGuest:
     def throttle(self, cpus: float | None) -> None:
         self.asked.append(("throttle", cpus))
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         self.asked.append("kill")
 
 
