@@ -131,10 +131,8 @@ class Cells(Life):
             if self.init is not None:
                 self.init.catch_up()
             verdict = self._with_way_back(pending.explain(verdict), pending)
-            self._mention(note or self.snapshots.take_refusal(), pending)
-            trouble, self.durable.trouble = self.durable.trouble, ""
-            self._mention(trouble, pending)
-            self._mention(self.snapshots.take_dropped(), pending)
+            if pending.count:
+                self._tell_of_states(note, pending)
             return verdict if verdict is None or verdict.survived else await self._with_state(verdict)
         finally:
             self._cells.remove(pending)
@@ -144,10 +142,12 @@ class Cells(Life):
             if pending.ended.done() and _is_over(pending.ended.result()):
                 self.snapshots.cell_took(time.monotonic() - begun, pending.count)
 
-    def _mention(self, note: str, pending: Pending) -> None:
-        """As ``_tell``, where such lines are wanted."""
-        if self.terms.notices:
-            _tell(note, pending)
+    def _tell_of_states(self, note: str, pending: Pending) -> None:
+        """What is not kept, or not any more: whoever wants to be warned of limits elsewhere is told here, too."""
+        _tell(note or self.snapshots.take_refusal(), pending)
+        trouble, self.durable.trouble = self.durable.trouble, ""
+        _tell(trouble, pending)
+        _tell(self.snapshots.take_dropped(), pending)
 
     async def _with_state(self, verdict: Verdict) -> Verdict:
         """The verdict, when the next live branch stands, with the state that it has."""
@@ -236,7 +236,8 @@ class Cells(Life):
             return
         cell.ignores = True
         told = f"the cell goes on after the interrupt: it is killed in {left:g} s"
-        self._mention(f"{told}, or {_AGAIN:g} s after another interrupt", cell)
+        if self.terms.notices:
+            _tell(f"{told}, or {_AGAIN:g} s after another interrupt", cell)
 
     def _interrupt(self, branch: Branch) -> None:
         """SIGINT, and whom it is for. If it came when Python was just about to wait (for its own lock, then in a

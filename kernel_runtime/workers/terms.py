@@ -11,7 +11,7 @@ from kernel_runtime.domain.snapshot import Budget, Saving
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """``grace``: seconds a cell may ignore an interrupt; ``flood``: ``cut`` or ``end``; ``notices``:
-    warnings are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its
+    warnings of limits are also lines on the cell's stderr; ``blocked``: what strict's language refuses beside its
     own rules. ``snapshots``: what they may take; ``automatic``: whether there is one before each cell.
     ``idle``: seconds in which nothing is asked of it, after which it is paused. ``key``: whose checkpoints its are;
     ``saving``: when they are made by themselves. ``egress``: its ordinary clients find a proxy.

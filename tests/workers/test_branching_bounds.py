@@ -145,8 +145,11 @@ def test_where_pinned_ones_take_all_of_the_memory_none_is_made_and_none_is_dropp
     session.snapshot("b")
 
 
-def test_what_the_budget_drops_is_told_once(open_session: Callable[..., kernel_runtime.Session]) -> None:
-    session = open_session(snapshots=Budget(count=2, automatic=1))
+@pytest.mark.parametrize("warned", [{}, {"on_warning": print}], ids=["on stderr", "elsewhere"])
+def test_what_the_budget_drops_is_told_once(
+    open_session: Callable[..., kernel_runtime.Session], warned: dict[str, Any]
+) -> None:
+    session = open_session(snapshots=Budget(count=2, automatic=1), **warned)
     for name in ("kept", "a", "b"):
         session.snapshot(name, pin=name == "kept")
         assert "dropped" not in session.run("x = 1").stderr, "automatic ones go without a word"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,6 +86,16 @@ def test_cells_before_which_a_snapshot_did_not_pay(
     assert session.value("x") == 0
     session.redo()
     assert session.value("x") == 7
+
+
+@pytest.mark.parametrize("warned", [{}, {"on_warning": print}], ids=["on stderr", "elsewhere"])
+def test_that_there_is_no_snapshot_before_a_cell_is_told_once(
+    open_session: Callable[..., kernel_runtime.Session], warned: dict[str, Any]
+) -> None:
+    """Whoever wants to be warned of limits elsewhere is told here, too."""
+    session = open_session(snapshots=Budget(pause=0, share=0), **warned)
+    told = "".join(session.run(f"x = {number}").stderr for number in range(8))
+    assert told.count("no automatic snapshot before this cell: it costs more than it saves") == 1
 
 
 def test_cells_whose_snapshots_are_not_kept_any_more(
