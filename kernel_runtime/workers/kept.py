@@ -45,6 +45,7 @@ class Kept:
         self._tending: set[asyncio.Task[None]] = set()
         self._weighing: asyncio.Task[None] | None = None
         self._dropped: list[Snapshot] = []
+        self._untold: list[str] = []
 
     def on_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See ``Snapshots.on_changed``."""
@@ -218,12 +219,19 @@ class Kept:
 
     def take_dropped(self) -> str:
         """See ``Snapshots.take_dropped``."""
+        untold, self._untold = self._untold, []
         gone, self._dropped = self._dropped, []
-        if not gone:
-            return ""
-        names = ", ".join(snapshot.title for snapshot in gone)
-        many = "s" if len(gone) > 1 else ""
-        return f"dropped the snapshot{many} {names}, the oldest: the budget is {self.budget.text}; a pinned one stays"
+        if gone:
+            names = ", ".join(snapshot.title for snapshot in gone)
+            many = "s" if len(gone) > 1 else ""
+            untold.append(
+                f"dropped the snapshot{many} {names}, the oldest: the budget is {self.budget.text}; a pinned one stays"
+            )
+        return "; ".join(untold)
+
+    def tell_later(self, dropped: str) -> None:
+        """See ``Snapshots.tell_later``."""
+        self._untold.append(dropped)
 
     async def _weigh_soon(self) -> None:
         """Measure them when there is time, and not all the time: it walks all of their memory."""

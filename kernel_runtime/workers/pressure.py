@@ -49,8 +49,8 @@ class Pressure:
         room = SHORT * self._limit - self._used
         return max(_TICK, room / _FASTEST) if room > 0 else 2 * _TICK
 
-    def relieve(self, look: Look, tell: Callable[[str], None] = lambda _: None) -> bool:
-        """Give up what helps; whether anything was given up."""
+    def relieve(self, look: Look, tell: Callable[[str], None] | None = None) -> bool:
+        """Give up what helps; whether anything was given up. What a person made is told at once, or with the next cell."""
         self._used = look.memory
         if self._limit is None or look.memory < SHORT * self._limit:
             return False
@@ -73,7 +73,7 @@ class Pressure:
             return False
         expendable = self._snapshots.expendable()
         if expendable:
-            self._give_up(expendable, lambda _: None, last=True)
+            self._give_up(expendable, last=True)
         return self._some_are_going()
 
     @property
@@ -89,10 +89,13 @@ class Pressure:
         processes, copies = self._meter.processes, self.copies
         return processes.shared_out([p for p in processes.look() if p.pid in copies])
 
-    def _give_up(self, chosen: list[Snapshot], tell: Callable[[str], None], *, last: bool = False) -> None:
+    def _give_up(
+        self, chosen: list[Snapshot], tell: Callable[[str], None] | None = None, *, last: bool = False
+    ) -> None:
         self._let_go(lambda: self._snapshots.give_up(chosen))
         told = ", ".join(snapshot.title for snapshot in chosen if last or not snapshot.automatic)
         if told:
+            tell = tell or self._snapshots.tell_later
             tell(f"memory was short: dropped the snapshot{'s' if ',' in told else ''} {told}")
 
     def _let_go(self, what: Callable[[], object]) -> None:

@@ -295,8 +295,12 @@ class Snapshots:
         return self._automatic.take_refusal()
 
     def take_dropped(self) -> str:
-        """What the budget let go that a person had made, if it has not been told."""
+        """What was let go that a person had made, and why, if it has not been told."""
         return self.kept.take_dropped()
+
+    def tell_later(self, dropped: str) -> None:
+        """What was let go, and why, for ``take_dropped``."""
+        self.kept.tell_later(dropped)
 
     def cell_took(self, seconds: float, count: int) -> None:
         """A cell is over; ``count``: its execution count, 0 where it has none."""
