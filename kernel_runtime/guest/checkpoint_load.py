@@ -2,7 +2,8 @@
 
 Group 0 is what the notebook had defined; before it come groups that need nothing of it, and after it the
 others, in an order in which they could be loaded when they were saved. A group that fails is told by the
-names of its variables, and the others go on. Large buffers are mapped from a descriptor: they are copied page
+names of its variables, and the others go on. Names are set on the way, for what is unpickled later looks at
+them; where the host stops before the end, they are what they were. Large buffers are mapped from a descriptor: they are copied page
 by page when they are written.
 """
 
@@ -12,6 +13,7 @@ import mmap
 import os
 import pickle
 import platform
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
@@ -22,6 +24,8 @@ from kernel_runtime.guest.checkpoint_pickler import version_of
 from kernel_runtime.sdk import checkpoint as checkpoint_hooks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kernel_runtime.guest.channel import Channel
 
 _MAX_REASON = 1900
@@ -38,11 +42,25 @@ def load(channel: Channel, namespace: dict[str, Any]) -> None:
         if reasons and not order.force:
             channel.send(wire.Unfit(reasons=[reason[:_MAX_REASON] for reason in reasons]))
             return
-        _Load(channel, namespace, arena).run(order.groups)
-        channel.send(wire.LoadEnded())
+        with _all_or_nothing(namespace), _all_or_nothing(checkpoint_hooks.recipes):
+            _Load(channel, namespace, arena).run(order.groups)
+            channel.send(wire.LoadEnded())
     finally:
         if arena >= 0:
             os.close(arena)
+
+
+@contextmanager
+def _all_or_nothing(names: dict[Any, Any]) -> Iterator[None]:
+    """Names that are set within are what they were, if it does not come to its end."""
+    before = dict(names)
+    try:
+        yield
+    except BaseException:
+        for name in names.keys() - before.keys():
+            del names[name]
+        names.update(before)
+        raise
 
 
 def _misfits(order: wire.Load) -> list[str]:

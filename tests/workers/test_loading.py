@@ -1,0 +1,46 @@
+"""Checkpoints that cannot be brought back as they are: nothing is changed, and it is said what can be done."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kernel_runtime
+from kernel_runtime.domain.errors import Damaged
+from kernel_runtime.store.place import default_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[kernel_runtime.Session]:
+    """One whose checkpoints are this test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with kernel_runtime.Session(memory="1G", workdir=None, name="book") as session:
+        yield session
+
+
+def _cut_what_is_new(session: kernel_runtime.Session, label: str) -> None:
+    """Keep a checkpoint, and lose what it wrote beside the ones before it."""
+    packs = default_directory() / "packs"
+    before = set(packs.iterdir())
+    session.checkpoint(label)
+    (new,) = set(packs.iterdir()) - before
+    os.truncate(new, new.stat().st_size // 2)
+
+
+def test_of_a_damaged_one_nothing_comes_back(session: kernel_runtime.Session) -> None:
+    session.run("a, fresh = 1, 'fresh'\ndef double(x): return 2 * x\nlater = []")
+    session.checkpoint("whole")
+    session.run("import os\nzz = os.urandom(200_000)")
+    _cut_what_is_new(session, "cut")
+    session.run("a, zz = 2, 3\ndel fresh\ndef double(x): return 3 * x\nlater.append(a)")
+    with pytest.raises(Damaged, match="lost: zz"):
+        session.load("cut")
+    assert session.run("(a, zz, 'fresh' in globals(), double(1), later)").result == "(2, 3, False, 3, [2])"
+    assert session.load("cut", names=["a", "double"]).names == ["a", "double"]
+    assert session.run("(a, zz, double(1))").result == "(1, 3, 2)"
