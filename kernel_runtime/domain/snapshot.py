@@ -86,8 +86,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saving(msgspec.Struct, frozen=True, kw_only=True):
-    """When a checkpoint is made without being asked for: ``every`` so many seconds, or ``cells`` after
-    the last one (None: not), looked at when a cell ends; ``retention``: which of them are kept.
+    """When a checkpoint is made without being asked for: ``every`` so many seconds in which a cell has run, or so
+    many ``cells`` after the last one (None: not), never while a cell runs; ``retention``: which of them are kept.
     """
 
     every: float | None = None

@@ -7,6 +7,7 @@ import itertools
 import secrets
 import socket
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +23,7 @@ from kernel_runtime.domain.errors import (
     NotFound,
     ProtocolViolation,
 )
-from kernel_runtime.domain.snapshot import check_name
+from kernel_runtime.domain.snapshot import Saving, check_name
 from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
 from kernel_runtime.workers.concealing import concealed
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.disclosed import Disclosed
-    from kernel_runtime.domain.snapshot import Saving
     from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.checkpoints import Restored
@@ -61,7 +61,9 @@ class Live(Protocol):
     disclosed: Disclosed
     terms: Terms
     turns: Turns
+    paused: bool
 
+    async def pause(self) -> int: ...
     @property
     def executing(self) -> bool: ...
     async def ready(self) -> Branch: ...
@@ -84,6 +86,7 @@ class Durable:
         self._last = time.monotonic()
         self._cells = 0
         self._automatic: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._unnamed = f"session-{secrets.token_hex(4)}"
         self.trouble = ""
         self.titles: list[str] = []
@@ -95,9 +98,11 @@ class Durable:
 
     def close(self) -> None:
         """Let go of the session."""
-        if self._automatic is not None:
-            self._automatic.cancel()
-            self._automatic = None
+        self._saving = Saving()  # a cell that ends with it makes nothing due
+        for waiting in (self._automatic, self._timer):
+            if waiting is not None:
+                waiting.cancel()
+        self._automatic = self._timer = None
         del self._live
 
     def _store(self, create: bool) -> CheckpointStore:
@@ -123,6 +128,7 @@ class Durable:
     async def _save(self, label: str) -> Checkpoint:
         store, order = self._store(True), self._order(label)
         async with self._lock:
+            written = self._cells  # one that ends while it is written is not in it
             branch = await self._live.ready()
             try:
                 with self._live.turns.beside():
@@ -131,7 +137,7 @@ class Durable:
                 if await self._live.ready() is branch:
                     raise
                 raise StateLeft from error
-            self._last, self._cells = time.monotonic(), 0
+            self._last, self._cells = time.monotonic(), self._cells - written
             gone = await self._prune(store, order.key)
             titles = dict.fromkeys([kept.title, *self.titles])
             self.titles = [title for title in titles if title not in gone]
@@ -246,21 +252,49 @@ class Durable:
     def cell_ended(self) -> None:
         """A cell is over: make one by itself, if it is time for it."""
         self._cells += 1
-        due = self._saving.is_due(time.monotonic() - self._last, self._cells)
-        if due and (self._automatic is None or self._automatic.done()):
-            self._automatic = asyncio.get_running_loop().create_task(self._save_by_itself())
+        self._look()
+
+    def _look(self) -> None:
+        """Make one by itself if it is time for it, or else look again when it will be, if a cell has run since the last.
+        While one runs, it is looked at when that ends; while one is made, afterwards."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._cells or self._live.executing or self._automatic is not None:
+            return
+        loop, passed = asyncio.get_running_loop(), time.monotonic() - self._last
+        if self._saving.is_due(passed, self._cells):
+            self._automatic = loop.create_task(self._save_by_itself())
+            self._automatic.add_done_callback(self._saved_by_itself)
+        elif self._saving.every is not None:
+            self._timer = loop.call_later(self._saving.every - passed, self._look)
+
+    def _saved_by_itself(self, task: asyncio.Task[None]) -> None:
+        if self._automatic is task:  # else this is closed
+            self._automatic = None
+            self._look()
 
     async def _save_by_itself(self) -> None:
+        """A session that is paused goes on for the copy, and is paused again: its last cells are kept like others."""
+        paused = self._live.paused
+        await self._try_to_save()
+        if paused and not (self._live.paused or self._live.executing or self._live.turns.are_taken):
+            with suppress(KernelRuntimeError):
+                await self._live.pause()
+
+    async def _try_to_save(self) -> None:
         """Anew, of the state that came back, where one did meanwhile; told with the next cell where there is none."""
         trouble: Exception | None = None
         for _ in range(_TIMES):
             try:
                 await self._save(AUTOMATIC)
                 return
-            except StateLeft as error:
+            except Conflict as error:
                 if self._live.executing:
                     return  # it is due as before, when that cell has ended
                 trouble = error
+                if not isinstance(error, StateLeft):
+                    break
             except (KernelRuntimeError, OSError, TimeoutError) as error:
                 trouble = error
                 break
