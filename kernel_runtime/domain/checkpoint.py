@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel_runtime.domain.amounts import GIB
-from kernel_runtime.domain.errors import NotFound
+from kernel_runtime.domain.amounts import GIB, show_bytes
+from kernel_runtime.domain.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 #: Bytes of the digest by which a writer and the host compare chunks (xxh3-128).
 DIGEST = 16
@@ -48,6 +48,10 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     names: list[str]
     parts: list[Part]
     packages: dict[str, str] = {}
+
+    def is_wanted(self, names: Collection[str] | None) -> bool:
+        """Whether it is needed to bring these variables back (None: all)."""
+        return self.number == 0 or names is None or not set(self.names).isdisjoint(names)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +165,16 @@ def check_names(checkpoint: Checkpoint, names: Iterable[str]) -> None:
         if name not in checkpoint.names:
             there = nearest(name, checkpoint.names)
             raise NotFound(f"checkpoint {checkpoint.title!r} has no variable {name!r}; {there}")
+
+
+def check_room(groups: Iterable[Group], names: Collection[str] | None, memory: int | None) -> None:
+    """``Conflict`` where the variables (None: all) are more bytes than a guest may have (None: not limited)."""
+    size = sum(part.size for group in groups if group.is_wanted(names) for part in group.parts)
+    if memory is not None and size > memory:
+        raise Conflict(
+            f"it takes {show_bytes(size)}, this guest may have {show_bytes(memory)}: open it with a larger limit "
+            "(memory=…), or bring some of the variables back by name; nothing was restored"
+        )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime import wire
+from kernel_runtime.domain.amounts import show_bytes
 from kernel_runtime.domain.checkpoint import About, misfits
 from kernel_runtime.guest.checkpoint_definitions import Restoring, restore_into
 from kernel_runtime.guest.checkpoint_memory import Mapped
@@ -135,7 +136,13 @@ class _Load:
     def _map(self, spot: wire.Spot) -> Any:
         """The guest's own copy of a buffer, made page by page as it writes."""
         flags, prot = mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
-        mapped = Mapped(self._arena, spot.size, flags=flags, prot=prot, offset=spot.offset)
+        try:
+            mapped = Mapped(self._arena, spot.size, flags=flags, prot=prot, offset=spot.offset)
+        except OSError:
+            raise MemoryError(
+                f"there is no room for {show_bytes(spot.size)} beside what this guest holds; delete some of it, bring "
+                "some of the variables back by name, or restore in a guest with a larger limit (memory=…)"
+            ) from None
         return memoryview(mapped).toreadonly() if spot.readonly else mapped
 
     def _receive(self, kind: type[Any]) -> Any:

@@ -243,7 +243,7 @@ def _send(
     seconds: float,
 ) -> Restored:
     about = store.checkpoint(identity).about
-    groups = [group for group in store.groups(identity) if _is_wanted(group, wanted)]
+    groups = [group for group in store.groups(identity) if group.is_wanted(wanted)]
     arena = _Arena(store, identity, groups)
     try:
         peer = _Peer(sock, wire.decode_from_loader, seconds, wire.MAX_FRAME)
@@ -258,10 +258,6 @@ def _send(
         return _results(peer, groups)
     finally:
         arena.close()
-
-
-def _is_wanted(group: Group, wanted: set[str] | None) -> bool:
-    return group.number == 0 or wanted is None or not wanted.isdisjoint(group.names)
 
 
 def _send_groups(

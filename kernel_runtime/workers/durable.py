@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime import wire
 from kernel_runtime.domain.amounts import counted
-from kernel_runtime.domain.checkpoint import AUTOMATIC, Retention, check_names
+from kernel_runtime.domain.checkpoint import AUTOMATIC, Retention, check_names, check_room
 from kernel_runtime.domain.errors import (
     Conflict,
     Damaged,
@@ -171,13 +171,15 @@ class Durable:
         self, name: str, *, names: Iterable[str] | None = None, force: bool = False
     ) -> tuple[Checkpoint, Restored]:
         """Bring variables of a checkpoint back into the live branch, which unpickles them; ``undo``
-        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same), and
-        for a label that only several other sessions have.
+        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same), for
+        more than this guest may have, and for a label that only several other sessions have.
         """
         store = self._store(False)
         kept = await asyncio.to_thread(store.checkpoint, name, self.key)
         names = None if names is None else list(names)
         check_names(kept, names or ())
+        groups = await asyncio.to_thread(store.groups, kept.id)
+        check_room(groups, names, self._live.terms.limits.memory)
         host, guest = socket.socketpair()
         request = wire.Revive(id=f"revive-{next(self._numbers)}")
         got: list[wire.Got] = []

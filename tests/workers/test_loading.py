@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import kernel_runtime
-from kernel_runtime.domain.errors import Damaged
+from kernel_runtime.domain.errors import Conflict, Damaged
 from kernel_runtime.store.place import default_directory
+from kernel_runtime.workers import checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,3 +45,32 @@ def test_of_a_damaged_one_nothing_comes_back(session: kernel_runtime.Session) ->
     assert session.run("(a, zz, 'fresh' in globals(), double(1), later)").result == "(2, 3, False, 3, [2])"
     assert session.load("cut", names=["a", "double"]).names == ["a", "double"]
     assert session.run("(a, zz, double(1))").result == "(1, 3, 2)"
+
+
+LARGE = "import numpy as np\nsmall, large = 1, np.ones(25_000_000)"
+
+
+def test_what_this_guest_may_not_have_is_refused_before_anything_is_sent(
+    session: kernel_runtime.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.run(LARGE)
+    session.checkpoint("large")
+    with kernel_runtime.Session(memory="128M", workdir=None, name="narrow") as narrow:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "_Arena", None)
+            with pytest.raises(Conflict, match=r"it takes 191 MB, this guest may have 128 MB: .*memory="):
+                narrow.load("large")
+        assert narrow.load("large", names=["small"]).names == ["small"]  # the control
+        assert narrow.run("small").result == "1"
+
+
+def test_what_finds_no_room_beside_the_others_is_said(session: kernel_runtime.Session) -> None:
+    session.run(LARGE)
+    session.checkpoint("large")
+    with kernel_runtime.Session(memory="320M", workdir=None, name="narrow") as narrow:
+        narrow.run("small = 2; other = bytearray(200 << 20)")
+        with pytest.raises(Conflict, match=r"no room for 191 MB beside what this guest holds; delete"):
+            narrow.load("large")
+        assert narrow.run("small").result == "2"
+        narrow.run("del other")
+        assert narrow.load("large").names == ["large", "np", "small"]  # the control
