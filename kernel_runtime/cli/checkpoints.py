@@ -215,9 +215,11 @@ def restore_command(
 ) -> None:
     """Bring the variables of a checkpoint back in a fresh guest, and run code on them.
 
-    Nothing of it is read outside the guest. Without -c it says what comes back and what does not.
+    Nothing of it is read outside the guest. Without -c it says what comes back and what does not. The exit code is 1
+    where one of the variables does not, or the code raises an error.
     """
     from kernel_runtime.cli.conversing import Terminal, finish
+    from kernel_runtime.cli.outcome import SUCCESS, USER_ERROR
     from kernel_runtime.cli.terminal import one_line
     from kernel_runtime.client import Session
 
@@ -234,9 +236,12 @@ def restore_command(
         )
         for variable, reason in restored.failed.items():
             click.echo(one_line(f"not back: {variable}: {reason}"), err=True)
+        ended = SUCCESS
         if code is not None:
-            done = Terminal(guest, capture=False, prompts=True).run(code)
-            raise click.exceptions.Exit(finish(done, as_json=False))
+            ended = finish(Terminal(guest, capture=False, prompts=True).run(code), as_json=False)
+        if ended == SUCCESS and restored.failed:
+            ended = USER_ERROR
+        raise click.exceptions.Exit(ended)
 
 
 @checkpoints_command.command("rm")

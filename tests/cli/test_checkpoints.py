@@ -10,6 +10,7 @@ import pytest
 import kernel_runtime
 from kernel_runtime.store.checkpoints import DiskStore
 from kernel_runtime.store.keys import NoKey
+from kernel_runtime.workers.checkpoints import Restored
 from tests.store.parcels import ABOUT, add, content, group, keep, part
 
 HOSTILE_NAME = "x\x1b]0;title\x07"
@@ -182,3 +183,20 @@ def test_restored_in_a_guest_and_used(invoke, tmp_path, monkeypatch):
     assert "of book are back: double, numbers" in done.stderr
     assert invoke("checkpoints", "restore", "sums", "--var", "numbers", "-c", "double").exit_code == 1
     assert "no checkpoint 'friday'" in invoke("checkpoints", "restore", "friday").stderr
+
+
+def test_what_does_not_come_back_is_told_by_the_exit_code(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("KERNEL_RUNTIME_CHECKPOINT_KEY", raising=False)
+    monkeypatch.setattr(kernel_runtime.Session, "load", _load(Restored(names=["a"], failed={"f": "gone"})))
+    done = invoke("checkpoints", "restore", "monday")
+    assert done.exit_code == 1
+    assert "1 variable" in done.stderr and "not back: f: gone" in done.stderr
+    assert invoke("checkpoints", "restore", "monday", "-c", "1").exit_code == 1
+    assert invoke("checkpoints", "restore", "monday", "-c", "import os; os._exit(3)").exit_code == 5
+    monkeypatch.setattr(kernel_runtime.Session, "load", _load(Restored(names=["a"], failed={})))
+    assert invoke("checkpoints", "restore", "monday").exit_code == 0  # the control
+
+
+def _load(restored):
+    return lambda *_, **__: restored
