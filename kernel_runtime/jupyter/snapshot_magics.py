@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.amounts import show_bytes
@@ -51,7 +52,8 @@ def _restore_parser() -> Parser:
         "restore",
         "Go back (or over) to a snapshot, as often as you like. %redo brings back the state that you "
         "leave, until the next cell runs. Files that were written stay written.\n"
-        "Where there is no snapshot of that name: bring the variables of the checkpoint NAME back from disk.",
+        "Where there is no snapshot of that name, or with --var or --force: bring the variables of the "
+        "checkpoint NAME back from disk.",
     )
     parser.add_argument(
         "name", metavar="NAME", help="a snapshot's name or number, or a checkpoint's name or id"
@@ -61,25 +63,41 @@ def _restore_parser() -> Parser:
         action="store_true",
         help="random and np.random begin anew; generators of your own go on from where they were",
     )
+    parser.add_argument(
+        "--var",
+        action="append",
+        dest="names",
+        metavar="VARIABLE",
+        help="of a checkpoint: only this variable; may be repeated",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="a checkpoint: also under another Python, or other versions of packages",
+    )
     return parser
 
 
 async def _restore(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
+    if asked.names or asked.force:
+        return await _from_disk(session, asked, None, bench.at)
     try:
         session.snapshots.find(asked.name)
     except NotFound as missing:
-        return await _from_disk(session, asked.name, missing, bench.at)
+        return await _from_disk(session, asked, missing, bench.at)
     restoration = await session.snapshots.restore(asked.name, reseed=asked.reseed)
     title = state_text.quoted(restoration.snapshot)
     return await went_back(session, f"restored {title}, the state after", restoration)
 
 
-async def _from_disk(session: Session, name: str, missing: NotFound, at: str) -> Bundle:
+async def _from_disk(session: Session, asked: Any, missing: NotFound | None, at: str) -> Bundle:
     """A checkpoint of that name, if there is one: its variables come into the present state."""
     try:
-        kept, restored = await session.revive(name)
+        kept, restored = await session.revive(asked.name, names=asked.names, force=asked.force)
     except NotFound as neither:
+        if missing is None:
+            raise
         raise NotFound(f"{missing}. On disk: {neither}") from None
     return text(*state_text.revived(kept, restored.names, restored.failed, restored.of, at))
 
@@ -212,8 +230,13 @@ def names(session: Session, words: list[str]) -> list[str]:
 
 
 def _restorable(session: Session, words: list[str]) -> list[str]:
-    named = [word for word in words if not word.startswith("-")]
-    return [] if named else [*names(session, words), *session.checkpoint_titles]
+    if words[-1:] == ["--var"]:
+        return []
+    again = ["--var"] if "--var" in words else []
+    named = [
+        word for before, word in pairwise(["", *words]) if before != "--var" and not word.startswith("-")
+    ]
+    return again if named else [*again, *names(session, words), *session.checkpoint_titles]
 
 
 def _lines(session: Session, words: list[str]) -> list[str]:

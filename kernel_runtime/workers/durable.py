@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 import socket
 import time
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +23,7 @@ from kernel_runtime.domain.errors import (
     NotFound,
     ProtocolViolation,
 )
-from kernel_runtime.domain.snapshot import Saving, check_name
+from kernel_runtime.domain.snapshot import check_name
 from kernel_runtime.workers.branch import Pending
 from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, send_checkpoint
 from kernel_runtime.workers.concealing import concealed
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.disclosed import Disclosed
+    from kernel_runtime.domain.snapshot import Saving
     from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.checkpoints import Restored
@@ -87,6 +88,7 @@ class Durable:
         self._cells = 0
         self._automatic: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._unnamed = f"session-{secrets.token_hex(4)}"
         self.trouble = ""
         self.titles: list[str] = []
@@ -98,7 +100,7 @@ class Durable:
 
     def close(self) -> None:
         """Let go of the session."""
-        self._saving = Saving()  # a cell that ends with it makes nothing due
+        self._closed = True  # a cell that ends with it makes nothing due
         for waiting in (self._automatic, self._timer):
             if waiting is not None:
                 waiting.cancel()
@@ -171,8 +173,8 @@ class Durable:
         self, name: str, *, names: Iterable[str] | None = None, force: bool = False
     ) -> tuple[Checkpoint, Restored]:
         """Bring variables of a checkpoint back into the live branch, which unpickles them; ``undo``
-        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same), for
-        more than this guest may have, and for a label that only several other sessions have.
+        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same), and
+        for a label that only several other sessions have.
         """
         store = self._store(False)
         kept = await asyncio.to_thread(store.checkpoint, name, self.key)
@@ -262,7 +264,7 @@ class Durable:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._cells or self._live.executing or self._automatic is not None:
+        if self._closed or not self._cells or self._live.executing or self._automatic is not None:
             return
         loop, passed = asyncio.get_running_loop(), time.monotonic() - self._last
         if self._saving.is_due(passed, self._cells):
@@ -281,7 +283,7 @@ class Durable:
         paused = self._live.paused
         await self._try_to_save()
         if paused and not (self._live.paused or self._live.executing or self._live.turns.are_taken):
-            with suppress(KernelRuntimeError):
+            with contextlib.suppress(KernelRuntimeError):
                 await self._live.pause()
 
     async def _try_to_save(self) -> None:

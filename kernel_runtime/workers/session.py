@@ -184,9 +184,11 @@ class Session(Cells):
         """What its checkpoints are called, as far as it is known without looking."""
         return self.durable.titles
 
-    async def revive(self, name: str) -> tuple[Checkpoint, Restored]:
-        """Bring the variables of a checkpoint back into the present state."""
-        return await self.durable.load(name)
+    async def revive(
+        self, name: str, *, names: list[str] | None = None, force: bool = False
+    ) -> tuple[Checkpoint, Restored]:
+        """Bring the variables of a checkpoint (None: all) back into the present state."""
+        return await self.durable.load(name, names=names, force=force)
 
     async def usage(self) -> Usage:
         """What the guest uses now, measured from outside."""

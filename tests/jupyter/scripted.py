@@ -111,9 +111,15 @@ class ScriptedSession:
             skipped={"lock": "cannot pickle '_thread.lock' object\x1b[2J"},
         )
 
-    async def revive(self, name: str) -> tuple[Checkpoint, Any]:
+    async def revive(
+        self, name: str, *, names: list[str] | None = None, force: bool = False
+    ) -> tuple[Checkpoint, Any]:
         if name not in ("kept", "theirs"):
             raise NotFound(f"there is no checkpoint {name!r}; there are 'kept', 'theirs'")
+        if names is not None or force:
+            return await self.checkpoint(name), SimpleNamespace(
+                names=names or ["forced"], failed={}, of="", unkept=""
+            )
         of = "other\x1b[2J.ipynb" if name == "theirs" else ""
         return await self.checkpoint(name), SimpleNamespace(
             names=["x"], failed={"y": "it has changed"}, of=of

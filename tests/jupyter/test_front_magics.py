@@ -250,6 +250,15 @@ def test_a_snapshot_goes_before_a_checkpoint_of_its_name(kernel: Kernel) -> None
     assert "checkpoint" not in shown(kernel, "%restore kept")
 
 
+def test_options_for_checkpoints_mean_one_though_a_snapshot_is_called_so(kernel: Kernel) -> None:
+    kernel.run("%snapshot kept")
+    assert shown(kernel, "%restore kept --var a --var b").startswith(
+        "2 variables of checkpoint 'kept' are back"
+    )
+    assert shown(kernel, "%restore kept --force").startswith("1 variable of checkpoint 'kept' is back")
+    assert refused(kernel, "%restore tuesday --force").startswith("NotFound: there is no checkpoint")
+
+
 def test_gates_are_shown_asked_and_resumed(kernel: Kernel) -> None:
     assert shown(kernel, "%gates") == "#7  in f, line 2, of cell 3"
     assert shown(kernel, "%gate eval 7 x -1") == "value of x -1"
@@ -352,8 +361,11 @@ def test_names_options_and_snapshots_are_completed(kernel: Kernel) -> None:
     assert completed(kernel, "%und") == (["guest", "%undo"], "%")
     matches, word = completed(kernel, "%restore cl")
     assert (matches, word) == (["clean"], "cl")
-    assert completed(kernel, "%restore --")[0] == ["--reseed"]
-    assert completed(kernel, "%restore ")[0] == ["--reseed", "clean", "kept"]
+    assert completed(kernel, "%restore --")[0] == ["--force", "--reseed", "--var"]
+    assert completed(kernel, "%restore ")[0] == ["--force", "--reseed", "--var", "clean", "kept"]
+    assert completed(kernel, "%restore --var x k")[0] == ["kept"]
+    assert completed(kernel, "%restore kept --var x --v")[0] == ["--var"]
+    assert completed(kernel, "%restore --var k")[0] == []
     assert completed(kernel, "%restore k")[0] == ["kept"]
     assert completed(kernel, "x = 1\n%snapshots d")[0] == ["drop"]
     assert completed(kernel, "%snapshots drop c")[0] == ["clean"]

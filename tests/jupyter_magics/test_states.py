@@ -134,6 +134,10 @@ def test_checkpoints_and_back_from_disk(shell: InteractiveShell, capsys: pytest.
     assert told.endswith("it is not this notebook's own: %%sandbox default has kept it")
     run(shell, "print(x, z)", "--name other")
     assert capsys.readouterr().out == "1 kept 3\n2 4\n"
+    told = shown(shell, "restore monday --var y --force")
+    assert told.startswith("1 variable of checkpoint 'monday' is back")
+    with pytest.raises(UsageError, match="has no variable 'w'"):
+        shell.run_line_magic("sandbox", "restore monday --var w")
     with pytest.raises(UsageError, match="there is no snapshot 'sunday'"):
         shell.run_line_magic("sandbox", "restore sunday")
 
