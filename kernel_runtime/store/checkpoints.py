@@ -94,7 +94,8 @@ class DiskStore(Shelf):
             yield from self.chunks(group.parts[part].numbers())
         except Damaged as error:
             lost = ", ".join(group.names) or "what the notebook defines"
-            raise Damaged(f"checkpoint {identity}: {error}; lost: {lost}") from None
+            rest = "; what else is in it comes back by name (names=[…], --var NAME)" if group.number else ""
+            raise Damaged(f"checkpoint {identity}: {error}; lost: {lost}{rest}") from None
 
     def chunks(self, numbers: Sequence[int]) -> Iterator[bytes]:
         """Contents by number, each compared with its name."""

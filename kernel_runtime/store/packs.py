@@ -7,6 +7,7 @@ says. Small chunks share a block, so that compression finds what they have in co
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -213,6 +214,7 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def failed(error: OSError, what: str) -> StorageFailed:
-    """An error of the disk in words."""
-    return StorageFailed(f"{what}: {os.strerror(error.errno) if error.errno else error}")
+def failed(error: OSError, what: str, if_full: str = "") -> StorageFailed:
+    """An error of the disk in words; ``if_full``: what can be done where it is full."""
+    advice = f"; {if_full}" if if_full and error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return StorageFailed(f"{what}: {os.strerror(error.errno) if error.errno else error}{advice}")

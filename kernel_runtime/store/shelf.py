@@ -102,14 +102,17 @@ class Shelf:
         if not rows:
             raise NotFound(f"there is no checkpoint {identity}")
         data, digest, sealed = rows[0]
-        self._last = last = unpack(identity, data, digest, self.key_for(sealed))
+        self._last = last = unpack(identity, data, digest, self.key_for(sealed, f"checkpoint {identity}"))
         return last
 
-    def key_for(self, sealed: str) -> keys.Key | keys.NoKey:
+    def key_for(self, sealed: str, what: str = "it") -> keys.Key | keys.NoKey:
         if not sealed:
             return keys.NoKey()
         if sealed != self.key.id:
-            raise Conflict(f"it is encrypted with the key {sealed}; set {keys.VARIABLE} to that key")
+            raise Conflict(
+                f"{what} is encrypted with the key {sealed}: start with {keys.VARIABLE} set to that key, or "
+                f"{keys.FILE_VARIABLE} to the path of a file that holds it"
+            )
         return self.key
 
     def forget(self) -> None:

@@ -143,7 +143,7 @@ def _head_of(file: BinaryIO, path: Path) -> _Head:
             raise ProtocolViolation("something follows its end")
         last = item
     if not isinstance(last, _End):
-        raise ProtocolViolation("it is cut")
+        raise ProtocolViolation("it is cut; export it again")
     return last.head
 
 
@@ -156,7 +156,7 @@ def _next(file: BinaryIO) -> _Chunks | _Group | _End | None:
         raise ProtocolViolation("a piece of it is too large")
     data = file.read(size)
     if len(data) < size:
-        raise ProtocolViolation("it is cut")
+        raise ProtocolViolation("it is cut; export it again")
     item: _Chunks | _Group | _End = _decode(unpack(data, _MAX_PIECE))
     return item
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kernel_runtime.store.shelf import Shelf
 
 _INSERT_CHUNK = "INSERT OR IGNORE INTO chunks (name, pack, block, start, size) VALUES (?, ?, ?, ?, ?)"
+_IF_FULL = "those that were kept before are whole. Make room there, or let older ones go (`kernel-runtime checkpoints prune`)"
 _INSERT_CHECKPOINT = (
     "INSERT INTO checkpoints (id, key, parent, sealed, made, size, added, digest, record) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -177,7 +178,7 @@ class DiskWriter:
             yield
         except OSError as error:
             self.abort()
-            raise failed(error, f"the checkpoint was not written, {self._store.packs}") from None
+            raise failed(error, f"the checkpoint was not written, {self._store.packs}", _IF_FULL) from None
         except BaseException:
             self.abort()
             raise

@@ -344,7 +344,10 @@ def _results(peer: _Peer, groups: list[Group]) -> Restored:
     failed: dict[str, str] = {}
     while not isinstance(frame := peer.receive(), wire.LoadEnded):
         if isinstance(frame, wire.Unfit):
-            raise Conflict("the checkpoint does not fit here: " + "; ".join(frame.reasons))
+            reasons = "; ".join(frame.reasons)
+            raise Conflict(
+                f"the checkpoint does not fit here: {reasons}; force=True (--force) loads it all the same"
+            )
         said = frame.names if isinstance(frame, wire.Loaded) else [frame.name]
         if not expected.issuperset(said):
             raise ProtocolViolation("the guest restored a variable that it was not sent, or one twice")

@@ -157,7 +157,8 @@ def test_encrypted_ones_need_their_key(invoke, kept, monkeypatch, tmp_path):
     monkeypatch.delenv("KERNEL_RUNTIME_CHECKPOINT_KEY")
     assert sealed.id in invoke("checkpoints", "list").output
     refused = invoke("checkpoints", "show", sealed.id)
-    assert refused.exit_code == 2 and "encrypted" in refused.output
+    assert refused.exit_code == 2 and f"checkpoint {sealed.id} is encrypted" in refused.output
+    assert "KERNEL_RUNTIME_CHECKPOINT_KEY_FILE" in refused.output
     invoke("checkpoints", "prune")
     key = tmp_path / "key"
     key.write_text("ab" * 32)

@@ -103,7 +103,7 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoint(place, monkeypatc
     before, kept = sorted(store.packs.iterdir()), store.checkpoints()
     with monkeypatch.context() as patch:
         patch.setattr(os, call, lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-        with pytest.raises(StorageFailed, match="No space left on device"):
+        with pytest.raises(StorageFailed, match=r"No space left on device; those .* are whole. Make room"):
             keep(store, {"new": os.urandom(60_000)})
     assert sorted(store.packs.iterdir()) == before
     assert store.checkpoints() == kept

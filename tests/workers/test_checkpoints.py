@@ -260,5 +260,5 @@ def test_a_hostile_answer_is_refused(store, what):
 
 def test_a_branch_that_does_not_fit_says_why(store):
     kept = keep(store, {"x": b"1"})
-    with pytest.raises(Conflict, match="another Python"):
+    with pytest.raises(Conflict, match=r"another Python; force=True \(--force\)"):
         _restore(store, kept.id, lambda channel, *_: channel.send(wire.Unfit(reasons=["another Python"])))
