@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernel_runtime.client import AsyncSession, Session
-    from kernel_runtime.domain.checkpoint import Checkpoint
+    from kernel_runtime.domain.checkpoint import Checkpoint, Retention
     from kernel_runtime.domain.difference import Difference
     from kernel_runtime.domain.errors import (
         CapabilityDenied,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.question import Question
     from kernel_runtime.domain.rules import Span
-    from kernel_runtime.domain.snapshot import Budget, Snapshot
+    from kernel_runtime.domain.snapshot import Budget, Saving, Snapshot
     from kernel_runtime.domain.usage import Amount, Nearly, Usage
     from kernel_runtime.domain.verdict import Reason, Verdict
     from kernel_runtime.jupyter.magics import load_ipython_extension, unload_ipython_extension
@@ -74,7 +74,9 @@ _HOMES = {
     "Reason": "kernel_runtime.domain.verdict",
     "Replay": "kernel_runtime.workers.replay",
     "Restoration": "kernel_runtime.workers.restoration",
+    "Retention": "kernel_runtime.domain.checkpoint",
     "Restored": "kernel_runtime.workers.checkpoints",
+    "Saving": "kernel_runtime.domain.snapshot",
     "Snapshot": "kernel_runtime.domain.snapshot",
     "Span": "kernel_runtime.domain.rules",
     "Usage": "kernel_runtime.domain.usage",
@@ -108,6 +110,8 @@ __all__ = [
     "Restoration",
     "Restored",
     "Result",
+    "Retention",
+    "Saving",
     "Session",
     "Snapshot",
     "Span",

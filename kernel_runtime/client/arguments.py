@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.limits import FLOORS, Limits, parse_seconds
-from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.snapshot import Budget, Saving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,6 +155,15 @@ def budget(value: object) -> Budget:
         return Budget()
     if not isinstance(value, Budget):
         raise _unwanted(value, "snapshots", "a budget, like Budget(count=5, memory=2 << 30)")
+    return value.check()
+
+
+def saving(value: object) -> Saving | None:
+    """When checkpoints are made without being asked for; None: never."""
+    if value is None:
+        return None
+    if not isinstance(value, Saving):
+        raise _unwanted(value, "saving", "a Saving, like Saving(every=600, retention=Retention(count=5))")
     return value.check()
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.check_policy import Rule
     from kernel_runtime.domain.file_changes import FileChanges, Outcome
     from kernel_runtime.domain.manifest import Manifest
-    from kernel_runtime.domain.snapshot import Budget
+    from kernel_runtime.domain.snapshot import Budget, Saving
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.ports import Person
     from kernel_runtime.result import Output, Result
@@ -54,6 +54,9 @@ class AsyncSession(AsyncStates):
     ``"net:api.example.org/GET"``; ``policy``, a file of rules (TOML), whose checks level strict refuses
     beside its own; ``person``, who is asked where nothing decides (a ``ports.Person``). Without one, asking is denying.
 
+    ``saving``: when a checkpoint is written without being asked for, and how many are kept (``Saving(every=600)``; default: on
+    ``checkpoint`` alone, the newest 20). Give a ``name``, by which they are found again.
+
     ``workdir``: the directory the guest may read (default: the current one; None: none; never
     your home directory). ``rung="landlock"`` accepts walls without namespaces, on a host that
     refuses them (default: what ``KERNEL_RUNTIME_RUNG`` says). Raises ``Invalid`` for malformed
@@ -78,6 +81,7 @@ class AsyncSession(AsyncStates):
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
         person: Person | None = None,
+        saving: Saving | None = None,
         **amounts: object,
     ) -> None:
         super().__init__()
@@ -85,6 +89,7 @@ class AsyncSession(AsyncStates):
         self._budget = arguments.budget(snapshots)
         self._automatic = automatic
         self.idle = arguments.seconds(idle, "idle") or None
+        self._saving = arguments.saving(saving)
         self.rung = _accepted_rung(rung)
         self.flood = parse_flood(arguments.text(flood, "flood", "'cut' or 'end'"))
         given = arguments.limits(limits)
@@ -148,6 +153,7 @@ class AsyncSession(AsyncStates):
                     self._powers, session.disclosed, commons, carry=session.account.carried
                 ),
                 egress=outside,
+                saving=self._saving,
             )
             outside.of(self._session)
         if self._on_warning is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.limits import Limits
     from kernel_runtime.domain.manifest import Manifest
     from kernel_runtime.domain.records import Records
-    from kernel_runtime.domain.snapshot import Budget, Snapshot
+    from kernel_runtime.domain.snapshot import Budget, Saving, Snapshot
     from kernel_runtime.domain.usage import Nearly, Usage
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.ports import Person
@@ -60,6 +60,7 @@ class Session(Gates):
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
         person: Person | None = None,
+        saving: Saving | None = None,
         **amounts: object,
     ) -> None:
         self._session = AsyncSession(
@@ -78,6 +79,7 @@ class Session(Gates):
             allow=allow,
             deny=deny,
             person=person,
+            saving=saving,
             **amounts,
         )
         self._portal = _portal()

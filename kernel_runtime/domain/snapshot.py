@@ -85,6 +85,18 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
 
+#: The same for ``Saving`` and its ``Retention``.
+_WHEN: tuple[tuple[str, Any, str], ...] = (
+    ("every", int | float, "number of seconds"),
+    ("cells", int, "whole number"),
+)
+_HOW_LONG: tuple[tuple[str, Any, str], ...] = (
+    ("count", int, "whole number"),
+    ("age", int | float, "number of seconds"),
+    ("bytes", int, "number of bytes"),
+)
+
+
 class Saving(msgspec.Struct, frozen=True, kw_only=True):
     """When a checkpoint is made without being asked for: ``every`` so many seconds in which a cell has run, or so
     many ``cells`` after the last one (None: not), never while a cell runs; ``retention``: which of them are kept.
@@ -98,6 +110,23 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is time, so long and so many cells after the last one."""
         by_time = self.every is not None and seconds >= self.every
         return by_time or (self.cells is not None and cells >= self.cells)
+
+    def check(self) -> Saving:
+        """Itself; ``Invalid`` where it makes no sense."""
+        for name, kind, wanted in _WHEN:
+            _check_amount(name, getattr(self, name), kind, wanted)
+        if not isinstance(self.retention, Retention | None):
+            raise Invalid(f"saving: retention is one, like Retention(count=5), not {self.retention!r}")
+        for name, kind, wanted in _HOW_LONG if self.retention is not None else ():
+            _check_amount(name, getattr(self.retention, name), kind, wanted)
+        return self
+
+
+def _check_amount(name: str, value: Any, kind: Any, wanted: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+        raise Invalid(f"saving: {name} is a {wanted} above 0, or None, not {value!r}")
 
 
 def _parse_part(text: str, place: str) -> float:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import kernel_runtime
+from kernel_runtime.domain.checkpoint import Retention
 from kernel_runtime.domain.errors import Invalid, NotFound
-from kernel_runtime.domain.snapshot import Budget
+from kernel_runtime.domain.snapshot import Budget, Saving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,3 +145,22 @@ def test_a_session_as_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "app.toml").write_text('id = "a"')
     kernel_runtime.Session(workdir=tmp_path, manifest=tmp_path / "app.toml", allow=("cache",), deny={"clock"})
     kernel_runtime.Session(workdir=None, limits=kernel_runtime.Limits(memory=2**30), on_warning=print)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (600, r"^saving: 600 is not a Saving, like Saving\(every=600"),
+        (Saving(every="10m"), "^saving: every is a number of seconds above 0, or None, not '10m'$"),  # type: ignore[arg-type]
+        (Saving(every=0), "every is a number of seconds above 0"),
+        (Saving(every=float("nan")), "every is a number of seconds above 0"),
+        (Saving(cells=1.5), "cells is a whole number above 0"),  # type: ignore[arg-type]
+        (Saving(cells=True), "cells is a whole number above 0"),
+        (Saving(retention=5), r"^saving: retention is one, like Retention\(count=5\), not 5$"),  # type: ignore[arg-type]
+        (Saving(retention=Retention(count=-1)), "count is a whole number above 0"),
+        (Saving(retention=Retention(age="7d")), "age is a number of seconds above 0"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_saving_that_is_none(given: Any, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        kernel_runtime.Session(saving=given)

@@ -174,3 +174,28 @@ def test_a_paused_session_is_written_and_stays_paused(clock: Clock) -> None:
             assert not inner.paused
 
     asyncio.run(story())
+
+
+def test_a_program_says_when_and_how_many_are_kept() -> None:
+    async def story() -> None:
+        saving = kernel_runtime.Saving(cells=1, retention=kernel_runtime.Retention(count=2))
+        async with kernel_runtime.AsyncSession(workdir=None, name="programs-own", saving=saving) as session:
+            for number in range(3):
+                await session.run(f"x = {number}")
+                made = session.watched.durable._automatic
+                assert made is not None
+                await made
+            store = session.watched.durable._store(False)
+            assert len(store.checkpoints("programs-own")) == 2
+            await session.run("x = 9")
+            assert (await session.load(store.checkpoints("programs-own")[0].id)).names == ["x"]
+        async with kernel_runtime.AsyncSession(workdir=None, name="control") as session:
+            await session.run("x = 1")
+            assert session.watched.durable._automatic is session.watched.durable._timer is None
+
+    asyncio.run(story())
+
+
+def test_a_blocking_session_hands_it_on() -> None:
+    saving = Saving(every=_HOUR)
+    assert kernel_runtime.Session(saving=saving)._session._saving is saving
