@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,3 +73,31 @@ def test_what_finds_no_room_beside_the_others_is_said(session: kernel_runtime.Se
         assert narrow.run("small").result == "2"
         narrow.run("del other")
         assert narrow.load(kept.id).names == ["large", "np", "small"]  # the control
+
+
+def test_nothing_is_brought_back_into_a_running_cell(session: kernel_runtime.Session) -> None:
+    session.run("x = 1")
+    kept = session.checkpoint()
+    session.run("x = 2")
+    started, go = threading.Event(), threading.Event()
+    seen: list[str | None] = []
+
+    def wait(*_: object) -> str:
+        started.set()
+        go.wait(60)
+        return ""
+
+    def run() -> None:
+        seen.append(session.run("input(); x", on_input=wait).result)
+
+    running = threading.Thread(target=run)
+    running.start()
+    try:
+        assert started.wait(60)
+        with pytest.raises(Conflict, match="a cell is running: a checkpoint is restored between cells"):
+            session.load(kept.id)
+    finally:
+        go.set()
+        running.join(60)
+    assert seen == ["2"]
+    assert session.load(kept.id).names == ["x"]  # the control
