@@ -8,6 +8,7 @@ through the same door as what a guest sends.
 from __future__ import annotations
 
 import os
+import reprlib
 import struct
 import tempfile
 from array import array
@@ -19,6 +20,7 @@ import msgspec
 from kernel_runtime.domain.amounts import MIB
 from kernel_runtime.domain.checkpoint import DIGEST, About, Checkpoint, Group
 from kernel_runtime.domain.errors import Invalid, ProtocolViolation
+from kernel_runtime.domain.snapshot import check_name
 from kernel_runtime.store.compression import pack, unpack
 from kernel_runtime.store.packs import failed
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _MAGIC = b"KRCHECK1"
 _LENGTH = struct.Struct("<I")
 _BATCH, _MAX_PIECE = 1 * MIB, 64 * MIB
+_MAX_KEY = 4096  # a path, at most
 
 
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,7 +119,7 @@ def take_in(store: CheckpointStore, path: Path, quota: Quota | None = None) -> C
     """Keep the checkpoint of the file ``path``; ``Invalid`` if it is none, and nothing is kept."""
     try:
         with open(path, "rb") as file:
-            head = _head_of(file, path)
+            head = _checked(_head_of(file, path), path)
             file.seek(len(_MAGIC))
             writer = store.begin(head.key, parent="", label=head.label, quota=quota)
             try:
@@ -145,6 +148,17 @@ def _head_of(file: BinaryIO, path: Path) -> _Head:
     if not isinstance(last, _End):
         raise ProtocolViolation("it is cut; export it again")
     return last.head
+
+
+def _checked(head: _Head, path: Path) -> _Head:
+    """Its label and key are said to people in lines of ours: they are what we could have given, or can be shown."""
+    if head.label:
+        check_name(head.label, of=f"{path}: the checkpoint's label")
+    if not head.key.isprintable() or len(head.key) > _MAX_KEY:
+        raise Invalid(
+            f"{path}: the session or notebook that it is of is called {reprlib.repr(head.key)}, which cannot be shown"
+        )
+    return head
 
 
 def _next(file: BinaryIO) -> _Chunks | _Group | _End | None:

@@ -263,6 +263,30 @@ def test_carried_over_in_a_file(store, tmp_path):
     other.close()
 
 
+_SAID = "checkpoint of today is kept\n%restore theirs brings it back"
+HEADS = {
+    "a label of two lines": ({"label": _SAID}, "the checkpoint's label: .* is not a name"),
+    "a label that a terminal obeys": ({"label": "a\x1b[2J"}, "the checkpoint's label: .* is not a name"),
+    "a label without end": ({"label": "a" * 9999}, "the checkpoint's label: .* is not a name"),
+    "a key of two lines": ({"key": "book\n" + _SAID}, "the session or notebook .* cannot be shown"),
+    "a key without end": ({"key": "a" * 9999}, "the session or notebook .* cannot be shown"),
+}
+
+
+@pytest.mark.parametrize("what", HEADS)
+def test_a_file_says_nothing_in_our_lines(store, tmp_path, what):
+    head, said = HEADS[what]
+    path = tmp_path / "file.krc"
+    transfer.export(store, keep(store, VALUES, **{"key": "book", "label": "", **head}).id, path)
+    count = len(store.checkpoints())
+    with pytest.raises(Invalid, match=rf"file\.krc: {said}"):
+        transfer.take_in(store, path)
+    assert len(store.checkpoints()) == count
+    for label in ("", "automatic", "monday"):  # the control
+        transfer.export(store, keep(store, VALUES, key="my notes/büch 1.ipynb", label=label).id, path)
+        assert transfer.take_in(store, path).label == label
+
+
 def test_a_file_that_is_cut_or_altered_is_refused(store, tmp_path):
     path = tmp_path / "file.krc"
     transfer.export(store, keep(store, VALUES).id, path)
