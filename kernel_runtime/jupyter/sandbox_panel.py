@@ -116,7 +116,8 @@ class SandboxPanels:
             from kernel_runtime.jupyter.panels import differences
             from kernel_runtime.jupyter.panels.snapshot_view import SnapshotView
 
-            return SnapshotView(session.snapshots, differences.by(session), guest)
+            diff = differences.by(session)
+            return SnapshotView(session.snapshots, diff, guest, session.written_since)
 
         await session.snapshots.settled()
         return await self._shown(f"snapshots {guest}", "", make)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kernel_runtime.domain.amounts import show_bytes
-from kernel_runtime.domain.errors import Invalid, KernelRuntimeError, NotFound
+from kernel_runtime.domain.errors import Invalid, NotFound
 from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter import state_html, state_text
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, text, whole
@@ -104,10 +104,7 @@ async def _from_disk(session: Session, asked: Any, missing: NotFound | None, at:
 
 async def went_back(session: Session, what: str, restoration: Restoration) -> Bundle:
     """What came of it: which moment, how fast, what is not in it, which files stay as they are."""
-    try:
-        written = await session.written_since(restoration.snapshot.number)
-    except KernelRuntimeError:
-        written = None
+    written = await state_text.written_by(session.written_since, restoration)
     return text(*state_text.restored(what, restoration, written))
 
 

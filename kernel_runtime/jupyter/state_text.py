@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime.domain.amounts import counted, show_amount
+from kernel_runtime.domain.errors import KernelRuntimeError
 from kernel_runtime.domain.snapshot import show_tree
 from kernel_runtime.jupyter.page_text import clean_terminal, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.snapshot import Snapshot
+
+    #: The files that were written since a snapshot, by its number.
+    WrittenSince = Callable[[int], Awaitable[list[str]]]
 
 _LONGEST, _FILES, _NAMED = 300, 8, 20
 
@@ -88,7 +92,12 @@ def restored(what: str, restoration: Restoration, written: Sequence[str] | None)
     since; None: that could not be found out."""
     cell = restoration.snapshot.cell
     moment = f"cell {cell}" if cell else "the start"
-    lines = [f"{what} {moment} ({_ms(restoration.seconds)})", files(written)]
+    return [f"{what} {moment} ({_ms(restoration.seconds)})", *as_it_is(restoration, written)]
+
+
+def as_it_is(restoration: Restoration, written: Sequence[str] | None) -> list[str]:
+    """What is not as it was at the moment that came back; ``written`` as for ``restored``."""
+    lines = [files(written)]
     if restoration.external:
         lines.append(f"not in it: {'; '.join(map(said, restoration.external))}")
     if restoration.changed:
@@ -98,6 +107,14 @@ def restored(what: str, restoration: Restoration, written: Sequence[str] | None)
             f"the state that was left is not kept, redo cannot bring it back: {said(restoration.unkept)}"
         )
     return lines
+
+
+async def written_by(written: WrittenSince | None, restoration: Restoration) -> list[str] | None:
+    """The files that were written since the moment that came back; None: that could not be found out."""
+    try:
+        return None if written is None else await written(restoration.snapshot.number)
+    except KernelRuntimeError:
+        return None
 
 
 def files(written: Sequence[str] | None) -> str:

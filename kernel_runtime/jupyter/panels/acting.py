@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Deed = Callable[[], Awaitable[str]]
 
+#: Characters of what is told of a deed: names of files and of what is missing stand in it.
+MAX_SAID = 4000
+
 
 class Acting:
     """Deeds of one panel, one at a time; ``said`` tells how the last one went. ``changed`` is called when
@@ -80,7 +83,7 @@ class Acting:
             self.said.remove_class(each)
         self.said.add_class(kind)
         role = "alert" if kind == "kr-error" else "status"
-        self.said.value = f'<span role="{role}">{escape(sentence(text))}</span>'
+        self.said.value = f'<span role="{role}">{escape(sentence(text), MAX_SAID)}</span>'
 
     def hush(self) -> None:
         """What was said last is past."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from kernel_runtime.domain.errors import Conflict
+from kernel_runtime.domain.snapshot import Snapshot
+from kernel_runtime.jupyter import state_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kernel_runtime.domain.snapshot import Budget, Snapshot
+    from kernel_runtime.domain.snapshot import Budget
+    from kernel_runtime.jupyter.state_text import WrittenSince
     from kernel_runtime.workers.restoration import Restoration
 
 
@@ -41,19 +44,20 @@ class Board(Protocol):
 
 
 class Deeds:
-    """The deeds on one session's snapshots; each raises what prevents it."""
+    """The deeds on one session's snapshots; each raises what prevents it. ``written``: None where nobody knows."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, written: WrittenSince | None = None) -> None:
         self._board = board
+        self._written = written
 
     async def restore(self, number: int) -> str:
-        return _back(f"#{number} is back", await self._board.restore(number))
+        return await self._back(f"#{number} is back", await self._board.restore(number))
 
     async def undo(self) -> str:
-        return _back("the last cell is undone", await self._board.undo())
+        return await self._back("the last cell is undone", await self._board.undo())
 
     async def redo(self) -> str:
-        return _back("taken back", await self._board.redo())
+        return await self._back("taken back", await self._board.redo())
 
     async def branch(self, number: int, line: str) -> str:
         """A new line of state that begins at a snapshot; the present one stays where it is."""
@@ -61,12 +65,14 @@ class Deeds:
         if line in self._board.lines:
             raise Conflict(f"there is a line {line!r} already; choose another name, or switch to it")
         left = self._board.line
-        await self._board.branch(line, number)
-        return f"the line {line} begins at #{number}; {left} stays where it was"
+        came = await self._board.branch(line, number)
+        begins = f"the line {line} begins at #{number}; {left} stays where it was"
+        return begins if isinstance(came, Snapshot) else await self._back(begins, came)
 
     async def switch(self, line: str) -> str:
-        await self._board.branch(line)
-        return f"the line {line} goes on where it was left"
+        came = await self._board.branch(line)
+        goes_on = f"the line {line} goes on where it was left"
+        return goes_on if isinstance(came, Snapshot) else await self._back(goes_on, came)
 
     async def pin(self, number: int) -> str:
         """Pinned, or no longer."""
@@ -83,10 +89,8 @@ class Deeds:
         taken = {*self._board.lines, *(each.line for each in self._board.listing())}
         return next(name for n in range(2, len(taken) + 3) if (name := f"line-{n}") not in taken)
 
-
-def _back(what: str, restoration: Restoration) -> str:
-    """With the time it took, and what the state lacks."""
-    lacks = f"; without {', '.join(restoration.external)}" if restoration.external else ""
-    changed = f"; changed meanwhile: {', '.join(restoration.changed)}" if restoration.changed else ""
-    unkept = f"; what was left is not kept, redo cannot bring it back: {restoration.unkept}"
-    return f"{what} after {1000 * restoration.seconds:.0f} ms{lacks}{changed}{unkept if restoration.unkept else ''}"
+    async def _back(self, what: str, restoration: Restoration) -> str:
+        """With the time it took, and what is not as it was then: what the magics say."""
+        written = await state_text.written_by(self._written, restoration)
+        after = f"{what} after {1000 * restoration.seconds:.0f} ms"
+        return "; ".join([after, *state_text.as_it_is(restoration, written)])

@@ -90,7 +90,7 @@ def _row(row: Difference) -> str:
     return f'<tr class="kr-{change}"><td title="{change}">{_SIGNS[change]}</td>{cells}</tr>'
 
 
-def escape(text: str) -> str:
-    """One line of text for the page, whatever it was."""
-    line = " ".join(one_line(str(text), 2 * MAX_TEXT).split())
-    return html.escape(line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…")
+def escape(text: str, longest: int = MAX_TEXT) -> str:
+    """One line of text for the page, whatever it was; ``longest``: characters."""
+    line = " ".join(one_line(str(text), 2 * longest).split())
+    return html.escape(line if len(line) <= longest else line[: longest - 1] + "…")

@@ -48,7 +48,9 @@ class Panels:
 
     async def _snapshots(self, parent: bytes) -> Bundle:
         session = self._guest.session or await self._guest.ready()
-        return await snapshots.open_panel(self._stage, session.snapshots, parent, differences.by(session))
+        return await snapshots.open_panel(
+            self._stage, session.snapshots, parent, differences.by(session), session.written_since
+        )
 
     async def _resources(self, parent: bytes) -> Bundle:
         if self._guest.session is None:

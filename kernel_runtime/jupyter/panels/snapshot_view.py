@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.snapshot import Snapshot
     from kernel_runtime.jupyter.panels.deeds import Board
     from kernel_runtime.jupyter.panels.differences import Diff
+    from kernel_runtime.jupyter.state_text import WrittenSince
 
 #: Changes that come together are drawn together.
 DRAW_SECONDS = 0.1
@@ -29,13 +30,19 @@ DRAW_SECONDS = 0.1
 
 class SnapshotView:
     """One panel. It redraws itself when the snapshots change, also while a cell runs. ``guest``: whose they are,
-    where there are several."""
+    where there are several; ``written``: which files were written since one."""
 
-    def __init__(self, board: Board, diff: Diff | None = None, guest: str = "") -> None:
+    def __init__(
+        self,
+        board: Board,
+        diff: Diff | None = None,
+        guest: str = "",
+        written: WrittenSince | None = None,
+    ) -> None:
         self._board = board
         self._title = f"Snapshots of {guest}" if guest else "Snapshots"
         self._diff = diff
-        self._deeds = Deeds(board)
+        self._deeds = Deeds(board, written)
         self._acting = Acting(self._draw)
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False

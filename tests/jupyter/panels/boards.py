@@ -86,11 +86,17 @@ class FakeBoard:
     async def redo(self) -> Restoration:
         raise NotFound("there is nothing to redo: no undo since the last cell")
 
-    async def branch(self, line: str, start: str | int | None = None) -> Snapshot:
+    async def branch(self, line: str, start: str | int | None = None) -> Restoration | Snapshot:
         self.asked.append(("branch", line) if start is None else ("branch", line, start))
+        there = line in self.lines
         self.lines = sorted({*self.lines, line})
         self.line = line
-        return self.listing()[0]
+        snapshot = self.listing()[0] if start is None else find(self.listing(), start)
+        if start is None and not there:
+            return snapshot
+        return Restoration(
+            snapshot=snapshot, seconds=0.007, external=["a socket"], changed=["log"], unkept=self.unkept
+        )
 
 
 class Ear:

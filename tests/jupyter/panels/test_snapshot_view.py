@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from kernel_runtime.domain.errors import Conflict
 from kernel_runtime.jupyter.panels.differences import Difference
 from kernel_runtime.jupyter.panels.snapshots import open_panel, recognise
 from tests.jupyter.panels.boards import HOSTILE, FakeBoard, sample, stage
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.panels.snapshot_view import SnapshotView
 
 
-async def opened(board: FakeBoard, diff: Any = None) -> tuple[SnapshotView, Any, dict[str, Any]]:
+async def opened(
+    board: FakeBoard, diff: Any = None, written: Any = None
+) -> tuple[SnapshotView, Any, dict[str, Any]]:
     place, ear, _ = stage()
-    bundle = await open_panel(place, board, b"{}", diff)
+    bundle = await open_panel(place, board, b"{}", diff, written)
     ((view, _),) = place._panels.values()
     return view, ear, bundle
 
@@ -49,7 +52,7 @@ def test_each_deed_is_done_on_the_chosen_one_and_told():
         board = sample()
         view, _, _ = await opened(board)
         view._choice.value = 3
-        assert "#3 is back after 12 ms; without a socket." in await press(view._acting, view._restore)
+        assert "#3 is back after 12 ms; files" in await press(view._acting, view._restore)
         assert "#3 is kept" in await press(view._acting, view._pin)
         assert "no longer pinned" in await press(view._acting, view._pin)
         view._name.value = "other"
@@ -75,8 +78,36 @@ def test_a_line_is_switched_to():
         board.lines = ["main", "other"]
         view._draw()
         assert view._switching.layout.display is None
-        assert "The line other goes on" in await press(view._acting, view._switch)
+        said = await press(view._acting, view._switch)
+        assert "The line other goes on where it was left after 7 ms; files" in said
+        assert "stay written; not in it: a socket; open files: log." in said
         assert board.asked == [("branch", "other")]
+
+    asyncio.run(story())
+
+
+def test_what_is_not_as_it_was_is_told_as_the_magics_tell_it():
+    async def story():
+        asked: list[int] = []
+
+        async def written(number: int) -> list[str]:
+            asked.append(number)
+            if number == 2:
+                raise Conflict("it does not answer")
+            return ["/tmp/x.csv", HOSTILE] if number == 3 else []
+
+        board = sample()
+        view, _, _ = await opened(board, written=written)
+        view._choice.value = 3
+        said = await press(view._acting, view._restore)
+        assert "files that were written since stay written: /tmp/x.csv, &lt;/bdi&gt;" in said
+        assert said.endswith("; not in it: a socket.</span>")
+        view._choice.value = 4
+        assert "no files were written since" in await press(view._acting, view._restore)
+        view._choice.value = 2
+        said = await press(view._acting, view._branch)
+        assert "files that were written since stay written; not in it: a socket" in said
+        assert asked == [3, 4, 2]
 
     asyncio.run(story())
 
@@ -109,7 +140,7 @@ def test_it_is_told_when_there_will_be_no_redo():
         board.unkept = "other threads were running: <b>"
         said = await press(view._acting, view._restore)
         assert (
-            "what was left is not kept, redo cannot bring it back: other threads were running: &lt;b&gt;"
+            "the state that was left is not kept, redo cannot bring it back: other threads were running: &lt;b&gt;"
             in said
         )
 
