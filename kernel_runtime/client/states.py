@@ -99,7 +99,8 @@ class AsyncStates(AsyncGates):
         only these; ``NotFound`` for one that is not inside. ``Conflict`` for another Python or other packages,
         unless ``force``. A label means this session's own newest, or the newest of the only other session or notebook
         that has one (then ``Restored.of`` says whose it is; several are a ``Conflict`` that lists them). So a session
-        without a name finds what an earlier one has kept."""
+        without a name finds what an earlier one has kept. ``Restored.unkept``: why ``undo`` cannot take that back, if it
+        cannot."""
         wanted = arguments.names(names, "load: names")
         name = arguments.text(checkpoint, "load", "a checkpoint's id or label, like 'monday'")
         return (await self._open.durable.load(name, names=wanted, force=force))[1]

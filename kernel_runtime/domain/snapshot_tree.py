@@ -100,6 +100,12 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def unkept(self) -> str:
+        """Why there is no snapshot before the last cell; "" where there is one."""
+        mark = self.past[-1] if self.past else Mark(why="nothing has run")
+        return "" if mark.number in self.known else self._why(mark)
+
+    @property
     def undoable(self) -> int:
         """The most cells that can be undone."""
         return max((cells for cells, _ in self._reached()), default=0)

@@ -42,7 +42,8 @@ class Amounts(Protocol):
 
 
 class Revived(Protocol):
-    """What came back of a checkpoint, and what did not, with the reason; ``of``: whose it is, if another's."""
+    """What came back of a checkpoint, and what did not, with the reason; ``of``: whose it is, if another's;
+    ``unkept``: why undo cannot take that back, if it cannot."""
 
     @property
     def names(self) -> list[str]: ...
@@ -50,6 +51,8 @@ class Revived(Protocol):
     def failed(self) -> dict[str, str]: ...
     @property
     def of(self) -> str: ...
+    @property
+    def unkept(self) -> str: ...
 
 
 class Session(Protocol):

@@ -94,12 +94,12 @@ async def _restore(bench: Bench, asked: Any) -> Bundle:
 async def _from_disk(session: Session, asked: Any, missing: NotFound | None, at: str) -> Bundle:
     """A checkpoint of that name, if there is one: its variables come into the present state."""
     try:
-        kept, restored = await session.revive(asked.name, names=asked.names, force=asked.force)
+        kept, revived = await session.revive(asked.name, names=asked.names, force=asked.force)
     except NotFound as neither:
         if missing is None:
             raise
         raise NotFound(f"{missing}. On disk: {neither}") from None
-    return text(*state_text.revived(kept, restored.names, restored.failed, restored.of, at))
+    return text(*state_text.revived(kept, revived, at))
 
 
 async def went_back(session: Session, what: str, restoration: Restoration) -> Bundle:

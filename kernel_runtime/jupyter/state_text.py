@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.snapshot import Snapshot
+    from kernel_runtime.jupyter.guest import Revived
 
     #: The files that were written since a snapshot, by its number.
     WrittenSince = Callable[[int], Awaitable[list[str]]]
@@ -68,17 +69,16 @@ def kept(checkpoint: Checkpoint) -> list[str]:
     return lines + _without("not kept", checkpoint.skipped)
 
 
-def revived(
-    checkpoint: Checkpoint, names: Sequence[str], failed: Mapping[str, str], of: str = "", at: str = "%"
-) -> list[str]:
-    """What of a checkpoint is back in the present state. ``of``: whose it is, if it is not one's own; ``at``: what stands
-    before the names of magics."""
+def revived(checkpoint: Checkpoint, revived: Revived, at: str = "%") -> list[str]:
+    """What of a checkpoint is back in the present state. ``at``: what stands before the names of magics."""
+    names, of = revived.names, revived.of
     name = repr(checkpoint.label) if checkpoint.label else checkpoint.id
     verb = "is" if len(names) == 1 else "are"
-    lines = [f"{counted(len(names), 'variable')} of checkpoint {name} {verb} back; {at}undo takes that back"]
+    back = f"cannot take that back: {said(revived.unkept)}" if revived.unkept else "takes that back"
+    lines = [f"{counted(len(names), 'variable')} of checkpoint {name} {verb} back; {at}undo {back}"]
     if of:
         lines.append(f"it is not this notebook's own: {said(of)} has kept it")
-    return lines + _without("not kept", checkpoint.skipped) + _without("not back", failed)
+    return lines + _without("not kept", checkpoint.skipped) + _without("not back", revived.failed)
 
 
 def _without(what: str, reasons: Mapping[str, str]) -> list[str]:

@@ -54,13 +54,15 @@ class SaveOrder:
 @dataclass(frozen=True, kw_only=True)
 class Restored:
     """What is back, and what is not, with the reason. ``id``: of which checkpoint; ``of``: the session or notebook that
-    it is of, where that is another one than asked ("" where it is not).
+    it is of, where that is another one than asked ("" where it is not). ``unkept``: why ``undo`` cannot take the
+    loading back ("" where it can).
     """
 
     names: list[str]
     failed: dict[str, str]
     id: str = ""
     of: str = ""
+    unkept: str = ""
 
 
 async def receive_checkpoint(sock: socket.socket, store: CheckpointStore, order: SaveOrder) -> Checkpoint:

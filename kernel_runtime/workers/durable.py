@@ -173,7 +173,7 @@ class Durable:
         self, name: str, *, names: Iterable[str] | None = None, force: bool = False
     ) -> tuple[Checkpoint, Restored]:
         """Bring variables of a checkpoint back into the live branch, which unpickles them; ``undo``
-        takes that back. ``Conflict`` for another Python or other packages (``force``: all the same), and
+        takes that back, unless ``unkept`` of what is returned says why not. ``Conflict`` for another Python or other packages (``force``: all the same), and
         for a label that only several other sessions have.
         """
         store = self._store(False)
@@ -220,8 +220,9 @@ class Durable:
             raise
         await pending.ended
         _check(pending, got)
-        of = "" if kept.key == self.key else kept.key
-        return kept, replace(restored, failed=concealed(restored.failed, disclosed), id=kept.id, of=of)
+        of, unkept = "" if kept.key == self.key else kept.key, await self._live.snapshots.unkept()
+        failed = concealed(restored.failed, disclosed)
+        return kept, replace(restored, failed=failed, id=kept.id, of=of, unkept=concealed(unkept, disclosed))
 
     async def _answered(self, pending: Pending) -> None:
         """After a failure: the branch says what it was, or it is ended."""

@@ -87,6 +87,11 @@ class Snapshots:
         """The number of the one that was ordered before the last cell."""
         return self._automatic.last
 
+    async def unkept(self) -> str:
+        """Why ``undo`` cannot take back the last cell, when that is known; "" where it can."""
+        await self.settled()
+        return self.kept.tree.unkept
+
     def keeps(self, number: int | None) -> bool:
         """Whether the one with this number is there."""
         return number in self.kept.tree.known

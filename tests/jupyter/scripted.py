@@ -122,7 +122,10 @@ class ScriptedSession:
             )
         of = "other\x1b[2J.ipynb" if name == "theirs" else ""
         return await self.checkpoint(name), SimpleNamespace(
-            names=["x"], failed={"y": "it has changed"}, of=of
+            names=["x"],
+            failed={"y": "it has changed"},
+            of=of,
+            unkept="other threads were running: a\x1b[31mb" if "thread" in self.snapshots.ran else "",
         )
 
     @property

@@ -232,6 +232,15 @@ def test_a_checkpoint_is_written_and_comes_back(kernel: Kernel) -> None:
     assert "own" not in back
 
 
+def test_that_undo_takes_a_checkpoint_back_is_said_where_it_does(kernel: Kernel) -> None:
+    kernel.run("thread")
+    back = shown(kernel, "%restore kept")
+    assert back.startswith(
+        "1 variable of checkpoint 'kept' is back; %undo cannot take that back: other threads were running: a"
+    )
+    assert "\x1b" not in back
+
+
 def test_whose_checkpoint_came_back_is_told(kernel: Kernel) -> None:
     back = shown(kernel, "%restore theirs")
     assert "it is not this notebook's own: other" in back and "has kept it" in back
