@@ -8,6 +8,7 @@ import msgspec
 
 from kernel_runtime.client import arguments
 from kernel_runtime.client.gates import AsyncGates
+from kernel_runtime.workers.durable import kept_in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,14 +32,17 @@ class AsyncStates(AsyncGates):
         """Keep the present state. ``pin``: whatever the budget says; ``refuse``: raise
         ``ExternalStateError`` while the code holds sockets or child processes, which no copy has.
         ``durable``: on disk as well, as ``checkpoint(name)`` does, which is in the snapshot's ``checkpoint``; where
-        that fails the snapshot is there all the same.
+        that fails the snapshot is there all the same, and the error says so.
 
         Raises ``UnsafeThreads`` naming the threads that run beside the code, ``Conflict`` while code
         runs or for a name that is taken, ``Invalid`` for one that is no name.
         """
         session, name = self._open, arguments.text(name, "snapshot", _NAME)
         made = await session.snapshots.take(name, pinned=pin, refuse=refuse)
-        return msgspec.structs.replace(made, checkpoint=await session.checkpoint(name)) if durable else made
+        if not durable:
+            return made
+        with kept_in_memory(made, f"checkpoint({name!r})"):
+            return msgspec.structs.replace(made, checkpoint=await session.checkpoint(name))
 
     async def restore(self, name: str | int, *, reseed: bool = False) -> Restoration:
         """Go back to a snapshot, by name or number; as often as you like. ``reseed``: ``random`` and

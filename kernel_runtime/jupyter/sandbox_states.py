@@ -156,7 +156,8 @@ class Bench:
         try:
             return await magic.run(self, asked)
         except (Invalid, NotFound, Conflict) as error:
-            raise type(error)(_here(str(error), self.at)) from None
+            error.args = (_here(str(error), self.at),)
+            raise
 
 
 def _here(said: str, at: str) -> str:

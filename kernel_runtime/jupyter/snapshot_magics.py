@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from kernel_runtime.domain.errors import Invalid, NotFound
 from kernel_runtime.domain.snapshot import Snapshot
 from kernel_runtime.jupyter import state_html, state_text
 from kernel_runtime.jupyter.front_magics import Bench, Bundle, Magic, Parser, text, whole
+from kernel_runtime.workers.durable import kept_in_memory
 
 if TYPE_CHECKING:
     from kernel_runtime.jupyter.guest import Session
@@ -126,7 +128,9 @@ async def _snapshot(bench: Bench, asked: Any) -> Bundle:
     if dropped := session.snapshots.take_dropped():
         lines.append(dropped)
     if asked.durable:
-        lines += state_text.kept(await session.checkpoint(asked.name))
+        again = f"{bench.at}checkpoint {shlex.quote(asked.name) if asked.name else ''}".rstrip()
+        with kept_in_memory(made, f"`{again}`"):
+            lines += state_text.kept(await session.checkpoint(asked.name))
     return text(*lines)
 
 

@@ -8,6 +8,7 @@ import itertools
 import secrets
 import socket
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,11 +30,11 @@ from kernel_runtime.workers.checkpoints import SaveOrder, receive_checkpoint, se
 from kernel_runtime.workers.concealing import concealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from kernel_runtime.domain.checkpoint import Checkpoint
     from kernel_runtime.domain.disclosed import Disclosed
-    from kernel_runtime.domain.snapshot import Saving
+    from kernel_runtime.domain.snapshot import Saving, Snapshot
     from kernel_runtime.ports import CheckpointStore
     from kernel_runtime.workers.branch import Branch
     from kernel_runtime.workers.checkpoints import Restored
@@ -305,6 +306,18 @@ class Durable:
                 break
         self.trouble = f"no automatic checkpoint: {trouble}"
         self._last, self._cells = time.monotonic(), 0
+
+
+@contextmanager
+def kept_in_memory(snapshot: Snapshot, again: str) -> Iterator[None]:
+    """What keeps a snapshot from being on disk as well is told after what there is of it, and before what does that
+    ``again``: the error stays what it was."""
+    try:
+        yield
+    except KernelRuntimeError as error:
+        kept = f"the snapshot {snapshot.title!r} is kept in memory, but not on disk: {error}"
+        error.args = (f"{kept}. When that is mended, {again} keeps the present state on disk",)
+        raise
 
 
 def _check(pending: Pending, got: list[wire.Got]) -> None:

@@ -21,7 +21,13 @@ from kernel_runtime.broker.commons import Commons
 from kernel_runtime.broker.flow import as_it_goes
 from kernel_runtime.domain.checkpoint import About, Checkpoint
 from kernel_runtime.domain.disclosed import Disclosed
-from kernel_runtime.domain.errors import CapabilityDenied, NotFound, ProtocolViolation, WallUnavailable
+from kernel_runtime.domain.errors import (
+    CapabilityDenied,
+    NotFound,
+    ProtocolViolation,
+    StorageFailed,
+    WallUnavailable,
+)
 from kernel_runtime.domain.verdict import Reason, Verdict
 from kernel_runtime.jupyter.kernel import broker_of, main
 from kernel_runtime.workers.meter import Usage
@@ -98,6 +104,8 @@ class ScriptedSession:
         return ["/tmp/x.csv"] if "write" in self.snapshots.find(name).name else []
 
     async def checkpoint(self, name: str = "") -> Checkpoint:
+        if name == "no-room":
+            raise StorageFailed("the pack: No space left on device")
         return Checkpoint(
             id="c0ffee",
             key="notebook",

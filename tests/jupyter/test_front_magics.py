@@ -241,6 +241,16 @@ def test_that_undo_takes_a_checkpoint_back_is_said_where_it_does(kernel: Kernel)
     assert "\x1b" not in back
 
 
+def test_a_snapshot_that_does_not_come_to_disk_is_told_to_be_kept_in_memory(kernel: Kernel) -> None:
+    reply, _ = kernel.run("%snapshot no-room --durable")
+    assert reply["content"]["ename"] == "StorageFailed"
+    assert reply["content"]["evalue"] == (
+        "the snapshot 'no-room' is kept in memory, but not on disk: the pack: No space left on device. "
+        "When that is mended, `%checkpoint no-room` keeps the present state on disk"
+    )
+    assert "no-room" in shown(kernel, "%snapshots drop no-room")
+
+
 def test_whose_checkpoint_came_back_is_told(kernel: Kernel) -> None:
     back = shown(kernel, "%restore theirs")
     assert "it is not this notebook's own: other" in back and "has kept it" in back

@@ -12,7 +12,7 @@ import pytest
 import kernel_runtime
 from kernel_runtime import Conflict, Invalid, NotFound, UnsafeThreads
 from kernel_runtime.domain.checkpoint import Retention
-from kernel_runtime.domain.snapshot import Budget, Saving
+from kernel_runtime.domain.snapshot import Saving
 from kernel_runtime.runtime import Runtime, Settings
 from kernel_runtime.workers import durable, link
 from kernel_runtime.workers.checkpoints import receive_checkpoint
@@ -135,21 +135,6 @@ def test_loading_is_undone_like_a_run(session: kernel_runtime.Session) -> None:
     assert session.run("x").result == "1"
     session.undo(2)
     assert session.run("x").result == "2"
-
-
-def test_that_a_loading_cannot_be_undone_is_told_with_the_reason(session: kernel_runtime.Session) -> None:
-    session.run("import threading\nx = 1")
-    session.checkpoint("one")
-    session.run("end = threading.Event()\nthreading.Thread(target=end.wait, name='beside').start()\nx = 2")
-    assert "beside" in session.load("one").unkept
-    with pytest.raises(Conflict, match="beside"):
-        session.undo()
-    session.run("end.set()")
-    with kernel_runtime.Session(
-        memory="512M", workdir=None, name=session.name, snapshots=Budget(automatic=0)
-    ) as without:
-        assert without.load("one").unkept == "automatic snapshots are off (undo=0)"
-        assert without.run("x").result == "1"
 
 
 def test_some_of_it_alone(session: kernel_runtime.Session) -> None:
