@@ -70,8 +70,10 @@ class Restoring:
     def _between_cells(self, name: str | int) -> Snapshot:
         snapshot = self._kept.tree.find(name)
         if snapshot.gate:
+            number = snapshot.number
             raise Conflict(
-                f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {snapshot.number}` goes on there"
+                f"{snapshot.title} was made inside a cell, at a gate: `%gate resume {number}` goes on there "
+                f"(in Python gate_resume({number}))"
             )
         return snapshot
 

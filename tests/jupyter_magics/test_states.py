@@ -182,7 +182,7 @@ def test_a_copy_made_at_a_gate_is_looked_at_edited_and_gone_on_with(
     found = re.match(r"#(\d+)  in f, line \d, of cell 3", shown(shell, "gates"))
     assert found is not None
     number = found[1]
-    with pytest.raises(UsageError, match=f"`%sandbox gate resume {number}` goes on there"):
+    with pytest.raises(UsageError, match=f"`%sandbox gate resume {number}` goes on there \\(in Python"):
         shell.run_line_magic("sandbox", f"restore {number}")
     assert "    a = 20" in shown(shell, f"gate show {number}")
     # an expression is the guest's: nothing of the notebook's is put into it

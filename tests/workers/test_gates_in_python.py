@@ -48,6 +48,8 @@ def test_a_copy_is_shown_edited_resumed_and_dropped(session: Session) -> None:
     assert session.gate_eval(copy.number, "n * 2") == "10"
     with pytest.raises(Invalid, match="ZeroDivisionError"):
         session.gate_eval(copy.number, "1 / 0")
+    with pytest.raises(Conflict, match=rf"in Python gate_resume\({copy.number}\)"):
+        session.restore(copy.number)
     assert session.gate_set(str(copy.number), "n", "n - 1") == "4"
     session.run("del done")
     seen: list[Any] = []

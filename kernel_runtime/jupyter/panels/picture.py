@@ -59,6 +59,8 @@ def _row(graph: str, snapshot: Snapshot, is_base: bool, largest: int, drawn: _Gr
     name = f"<b><bdi>{escape(snapshot.name)}</bdi></b>" if snapshot.name else ""
     marks = (("current", is_base), ("pinned", snapshot.pinned), ("automatic", snapshot.automatic))
     chips = "".join(f'<i class="kr-chip kr-{mark}">{mark}</i>' for mark, holds in marks if holds)
+    if snapshot.gate:
+        chips += f'<i class="kr-chip kr-gate" title="{escape(snapshot.gate)}">gate</i>'
     cells = (
         graph,
         f'<span class="kr-number">#{snapshot.number}</span>{name}{chips}',

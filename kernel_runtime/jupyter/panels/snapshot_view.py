@@ -151,8 +151,10 @@ class SnapshotView:
         chosen = self._snapshot()
         idle = self._acting.idle
         able = chosen is not None and idle
-        for each in (self._restore, self._pin, self._branch, self._name):
-            each.disabled = not able
+        self._pin.disabled = not able
+        inside = chosen is not None and bool(chosen.gate)  # it is resumed, with the rest of its cell
+        for each in (self._restore, self._branch, self._name):
+            each.disabled = not able or inside
         self._drop.disabled = not able or (chosen is not None and chosen.pinned)
         self._pin.description = "Unpin" if chosen is not None and chosen.pinned else "Pin"
         self._undo.disabled = not (idle and self._board.undoable)
@@ -204,4 +206,6 @@ class SnapshotView:
 def _label(snapshot: Snapshot) -> str:
     name = f" {snapshot.name}" if snapshot.name else ""
     when = f"after cell {snapshot.cell}" if snapshot.cell else "at the start"
+    if snapshot.gate:
+        when = f"at a gate in cell {snapshot.cell}"
     return f"#{snapshot.number}{name}, {when}"

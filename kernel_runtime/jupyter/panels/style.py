@@ -36,7 +36,7 @@ border:1px solid var(--kr-edge);color:var(--kr-faint)}
 .kr-panel .kr-number + .kr-chip{margin-left:0}
 .kr-panel .kr-chip.kr-automatic{border-color:transparent;padding:0 2px}
 .kr-panel .kr-chip.kr-current,.kr-panel .kr-chip.kr-live{border-color:var(--kr-brand);color:var(--kr-brand)}
-.kr-panel .kr-chip.kr-pinned{border-color:var(--kr-text);color:var(--kr-text)}
+.kr-panel .kr-chip.kr-pinned,.kr-panel .kr-chip.kr-gate{border-color:var(--kr-text);color:var(--kr-text)}
 .kr-panel .kr-line::before{content:"";display:inline-block;width:8px;height:8px;border-radius:4px;margin-right:6px;background:var(--kr-tone)}
 .kr-panel .kr-bar{display:inline-block;width:56px;height:6px;border-radius:3px;margin-right:8px;vertical-align:middle;overflow:hidden;
 background:var(--jp-layout-color3,#e0e0e0)}

@@ -47,6 +47,26 @@ def test_nothing_is_offered_before_something_is_chosen():
     asyncio.run(story())
 
 
+def test_a_copy_made_at_a_gate_is_marked_and_not_gone_back_to():
+    async def story():
+        board = sample()
+        at_gate = board.add(cell=3, gate=f"f, line 2 {HOSTILE}")
+        view, _, bundle = await opened(board)
+        for html in (view._picture.value, bundle["text/html"]):
+            assert html.count(">gate</i>") == 1
+            assert "<script" not in html
+        view._choice.value = at_gate.number
+        assert "at a gate in cell 3" in view._choice.options[0][0]
+        for button in (view._restore, view._branch, view._name):
+            assert button.disabled, button.description
+        for button in (view._pin, view._drop):
+            assert not button.disabled, button.description
+        view._choice.value = 3
+        assert not view._restore.disabled, "the control"
+
+    asyncio.run(story())
+
+
 def test_each_deed_is_done_on_the_chosen_one_and_told():
     async def story():
         board = sample()
