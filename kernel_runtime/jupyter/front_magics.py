@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"(?P<ask>\?{0,2})%(?P<name>[a-z]+)(?P<asked>\?{0,2})(?:\s+(?P<rest>.*))?")
 _GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*", re.ASCII)
 
+#: Instead of arguments: how is it used?
+HELP_WORDS = frozenset({"?", "??", "-h", "--help"})
+
 #: What a magic shows: a mime bundle.
 Bundle = dict[str, Any]
 
@@ -128,7 +131,7 @@ class FrontMagics:
         if found is None or magic is None:
             return None
         rest = found["rest"] or ""
-        asks = bool(found["ask"] or found["asked"])
+        asks = bool(found["ask"] or found["asked"]) or rest.strip() in HELP_WORDS
         if magic.name == "gate" and not (_GATE.fullmatch(rest) or asks):
             return None  # it names a function of the guest's
         return Call(magic=magic, rest=rest, help=asks)

@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from kernel_runtime.domain.amounts import show_amount
+from kernel_runtime.jupyter.front_magics import HELP_WORDS
 from kernel_runtime.jupyter.settings import LIMITS
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _FLOODS = {
     "cut": "cut: its middle is left out, the cell goes on",
     "end": "end: it ends its cell",
 }
+_ASKED = {f"?{NAME}", f"??{NAME}", f"{NAME}?", f"{NAME}??", *(f"{NAME} {word}" for word in HELP_WORDS)}
 
 
 def recognise(code: str) -> str | None:
@@ -50,7 +52,7 @@ def recognise(code: str) -> str | None:
     text = code.strip()
     if text == NAME:
         return "show"
-    return "help" if text in (f"{NAME}?", f"{NAME}??", f"?{NAME}", f"??{NAME}") else None
+    return "help" if text in _ASKED else None
 
 
 def answer(what: str, settings: Settings) -> dict[str, str]:

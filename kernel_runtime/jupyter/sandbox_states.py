@@ -102,7 +102,9 @@ def recognise(line: str) -> tuple[Call, str] | None:
     named = _NAMED.fullmatch(rest) if magic.raw is not None else None
     if named is not None:
         guest, rest = _plain(named["head"] or named["tail"]) or guest, named["rest"]
-    return Call(magic=magic, rest=rest, help=bool(found["asks"])), guest
+    return Call(
+        magic=magic, rest=rest, help=bool(found["asks"]) or rest.strip() in front_magics.HELP_WORDS
+    ), guest
 
 
 def _plain(word: str | None) -> str:

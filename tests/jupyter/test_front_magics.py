@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel_runtime.domain.magics import FRONT
+from kernel_runtime.jupyter import sandbox_states
 from kernel_runtime.jupyter.bench import MAGICS
 from tests.jupyter.kernels import PATIENCE, Kernel, kinds, running, text_of
 
@@ -373,6 +374,15 @@ def test_each_has_help(lasting: Kernel, name: str) -> None:
     text = shown(lasting, f"%{name}?")
     assert text.startswith(f"usage: %{name}")
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("words", ["?", "??", "-h", "--help", "  -h  "])
+@pytest.mark.parametrize("name", ["undo", "restore", "gate", "snapshots"])
+def test_help_is_asked_for_in_any_way(name: str, words: str) -> None:
+    (call,) = MAGICS.recognise(f"%{name} {words}") or [None]
+    assert call is not None and call.help
+    found = sandbox_states.recognise(f"{name} {words}")
+    assert found is not None and found[0].help
 
 
 def test_names_options_and_snapshots_are_completed(kernel: Kernel) -> None:

@@ -132,7 +132,7 @@ def test_the_magic_shows_amounts_and_places() -> None:
     assert "kernelspec" in bundle["text/plain"]
     assert "&lt;b&gt;" in bundle["text/html"]
     assert limits_magic.recognise(" %limits \n") == "show"
-    assert limits_magic.recognise("%limits?") == "help"
+    assert limits_magic.recognise("%limits?") == limits_magic.recognise("%limits -h") == "help"
     assert limits_magic.recognise("%limits\n1") is None
     assert limits_magic.completions("%l") == ["%limits"]
     assert limits_magic.completions("l") == []
