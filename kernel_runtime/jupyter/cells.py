@@ -7,6 +7,7 @@ One execute runs at a time; after an error the cells that were waiting are answe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import traceback
 from collections import deque
@@ -26,7 +27,7 @@ from kernel_runtime.jupyter.runner import Runner
 from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from kernel_runtime.jupyter.guest import Guest
     from kernel_runtime.jupyter.history import History
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from kernel_runtime.jupyter.settings import Settings
 
 HISTORY_SECONDS = 0.5
+#: How long the first cell waits for what is to be told with it: a disk may hang.
+NOTICE_SECONDS = 2.0
 #: Bytes of a request that only opens a panel, at most.
 MOST_PANEL = 1000
 
@@ -68,11 +71,21 @@ class Cells:
         self._aborted: set[int] = set()
         self._wake = asyncio.Event()
         self._write_later: asyncio.TimerHandle | None = None
+        self._heard = asyncio.Event()
+        self._heard.set()
 
     def put(self, message: Message) -> None:
         """Append a request to the line."""
         self._line.append(message)
         self._wake.set()
+
+    async def hear(self, notice: Awaitable[str]) -> None:
+        """What the first cell is to tell, when it has come."""
+        self._heard.clear()
+        try:
+            self.notices.append(await notice)
+        finally:
+            self._heard.set()
 
     async def serve(self) -> None:
         """Serve the line for ever."""
@@ -169,7 +182,7 @@ class Cells:
     async def _execute(self, message: Message, request: Execute) -> None:
         started = _now()
         count = self._runner.begin(message, request)
-        self._tell_notices(message, request)
+        await self._tell_notices(message, request)
         content, extra = await self._runner.answer(message, request, count)
         status = content.status if isinstance(content, ExecuteReply) else "error"
         if isinstance(content, ExecuteReply):
@@ -188,10 +201,13 @@ class Cells:
             return extra
         return extra | {"kernel_runtime": extra.get("kernel_runtime", {}) | {"standing": standing}}
 
-    def _tell_notices(self, message: Message, request: Execute) -> None:
+    async def _tell_notices(self, message: Message, request: Execute) -> None:
         """What has waited for a cell to be told with."""
         if request.silent:
             return
+        with contextlib.suppress(TimeoutError):  # then a later cell tells it
+            async with asyncio.timeout(NOTICE_SECONDS):
+                await self._heard.wait()
         for notice in filter(None, self.notices):
             self._desk.note(notice, message.raw)
         self.notices.clear()

@@ -99,6 +99,8 @@ class Front:
         parent.watch(loop, os.environ, self._stop)
         self._desk.publish("status", {"execution_state": "starting"}, b"{}")
         self._guest.open(self._cells.strays)
+        if self._guest.session is not None:
+            self._spawn(self._cells.hear(self._guest.session.offer()))
         self._spawn(self._cells.serve())
         self._spawn(self._warm())
         await self._over
@@ -143,7 +145,6 @@ class Front:
             return
         await asyncio.sleep(WARM_SECONDS)
         self._guest.warm_up()
-        self._cells.notices.append(await self._guest.session.offer())
 
     def _stop(self) -> None:
         if not self._over.done():

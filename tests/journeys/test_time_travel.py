@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.journeys.kernels import check_alive, explained, front_of, result, started
-from tests.journeys.processes import eventually
 from tests.jupyter.kernels import PATIENCE, Kernel, Message, text_of
 
 if TYPE_CHECKING:
@@ -271,15 +270,10 @@ def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
         kernel.km.provisioner.process.wait(PATIENCE)
         kernel.km.restart_kernel(now=True)
         kernel.kc.wait_for_ready(timeout=PATIENCE)
-        told: list[str] = []
-
-        def offered() -> bool:
-            messages = kernel.run("'kept' in globals()", timeout=60)[1]
-            told.extend(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
-            return bool(told)
-
-        assert eventually(offered, PATIENCE)
+        first, second = (kernel.run("'kept' in globals()", timeout=60)[1] for _ in range(2))
+        told = [m["content"]["text"] for m in first if m["msg_type"] == "stream"]
         assert len(told) == 1
+        assert not [m for m in second if m["msg_type"] == "stream"]
         assert told[0].startswith("[kernel_runtime: a checkpoint of ")
         assert told[0].endswith("(1 variable): %restore monday brings it back]\n")
         shown(kernel, "%restore monday")

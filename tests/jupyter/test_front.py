@@ -323,6 +323,15 @@ def test_a_slow_start_holds_cells_and_an_interrupt_ends_the_waiting(tmp_path: Pa
         assert text_of(kernel.run("say then")[1]) == "then\n"
 
 
+def test_that_a_checkpoint_is_kept_is_said_in_the_first_cell(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with running(env={"SCRIPTED_START": str(started), "SCRIPTED_OFFER": "one is kept"}) as kernel:
+        first, second = kernel.kc.execute("say a"), kernel.kc.execute("say b")
+        assert kernel.until(first, "stream")["content"]["text"] == "[kernel_runtime: one is kept]\n"
+        started.touch()
+        assert text_of(kernel.finish(second)[1], "stdout") == "b\n"
+
+
 def test_a_wall_that_cannot_be_built_is_each_cells_error() -> None:
     with running(env={"SCRIPTED_NO_WALL": "1"}) as kernel:
         for _ in range(2):
