@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import shlex
@@ -9,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
@@ -29,7 +31,7 @@ from kernel_runtime.jupyter.showing import Hearing, SandboxError, Showing, error
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -42,6 +44,8 @@ PANELS = ("resources", "permissions", "logs")
 #: Actions that are about no guest in particular.
 _OF_ALL = ("list", "logs")
 AMOUNTS = Limits.__struct_fields__
+#: How long the end of a guest's first cell waits for whether a checkpoint is kept: a disk may hang.
+_OFFER_SECONDS = 2.0
 #: Between a magic and the code that it stands in there is IPython alone.
 _FRAMES = 2
 _extensions: dict[int, SandboxMagics] = {}
@@ -56,6 +60,7 @@ class SandboxMagics(Magics):
         self.host = shell
         self.guests = guests or Guests(open_guest, open_app, known=bool(_notebook()))
         self.panels = SandboxPanels(self.guests)
+        self._met: WeakSet[Guest] = WeakSet()
         self._advices: dict[tuple[str, str, str, Level], Advice] = {}
         self.completion = SandboxCompletion(shell, self.guests)
 
@@ -152,11 +157,32 @@ class SandboxMagics(Magics):
             self._run(guest, manifest.id, cell, inputs, asked.outputs)
 
     def _run(self, guest: Guest, name: str, cell: str, inputs: dict[str, Any], outputs: list[str]) -> None:
-        """Variables in, the cell, variables out."""
+        """Variables in, the cell, variables out. The first cell says whether a checkpoint is kept."""
+        offer = self._begun_offer(guest)
         for variable, value in inputs.items():
             _put(guest, variable, value)
-        self._converse(guest, name, cell)
+        try:
+            self._converse(guest, name, cell)
+        finally:
+            if offer is not None:
+                self._tell(offer, name)
         self.host.push({variable: guest.value(variable) for variable in outputs})
+
+    def _begun_offer(self, guest: Guest) -> asyncio.Task[str] | None:
+        """What there is to say to who begins with this guest, looked up while its first cell runs; completion knows
+        its checkpoints then, too."""
+        if guest in self._met:
+            return None
+        self._met.add(guest)
+        from kernel_runtime.client import in_the_loop
+
+        return in_the_loop(_begun(guest.watched.offer()))
+
+    def _tell(self, offer: asyncio.Task[str], name: str) -> None:
+        from kernel_runtime.client import in_the_loop
+
+        if told := in_the_loop(_in_time(offer)):
+            print(f"kernel_runtime: {sandbox_states.as_here(told, name)}", file=sys.stderr)
 
     def _converse(self, guest: Guest, name: str, code: Running) -> None:
         """Show what comes of a cell until it ends; an error of its is raised."""
@@ -259,6 +285,16 @@ class SandboxMagics(Magics):
         guest = self.guests.get(name)
         memory = show_amount("memory", guest.limits.memory)
         return f"{name}: level {guest.level}, memory {memory}, pids {show_amount('pids', guest.limits.pids)}"
+
+
+async def _begun(looking: Coroutine[Any, Any, str]) -> asyncio.Task[str]:
+    return asyncio.get_running_loop().create_task(looking)
+
+
+async def _in_time(offer: asyncio.Task[str]) -> str:
+    """What has been found; "" where that takes too long, or the guest has ended."""
+    await asyncio.wait([offer], timeout=_OFFER_SECONDS)
+    return offer.result() if offer.done() and not offer.cancelled() and not offer.exception() else ""
 
 
 def _parsed(magic: Any, line: str) -> argparse.Namespace:

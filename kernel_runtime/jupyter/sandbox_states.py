@@ -138,7 +138,7 @@ class Bench:
     it is begun in the guests' loop while the thread of the cell shows what comes."""
 
     def __init__(self, session: Session, records: Records, guest: str) -> None:
-        self.at = "%sandbox " if guest == DEFAULT else f"%sandbox --name {shlex.quote(guest)} "
+        self.at = _at(guest)
         self.records = records
         self.going_on: Callable[[Sink], Awaitable[Verdict | None]] | None = None
         self._session = session
@@ -160,6 +160,16 @@ class Bench:
         except (Invalid, NotFound, Conflict) as error:
             error.args = (_here(str(error), self.at),)
             raise
+
+
+def as_here(said: str, guest: str) -> str:
+    """A text of the kernel's about states, for a person with this guest."""
+    return _here(said, _at(guest))
+
+
+def _at(guest: str) -> str:
+    """What stands before the names of magics."""
+    return "%sandbox " if guest == DEFAULT else f"%sandbox --name {shlex.quote(guest)} "
 
 
 def _here(said: str, at: str) -> str:

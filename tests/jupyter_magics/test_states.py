@@ -124,16 +124,25 @@ def test_checkpoints_and_back_from_disk(shell: InteractiveShell, capsys: pytest.
     assert "'tuesday': the state after cell 2, pinned" in told
     assert "kept on disk as 'tuesday'" in told
     shell.run_line_magic("sandbox", "kill default")
+    capsys.readouterr()
     run(shell, "z = 3")
+    offered = capsys.readouterr().err
+    assert offered.startswith("kernel_runtime: a checkpoint of ")
+    assert offered.endswith("(2 variables): %sandbox restore tuesday brings it back\n")
+    with provisionalcompleter():
+        line = "%sandbox restore "
+        found = {one.text for one in shell.Completer.completions(line, len(line))}
+    assert {"monday", "tuesday"} <= found
     told = shown(shell, "restore monday")
     assert told == "2 variables of checkpoint 'monday' are back; %sandbox undo takes that back"
     run(shell, "print(x, y, z)")
+    assert capsys.readouterr() == ("1 kept 3\n", ""), "once"
     run(shell, "z = 4", "--name other")
     told = shown(shell, "--name other restore tuesday")
     assert "%sandbox --name other undo takes that back" in told
     assert told.endswith("it is not this notebook's own: %%sandbox default has kept it")
     run(shell, "print(x, z)", "--name other")
-    assert capsys.readouterr().out == "1 kept 3\n2 4\n"
+    assert capsys.readouterr() == ("2 4\n", ""), "it has none of its own"
     told = shown(shell, "restore monday --var y --force")
     assert told.startswith("1 variable of checkpoint 'monday' is back")
     with pytest.raises(UsageError, match="has no variable 'w'"):
