@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.contents import CompleteReply, Content
-    from kernel_runtime.jupyter.guest import Session, Sink
+    from kernel_runtime.jupyter.guest import Session, Sink, Waits
     from kernel_runtime.jupyter.requests import Cursor
 
 MAGICS = FrontMagics(
@@ -49,7 +49,9 @@ class Bench:
         records: Records,
         run_on: Callable[[Callable[[Sink], Awaitable[Verdict | None]]], Running],
         panel: Callable[[str], Awaitable[dict[str, Any]]],
+        waits: Waits,
     ) -> None:
+        self.unless_interrupted = waits.unless_interrupted
         self.records = records
         self.content: Content | None = None
         self.extra: dict[str, Any] = {}

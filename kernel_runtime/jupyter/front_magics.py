@@ -11,18 +11,20 @@ import re
 import shlex
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from kernel_runtime.domain.amounts import is_whole
 from kernel_runtime.domain.errors import Invalid
 from kernel_runtime.domain.magics import GATE_ACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
     from kernel_runtime.jupyter.guest import Session
+
+T = TypeVar("T")
 
 _LINE = re.compile(r"(?P<ask>\?{0,2})%(?P<name>[a-z]+)(?P<asked>\?{0,2})(?:\s+(?P<rest>.*))?")
 _GATE = re.compile(rf"(?:{'|'.join(GATE_ACTIONS)})\s+#?\d+\b.*", re.ASCII)
@@ -43,6 +45,9 @@ class Bench(Protocol):
 
     async def session(self) -> Session:
         """The guest's session, started if need be."""
+
+    async def unless_interrupted(self, work: Coroutine[Any, Any, T]) -> T:
+        """What may be given up at any time: an interrupt ends it."""
 
     async def run_on(self, submit: Callable[[Any], Awaitable[Verdict | None]]) -> None:
         """Let a cell go on: its outputs and its error are those of the magic's cell."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from kernel_runtime import wire
     from kernel_runtime.domain.checkpoint import Checkpoint
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kernel_runtime.workers.snapshots import Snapshots
 
     Sink = Callable[[wire.FromGuest], None]
+
+T = TypeVar("T")
 
 
 class Amounts(Protocol):
@@ -128,6 +130,29 @@ class House(Protocol):
     async def close(self) -> None: ...
 
 
+class Waits:
+    """What is waited for until an interrupt ends it."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def unless_interrupted(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of it; ``CancelledError`` on interrupt, when it has let go of all that it held."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        try:
+            return await task
+        finally:
+            self._tasks.discard(task)
+
+    def interrupt(self) -> bool:
+        """End the waiting, once: what lets go then is not to be hurried. False when nothing is waited for."""
+        for task in self._tasks:
+            if not task.cancelling():
+                task.cancel()
+        return bool(self._tasks)
+
+
 class Guest:
     """Opens the session and hands it out; an interrupt ends the waiting for it."""
 
@@ -135,7 +160,7 @@ class Guest:
         self._house = house
         self._settings = settings
         self._stray: Sink | None = None
-        self._waiting: set[asyncio.Task[object]] = set()
+        self.waits = Waits()
         self.session: Session | None = None
 
     @property
@@ -174,19 +199,12 @@ class Guest:
         """A session that takes requests; raises what prevents it, ``CancelledError`` on interrupt."""
         session = self._session()
         if not session.is_ready:
-            waiting = asyncio.ensure_future(_ready(session))
-            self._waiting.add(waiting)
-            try:
-                await waiting
-            finally:
-                self._waiting.discard(waiting)
+            await self.waits.unless_interrupted(session.ready())
         return session
 
     def interrupt(self) -> None:
-        """Interrupt the cell, or the waiting for a guest to run it."""
-        for waiting in self._waiting:
-            waiting.cancel()
-        if not self._waiting and self.session is not None:
+        """Interrupt the cell, or the waiting for a guest to run it, or for what is asked of it between cells."""
+        if not self.waits.interrupt() and self.session is not None:
             self.session.interrupt()
 
     def answer(self, answer: wire.Answer) -> None:
@@ -201,7 +219,3 @@ class Guest:
     async def close(self) -> None:
         """End the guest and all that belongs to it: the house ends what it opened."""
         await self._house.close()
-
-
-async def _ready(session: Session) -> object:
-    return await session.ready()

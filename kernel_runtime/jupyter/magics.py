@@ -271,7 +271,7 @@ class SandboxMagics(Magics):
             return
         session = guest.watched
         bench = sandbox_states.Bench(session, guest.records, asked.guest)
-        bundle = in_the_loop(bench.perform(call.magic, asked), session.interrupt)
+        bundle = in_the_loop(bench.perform(call.magic, asked), bench.interrupt)
         if bundle is not None:
             self.host.display_pub.publish(data=bundle)
         if bench.going_on is not None:

@@ -88,7 +88,7 @@ class Runner:
         async def panel(name: str) -> dict[str, Any]:
             return await self._panels.open(name, message.raw)
 
-        work = bench.Bench(self._guest.ready, self._records, run_on, panel)
+        work = bench.Bench(self._guest.ready, self._records, run_on, panel, self._guest.waits)
         try:
             for call in calls:
                 bundle = await front_magics.perform(work, call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 from dataclasses import replace
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from kernel_runtime.domain.errors import Conflict, Invalid, NotFound
 from kernel_runtime.domain.magics import GATE_ACTIONS
 from kernel_runtime.jupyter import files_magic, front_magics, gate_magics, replay_magic, snapshot_magics
-from kernel_runtime.jupyter.front_magics import Bundle, Call, FrontMagics, Magic, Parser, text
+from kernel_runtime.jupyter.front_magics import Bundle, Call, FrontMagics, Magic, Parser, T, text
+from kernel_runtime.jupyter.guest import Waits
+from kernel_runtime.workers.cancelled import being_cancelled
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from kernel_runtime.domain.records import Records
     from kernel_runtime.domain.verdict import Verdict
@@ -142,6 +145,20 @@ class Bench:
         self.records = records
         self.going_on: Callable[[Sink], Awaitable[Verdict | None]] | None = None
         self._session = session
+        self._waits = Waits()
+
+    def interrupt(self) -> None:
+        """What is waited for, or else the guest's cell."""
+        if not self._waits.interrupt():
+            self._session.interrupt()
+
+    async def unless_interrupted(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await self._waits.unless_interrupted(work)
+        except asyncio.CancelledError:
+            if being_cancelled():
+                raise
+            raise Conflict("interrupted") from None
 
     async def session(self) -> Session:
         await self._session.ready()

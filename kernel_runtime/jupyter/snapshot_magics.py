@@ -83,25 +83,27 @@ def _restore_parser() -> Parser:
 async def _restore(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
     if asked.names or asked.force:
-        return await _from_disk(session, asked, None, bench.at)
+        return await _from_disk(bench, session, asked, None)
     try:
         session.snapshots.find(asked.name)
     except NotFound as missing:
-        return await _from_disk(session, asked, missing, bench.at)
+        return await _from_disk(bench, session, asked, missing)
     restoration = await session.snapshots.restore(asked.name, reseed=asked.reseed)
     title = state_text.quoted(restoration.snapshot)
     return await went_back(session, f"restored {title}, the state after", restoration)
 
 
-async def _from_disk(session: Session, asked: Any, missing: NotFound | None, at: str) -> Bundle:
+async def _from_disk(bench: Bench, session: Session, asked: Any, missing: NotFound | None) -> Bundle:
     """A checkpoint of that name, if there is one: its variables come into the present state."""
     try:
-        kept, revived = await session.revive(asked.name, names=asked.names, force=asked.force)
+        kept, revived = await bench.unless_interrupted(
+            session.revive(asked.name, names=asked.names, force=asked.force)
+        )
     except NotFound as neither:
         if missing is None:
             raise
         raise NotFound(f"{missing}. On disk: {neither}") from None
-    return text(*state_text.revived(kept, revived, at))
+    return text(*state_text.revived(kept, revived, bench.at))
 
 
 async def went_back(session: Session, what: str, restoration: Restoration) -> Bundle:
@@ -130,7 +132,7 @@ async def _snapshot(bench: Bench, asked: Any) -> Bundle:
     if asked.durable:
         again = f"{bench.at}checkpoint {shlex.quote(asked.name) if asked.name else ''}".rstrip()
         with kept_in_memory(made, f"`{again}`"):
-            lines += state_text.kept(await session.checkpoint(asked.name))
+            lines += state_text.kept(await bench.unless_interrupted(session.checkpoint(asked.name)))
     return text(*lines)
 
 
@@ -192,7 +194,7 @@ def _checkpoint_parser() -> Parser:
 
 async def _checkpoint(bench: Bench, asked: Any) -> Bundle:
     session = await bench.session()
-    return text(*state_text.kept(await session.checkpoint(asked.name)))
+    return text(*state_text.kept(await bench.unless_interrupted(session.checkpoint(asked.name))))
 
 
 # -- looking ------------------------------------------------------------------------------------------
@@ -208,7 +210,8 @@ def _diff_parser() -> Parser:
 
 
 async def _diff(bench: Bench, asked: Any) -> Bundle:
-    difference = await (await bench.session()).diff(asked.a, asked.b)
+    session = await bench.session()
+    difference = await bench.unless_interrupted(session.diff(asked.a, asked.b))
     return {"text/plain": state_text.clean(str(difference)), "text/html": state_html.difference(difference)}
 
 

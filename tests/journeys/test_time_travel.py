@@ -258,6 +258,21 @@ def test_a_cell_that_ran_out_of_memory_says_that_it_can_be_undone(kernel: Kernel
     assert run(kernel, "parts") == "[1]"
 
 
+def test_an_interrupt_ends_a_checkpoint(kernel: Kernel) -> None:
+    run(
+        kernel,
+        "import time\nclass Slow:\n    def __reduce__(self):\n        time.sleep(10)\n        return int, (1,)",
+    )
+    run(kernel, "slow, x = Slow(), 5")
+    cell = kernel.kc.execute("%checkpoint slow-one")
+    kernel.until(cell, "execute_input")
+    kernel.km.interrupt_kernel()
+    assert kernel.finish(cell)[0]["content"]["ename"] == "KeyboardInterrupt"
+    assert "no checkpoint 'slow-one'" in refused(kernel, "%restore slow-one")
+    assert run(kernel, "del slow; x") == "5"
+    assert "kept on disk as 'slow-one'" in shown(kernel, "%checkpoint slow-one"), "the control"
+
+
 def test_a_killed_kernels_checkpoint_is_offered_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

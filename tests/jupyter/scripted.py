@@ -95,6 +95,8 @@ class ScriptedSession:
         return await asyncio.shield(self._start)
 
     async def diff(self, a: str | int, b: str | int | None = None) -> Any:
+        if a == "endless":
+            await asyncio.Event().wait()
         states = self.snapshots._known
         first = states[self.snapshots.find(a).number][1]
         second = self.snapshots.ran if b is None else states[self.snapshots.find(b).number][1]

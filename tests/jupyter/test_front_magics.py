@@ -216,6 +216,16 @@ def test_a_difference_is_text_and_a_table_in_which_nothing_is_markup(kernel: Ker
     assert "<p>not compared: &lt;i&gt;f (File)</p>" in shown(kernel, "%diff a", "text/html")
 
 
+def test_an_interrupt_ends_a_diff(kernel: Kernel) -> None:
+    kernel.run("%snapshot a")
+    cell = kernel.kc.execute("%diff endless")
+    kernel.until(cell, "execute_input")
+    kernel.km.interrupt_kernel()
+    reply, _ = kernel.finish(cell)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert "now" in shown(kernel, "%diff a"), "the next one goes on"
+
+
 def test_pause(kernel: Kernel) -> None:
     assert shown(kernel, "%pause") == "paused; 3 MB of memory given back; the next cell goes on"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,9 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 
 from kernel_runtime.client import in_the_loop
+from kernel_runtime.domain.errors import Conflict
 from kernel_runtime.domain.magics import FRONT, GATE_ACTIONS, in_sandbox
+from kernel_runtime.domain.records import Records
 from kernel_runtime.jupyter import completion, sandbox_states
 from kernel_runtime.jupyter.showing import SandboxError
 
@@ -340,6 +344,23 @@ def test_bad_input_is_one_plain_line(shell: InteractiveShell, line: str, said: s
     run(shell, "x = 1")
     with pytest.raises(UsageError, match=said):
         shell.run_line_magic("sandbox", line)
+
+
+def test_an_interrupt_ends_what_a_magic_waits_for_or_else_the_guests_cell() -> None:
+    async def story() -> list[str]:
+        told: list[str] = []
+        session = SimpleNamespace(interrupt=lambda: told.append("the cell"))
+        bench = sandbox_states.Bench(session, Records(), "default")
+        waiting = asyncio.ensure_future(bench.unless_interrupted(asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        bench.interrupt()
+        with pytest.raises(Conflict, match="interrupted"):
+            await waiting
+        assert not told
+        bench.interrupt()
+        return told
+
+    assert asyncio.run(story()) == ["the cell"]
 
 
 def test_names_are_completed(shell: InteractiveShell) -> None:
