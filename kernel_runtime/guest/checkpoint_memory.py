@@ -105,9 +105,9 @@ def reduce_array(array: Any) -> Any:
         place = _place(array, root)
         _check_reach(array, root, place[0], root.nbytes)
         return _with_attributes(array, _view, (root, kind, *place, array.flags.writeable))
-    foreign = array.flags.writeable and owner is not root
+    of_ctypes = owner is not root and any(base.__module__ == "_ctypes" for base in type(owner).__mro__)
     del root, owner
-    if foreign:
+    if of_ctypes:  # others have what is theirs: what a tree of sklearn is pickled as lies in the tree
         _refuse_shared(array)
     if array.dtype.hasobject or type(array.dtype).__name__ == "StringDType":
         return NotImplemented

@@ -33,6 +33,13 @@ SAME = {
         "import numpy as np, sys; r = np.recarray((3,), [('x', int)]); r.x[:] = 0; part = r[1:]; sys.modules.pop('numpy.rec', None)",
         "r.x[1] = 4; result = [part[0].x == 4, type(r) is np.recarray]",
     ),
+    "models that are pickled as arrays of theirs": (
+        (
+            "import numpy as np; from sklearn.ensemble import RandomForestClassifier; from sklearn.neighbors import KDTree, KNeighborsClassifier\n"
+            "X = np.arange(40.).reshape(20, 2); y = [0, 1] * 10; forest = RandomForestClassifier(2).fit(X, y); tree = KDTree(X); near = KNeighborsClassifier(1).fit(X, y)"
+        ),
+        "result = [forest.n_estimators == 2, len(forest.predict(X)) == 20, tree.query(X[:1])[1][0][0] == 0, near.predict(X[:1])[0] == 0]",
+    ),
     "windows, rows": (
         (
             "import numpy as np; from numpy.lib.stride_tricks import as_strided, sliding_window_view as windows; a = np.arange(10)\n"
