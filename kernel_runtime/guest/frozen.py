@@ -144,9 +144,10 @@ class FrozenCopy:
 
     def _fork_writer(self, channel: Channel) -> None:
         """A child that writes a checkpoint: what user code does to it while it is pickled, it does
-        to nobody else. What it prints goes nowhere."""
+        to nobody else, and no longer than this copy is kept for it. What it prints goes nowhere."""
         fd = channel.take_fds(1)[0]
         self._forking.copies.bury()
+        own = os.getpid()
         pid = os.fork()
         if pid:
             self._forking.copies.add(pid)
@@ -154,6 +155,9 @@ class FrozenCopy:
             channel.send(wire.Told())
             return
         try:
+            from kernel_runtime.guest import native
+
+            native.end_with(own)
             channel.close()
             null = os.open("/dev/null", os.O_RDWR)
             for target in (0, 1, 2):

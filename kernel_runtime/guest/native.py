@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _PROT_READ, _PROT_WRITE = 1, 2
 _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 0x02, 0x10, 0x20
 _FAILED = ctypes.c_void_p(-1).value
 _OMP_PAUSE_HARD = 2
+_libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+_PR_SET_PDEATHSIG = 1
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _MADV_POPULATE_READ, _MADV_POPULATE_WRITE, _MADV_COLLAPSE = 22, 23, 25
 
@@ -54,6 +57,13 @@ def _advise(start: int, size: int, advice: int) -> None:
     if _libc.madvise(start, size, advice):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def end_with(parent: int) -> None:
+    """Be killed when this parent ends; at once if it has ended already."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 def pause_openmp(library: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import kernel_runtime
 from kernel_runtime import Conflict, StorageFailed
 from kernel_runtime.domain.snapshot import Budget
-from tests.workers.branches import inner_of
+from tests.workers.branches import inner_of, only_live_runs, processes, strays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,3 +55,20 @@ def test_what_keeps_it_from_the_disk_is_told_after_what_there_is(
     session.run("x = 2")
     session.restore("here")
     assert session.run("x").result == "1"
+
+
+def test_a_writer_ends_with_who_waits_for_it(session: kernel_runtime.Session) -> None:
+    """However long user code holds it up."""
+    session.run("class Endless:\n    def __reduce__(self):\n        while True: pass\nendless = Endless()")
+    inner = inner_of(session)
+
+    async def given_up() -> None:
+        writing = asyncio.ensure_future(inner.checkpoint())
+        async with asyncio.timeout(60):
+            while not any(one.state == "R" and one.cpu > 0.2 for one in strays(inner)):  # in it
+                await asyncio.sleep(0.01)
+        writing.cancel()
+        await asyncio.wait([writing])
+
+    session._portal.call(given_up())
+    assert only_live_runs(inner), processes(inner)
