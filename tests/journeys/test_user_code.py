@@ -39,6 +39,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield found
 
 
+#: Behind a length that is right: one of 64 random ones is less than the limit, and the host would wait for the rest.
+_GARBAGE = "(65532).to_bytes(4, 'big') + os.urandom(65532)"
 ENDS = {
     "os._exit": ("import os; os._exit(3)", "GuestExited: .*exited with status 3"),
     "segfault": ("import ctypes; ctypes.string_at(0)", "GuestCrashed: .*SIGSEGV"),
@@ -57,7 +59,7 @@ ENDS = {
         "import sys\nsys.setrecursionlimit(10**9)\nl = []\nfor i in range(10**6): l = [l]\nrepr(l)",
         "GuestCrashed: .*SIGSEGV",
     ),
-    "garbage to the host": (TO_THE_HOST.format(data="os.urandom(65536)"), "ProtocolViolation: "),
+    "garbage to the host": (TO_THE_HOST.format(data=_GARBAGE), "ProtocolViolation: "),
     "a frame of 4 GB": (
         TO_THE_HOST.format(data=r"b'\xff\xff\xff\xff' + bytes(1000)"),
         "ProtocolViolation: .*frame",
@@ -221,6 +223,10 @@ STUBBORN = {
         "    except BaseException: pass"
     ),
     "stops itself": "import os, signal, sys\nprint('running'); sys.stdout.flush()\nos.kill(os.getpid(), signal.SIGSTOP)",
+    "announces a frame that never comes": (
+        "import sys\nprint('running'); sys.stdout.flush()"
+        + TO_THE_HOST.format(data=r"b'\x03\xff\xff\xff'").replace("time.sleep(20)", "")
+    ),
     "a fork bomb": (
         # Ignored, not caught: an interrupt in the middle of a handler would end the cell.
         "import os, signal, sys\nsignal.signal(2, signal.SIG_IGN)\nprint('running'); sys.stdout.flush()\n"
