@@ -334,6 +334,7 @@ async def _load_soon(session: kernel_runtime.Session, name: str) -> None:
 
 
 def test_refusals(session: kernel_runtime.Session) -> None:
+    session.checkpoint("somewhere")
     with pytest.raises(NotFound, match="no checkpoint 'nowhere'"):
         session.load("nowhere")
     session.run(
