@@ -14,8 +14,7 @@ from kernel_runtime import Conflict, Invalid, NotFound, UnsafeThreads
 from kernel_runtime.domain.checkpoint import Retention
 from kernel_runtime.domain.snapshot import Saving
 from kernel_runtime.runtime import Runtime, Settings
-from kernel_runtime.workers import durable, link
-from kernel_runtime.workers.checkpoints import receive_checkpoint
+from kernel_runtime.workers import link
 from tests.journeys.processes import eventually
 from tests.workers.branches import inner_of, only_live_runs, processes
 
@@ -344,79 +343,6 @@ def test_refusals(session: kernel_runtime.Session) -> None:
         session.checkpoint("threads")
     told = f"{refused.value} {UnsafeThreads.__doc__}"
     assert "save a checkpoint" not in told, "it is no way out: it is refused as well"
-
-
-def test_made_by_itself_after_so_many_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-
-    async def story() -> None:
-        runtime = Runtime(Settings(warm=()))
-        try:
-            inner = runtime.open_session(key="book", saving=Saving(cells=2))
-            session = kernel_runtime.AsyncSession()
-            session._runtime, session._session = runtime, inner
-            await session.run("x = 1")
-            assert await inner.durable.newest() is None
-            await session.run("x = 2")
-            for _ in range(600):
-                newest = await inner.durable.newest()
-                if newest is not None:
-                    break
-                await asyncio.sleep(0.1)
-            assert newest is not None
-            assert newest.names == ["x"]
-            assert "%restore" in await inner.offer()
-            assert inner.checkpoint_titles == [newest.id]
-            kept = await inner.checkpoint("later")
-            assert inner.checkpoint_titles == [kept.label, newest.id]
-        finally:
-            await runtime.close()
-
-    asyncio.run(story())
-
-
-SLOW = "import time\nclass Slow:\n    def __reduce__(self):\n        time.sleep(600)\nslow = Slow()"
-
-
-def test_one_that_is_being_written_when_another_state_comes_back_is_made_of_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    writing = asyncio.Event()
-
-    async def receive(*arguments: Any) -> Any:
-        writing.set()
-        return await receive_checkpoint(*arguments)
-
-    monkeypatch.setattr(durable, "receive_checkpoint", receive)
-
-    async def story() -> None:
-        runtime = Runtime(Settings(warm=()))
-        try:
-            inner = runtime.open_session(key="book", saving=Saving(cells=2))
-            session = kernel_runtime.AsyncSession()
-            session._runtime, session._session = runtime, inner
-            await session.run("x = 1")
-            await session.run(SLOW)
-            await asyncio.wait_for(writing.wait(), 60)
-            await session.undo()
-            assert inner.durable._automatic is not None
-            await asyncio.wait_for(inner.durable._automatic, 60)
-            newest = await inner.durable.newest()
-            assert newest is not None
-            assert newest.names == ["x"]
-            assert inner.durable.trouble == ""
-            writing.clear()
-            await session.redo()
-            asked = asyncio.ensure_future(session.checkpoint("mine"))
-            await asyncio.wait_for(writing.wait(), 60)
-            await session.undo()
-            with pytest.raises(Conflict, match="another state was brought back"):
-                await asked
-        finally:
-            await runtime.close()
-
-    asyncio.run(story())
 
 
 def test_without_a_store_nothing_is_made_by_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

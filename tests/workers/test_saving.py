@@ -6,14 +6,16 @@ import asyncio
 import threading
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import kernel_runtime
+from kernel_runtime.domain.errors import Conflict
 from kernel_runtime.domain.snapshot import Saving
 from kernel_runtime.runtime import Runtime, Settings
 from kernel_runtime.workers import durable
+from kernel_runtime.workers.checkpoints import receive_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -199,3 +201,57 @@ def test_a_program_says_when_and_how_many_are_kept() -> None:
 def test_a_blocking_session_hands_it_on() -> None:
     saving = Saving(every=_HOUR)
     assert kernel_runtime.Session(saving=saving)._session._saving is saving
+
+
+def test_made_by_itself_after_so_many_cells() -> None:
+    async def story() -> None:
+        async with opened(Saving(cells=2)) as (session, inner):
+            await session.run("x = 1")
+            assert await names(inner) is None
+            await session.run("x = 2")
+            assert inner.durable._automatic is not None
+            await inner.durable._automatic
+            newest = await inner.durable.newest()
+            assert newest is not None
+            assert newest.names == ["x"]
+            assert "%restore" in await inner.offer()
+            assert inner.checkpoint_titles == [newest.id]
+            kept = await inner.checkpoint("later")
+            assert inner.checkpoint_titles == [kept.label, newest.id]
+
+    asyncio.run(story())
+
+
+SLOW = "import time\nclass Slow:\n    def __reduce__(self):\n        time.sleep(600)\nslow = Slow()"
+
+
+def test_one_that_is_being_written_when_another_state_comes_back_is_made_of_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writing = asyncio.Event()
+
+    async def receive(*arguments: Any) -> Any:
+        writing.set()
+        return await receive_checkpoint(*arguments)
+
+    monkeypatch.setattr(durable, "receive_checkpoint", receive)
+
+    async def story() -> None:
+        async with opened(Saving(cells=2)) as (session, inner):
+            await session.run("x = 1")
+            await session.run(SLOW)
+            await asyncio.wait_for(writing.wait(), 60)
+            await session.undo()
+            assert inner.durable._automatic is not None
+            await asyncio.wait_for(inner.durable._automatic, 60)
+            assert await names(inner) == ["x"]
+            assert inner.durable.trouble == ""
+            writing.clear()
+            await session.redo()
+            asked = asyncio.ensure_future(session.checkpoint("mine"))
+            await asyncio.wait_for(writing.wait(), 60)
+            await session.undo()
+            with pytest.raises(Conflict, match="another state was brought back"):
+                await asked
+
+    asyncio.run(story())
